@@ -139,7 +139,7 @@ class StreamingSplit(Protocol):
     ) -> Iterator[tuple[UInt8[np.ndarray, "channels height width"], int | None]]:
         """Iterate over images and labels of one epoch, shuffled by seed and epoch.
 
-        Only the images of process `rank` of `world` are returned, without the first `skip` of
+        Only the images of process `rank` of `world_size` are returned, without the first `skip` of
         them, which are not decoded.
         """
         ...
@@ -360,7 +360,7 @@ def to_tensor(array: np.ndarray) -> Tensor:
 
 
 def data_device(size: int, device: torch.device) -> torch.device:
-    """Return the device to store `size` bytes on: `device`, or the host if it is too small."""
+    """Return the device that stores `size` bytes: `device`, or the host if that is too small."""
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)

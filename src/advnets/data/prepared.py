@@ -77,8 +77,7 @@ class DatasetInfo:
         if not self.classes:
             raise UsageError(
                 f"the class {name!r} needs labeled data, but {self.name} has no labels; use "
-                "labeled "
-                "data, such as a folder with one subfolder per class"
+                "labeled data, such as a folder with one subfolder per class"
             )
         return class_index(name, self.classes)
 

@@ -151,8 +151,7 @@ def shadowing_warning(name: str, kind_of_name: str = "dataset") -> str | None:
     kind = "folder" if Path(name).is_dir() else "file"
     return (
         f"{name} is the {kind_of_name} of that name, and the {kind} ./{name} is not used; to "
-        "use it, set "
-        f"./{name}"
+        f"use it, set ./{name}"
     )
 
 

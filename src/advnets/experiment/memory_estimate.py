@@ -47,9 +47,8 @@ def check_memory(run: config.Config, info: DatasetInfo, device: torch.device) ->
         if available is not None and needed.total > available:
             raise OutOfMemoryError(
                 f"the training needs at least {format_bytes(needed.total)} of memory "
-                f"({format_bytes(needed.state)} for the networks, "
-                f"{format_bytes(needed.batch)} for a "
-                f"batch), and {device} has {format_bytes(available)} free; {SMALLER}"
+                f"({format_bytes(needed.state)} for the networks, {format_bytes(needed.batch)} for "
+                f"a batch), and {device} has {format_bytes(available)} free; {SMALLER}"
             )
 
 

@@ -65,9 +65,8 @@ def check_weights(run: Config, stage: int, info: DatasetInfo) -> None:
     available = available_bytes(torch.device("cpu"))
     if available is not None and needed > available:
         raise OutOfMemoryError(
-            f"the networks need {format_bytes(needed)} of memory, and "
-            f"{format_bytes(available)} are "
-            "free; use a machine with more memory, or networks of fewer units or channels"
+            f"the networks need {format_bytes(needed)} of memory, and {format_bytes(available)} "
+            "are free; use a machine with more memory, or networks of fewer units or channels"
         )
 
 
@@ -98,8 +97,7 @@ class StoredRun:
         if min(info.shape) < 1 or not info.name or not counted:
             raise RunError(
                 f"{file} does not fit this version of advnets (data of shape {info.shape}); "
-                "restore the file "
-                "or use the advnets that wrote it"
+                "restore the file or use the version that wrote it"
             )
         return cls(directory, record, config, info)
 

@@ -92,7 +92,7 @@ def test_a_parquet_file_without_images(tmp_path, data):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"id": [1, 2], "text": ["a", "b"]}), path)
     assert sentence(path, data) == (
-        f"{path} has no image column, only id (int64), text (string); expected a column of "
+        f"{path} has no image column, got id (int64), text (string); expected a column of "
         f"datasets.Image or of the bytes of image files: name it with image=COLUMN"
     )
 

@@ -206,14 +206,14 @@ def test_of_several_splits_one_may_be_named(tmp_path, table, caplog):
     )
     found = open_huggingface_dataset(splits, DATA)
     assert (levels(found.train), levels(found.valid), found.test) == ([0, 1, 2, 3], [7, 8], None)
-    assert "extra are neither" in caplog.text
+    assert "extra are not for training" in caplog.text
     assert levels(open_huggingface_dataset(splits, DATA, Hub(split="extra")).train) == [4, 5, 6]
     with pytest.raises(
         UnknownNameError, match=r"no split of .* is called 'extr'; did you mean ext"
     ):
         open_huggingface_dataset(splits, DATA, Hub(split="extr"))
     del splits["train"]
-    with pytest.raises(DataError, match="no training split, only extra, val; name one"):
+    with pytest.raises(DataError, match="no training split, got extra, val; name one"):
         open_huggingface_dataset(splits, DATA)
 
 
@@ -248,7 +248,7 @@ def test_of_several_columns_one_may_be_named(table, png):
         open_huggingface_dataset(rows, DATA, Hub(image="id"))
     with pytest.raises(DataError, match="'png' holds binary; expected classes"):
         open_huggingface_dataset(rows, DATA, Hub(label="png"))
-    with pytest.raises(DataError, match=r"no image column, only id \(int64\), hash \(binary"):
+    with pytest.raises(DataError, match=r"no image column, got id \(int64\), hash \(binary"):
         open_huggingface_dataset(rows.remove_columns("png"), DATA)
 
 
@@ -332,7 +332,7 @@ def test_names_are_classes(png):
     assert splits.test.labels.tolist() == [2]
     assert {file.name: file.reason for file in splits.skipped_files} == {
         "test/000001": "has the label 'zebra', which no training row has",
-        "test/000002": "has no label, as others of its split have",
+        "test/000002": "has no label, unlike other rows of its split",
     }
 
 
@@ -363,7 +363,7 @@ def test_what_is_no_set_is_refused(table):
         open_huggingface_dataset(table(range(3)).to_iterable_dataset(), DATA)
     with pytest.raises(DataError, match="has no rows"):
         open_huggingface_dataset(table([]), DATA)
-    with pytest.raises(DataError, match="no training split, only none at all"):
+    with pytest.raises(DataError, match="no training split, got no splits"):
         open_huggingface_dataset({}, DATA)
 
 

@@ -167,6 +167,6 @@ def test_a_worker_that_is_killed_is_one_sentence(many, tmp_path):
     os.kill(workers[0], signal.SIGKILL)
     _, errors = victim.communicate(timeout=PATIENCE)
     assert victim.returncode == 1
-    assert "was ended from outside or by an image that crashes the decoder" in errors
+    assert "was killed, or an image crashed the decoder" in errors
     assert "Traceback" not in errors
     assert until(lambda: not processes(str(arguments)), PATIENCE)

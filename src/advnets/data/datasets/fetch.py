@@ -105,7 +105,7 @@ def _fetch_file(
 
 def _download_verified(url: str, part: Path, file: File, progress: bool | None) -> None:
     """Download a file to `part` and verify its content; wrong content is deleted."""
-    # A partial download may be of another mirror, whose gzip differs: then start over once.
+    # A partial download may be from another mirror, whose gzip differs: then start over once.
     for _ in range(2 if part.exists() else 1):
         with tqdm(
             desc=part.stem,
@@ -150,7 +150,7 @@ _ARCHIVE_ERRORS = (
     *(NotImplementedError, RuntimeError, ValueError, OverflowError, LookupError),
 )
 _ExtractMember = Callable[[str, bool, int, Callable[[], Readable]], None]
-"""A function of a member's name, whether it is a regular file, its size, and how to open it."""
+"""A function of a member: its name, whether it is a regular file, its size, and its opener."""
 
 
 def _record_path(folder: Path, file: File) -> Path:
@@ -227,7 +227,7 @@ def extract(archive: Path, members: Sequence[Member], folder: Path) -> list[Path
 
 
 class _ArchiveError(Exception):
-    """A phrase about what is wrong with an archive."""
+    """A problem of an archive, reported in a DataError that names the archive."""
 
 
 def _read_zip(archive: Path, extract_member: _ExtractMember) -> None:
@@ -235,7 +235,7 @@ def _read_zip(archive: Path, extract_member: _ExtractMember) -> None:
         for info in packed.infolist():
             file_type = stat.S_IFMT(info.external_attr >> 16)
             is_regular = not info.is_dir() and file_type in (0, stat.S_IFREG)
-            # Open by entry, not by name: of two entries of one name zipfile opens the last.
+            # Open by entry, not by name: of two entries with one name, zipfile opens the last.
             extract_member(
                 info.filename, is_regular, info.file_size, lambda info=info: packed.open(info)
             )
@@ -306,11 +306,11 @@ _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+|\*)")
 
 
 class MirrorError(Exception):
-    """A phrase about why a mirror did not provide a file."""
+    """The reason why a mirror did not provide a file, reported in a DownloadError."""
 
 
 class _InterruptedError(Exception):
-    """An interrupted response, whose content so far is kept."""
+    """An interrupted response, of which the bytes received so far are kept."""
 
 
 def download(url: str, part: Path, report: Callable[[int, int | None], None]) -> None:
@@ -349,7 +349,7 @@ def _attempt(url: str, part: Path, report: Callable[[int, int | None], None]) ->
     except HTTPError as error:
         error.close()
         if error.code == 416 and start:
-            # There are no more bytes: either the file is complete, or it is of another mirror.
+            # There are no more bytes: either the file is complete, or it is from another mirror.
             if _parse_range(error.headers.get("Content-Range"))[1] == start:
                 return
             part.unlink()

@@ -1,7 +1,7 @@
 """MNIST (LeCun, Cortes and Burges, 1998) and datasets of the same format.
 
-Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017), KMNIST (Clanuwat et al., 2018) and EMNIST (Cohen,
-Afshar, Tapson and van Schaik, 2017).
+These are Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017), KMNIST (Clanuwat et al., 2018) and EMNIST
+(Cohen, Afshar, Tapson and van Schaik, 2017).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Hugging Face datasets: by name, as Parquet or WebDataset shards, at hand or streamed."""
+"""Hugging Face datasets: by name, as Parquet or WebDataset shards, from local files or streamed."""

@@ -91,8 +91,8 @@ def find_columns(
             f"{name} ({_describe_type(feature)})" for name, feature in features.items()
         )
         raise DataError(
-            f"{source} has no image column, only {shown or 'none at all'}; expected a column of "
-            f"datasets.Image or of the bytes of image files: name it with image=COLUMN"
+            f"{source} has no image column, got {shown or 'no columns'}; expected a column of "
+            "datasets.Image or of the bytes of image files: name it with image=COLUMN"
         )
     _require_column(image, features, source)
     if _image_rank(features[image]) is None:
@@ -130,7 +130,7 @@ def image_content(value: Any, roots: Sequence[Path] | None = None) -> bytes:
     """Return the image file that a row holds, or that it names by a path within the roots.
 
     Raises:
-        DataError: there is none; the message is the reason alone.
+        DataError: there is no image; the message is the reason alone.
     """
     path = None
     if isinstance(value, dict):
@@ -201,7 +201,7 @@ def _find_image_column(
 
 
 def _image_rank(feature: Any) -> int | None:
-    """Return how surely a column holds images: 0 declared, 1 bytes and path, 2 bytes; or None."""
+    """Return how a column holds images: 0 declared, 1 bytes and path, 2 bytes, None not at all."""
     if isinstance(feature, datasets_module().Image | Image.Image):
         return 0
     if isinstance(feature, dict):

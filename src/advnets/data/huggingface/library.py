@@ -11,7 +11,7 @@ from typing import Any
 
 from advnets.errors import AdvnetsError, DataError, require
 
-_CRASHING_ARROW = 24
+_LAST_CRASHING_ARROW_VERSION = 24
 _MAX_ERROR_CHARS = 300
 """The number of characters of a library's error that are passed on."""
 
@@ -27,8 +27,11 @@ def datasets_module() -> Any:
         datasets: Any = require("datasets", "hub")
         if "DATASETS_VERBOSITY" not in os.environ:
             datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-        # It waits seconds after every epoch for a crash in Arrow that version 25 has fixed.
-        if int(require("pyarrow", "hub").__version__.partition(".")[0]) > _CRASHING_ARROW:
+        # The library waits seconds after every epoch to avoid a crash that Arrow 25 has fixed.
+        if (
+            int(require("pyarrow", "hub").__version__.partition(".")[0])
+            > _LAST_CRASHING_ARROW_VERSION
+        ):
             datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
         if not sys.stderr.isatty():
             datasets.disable_progress_bars()
@@ -43,7 +46,7 @@ def datasets_module() -> Any:
 def errors_as_data_errors(
     subject: str, advice: str, diagnose: Callable[[], DataError | None] = lambda: None
 ) -> Generator[None]:
-    """Convert errors in the block to DataErrors: what cannot be read, why, and what to do.
+    """Convert errors in the block to DataErrors: `subject` cannot be read, the cause, `advice`.
 
     `diagnose` may return a more specific error.
 

@@ -63,7 +63,7 @@ class _HubDataset:
     files: tuple[Path, ...] = ()
     root: Path = Path()
     roots: tuple[Path, ...] | None = None
-    """Folders that may hold files which rows name; None: any, as a program made the set."""
+    """Folders that may contain the files that rows name; None: any, for datasets made in Python."""
 
 
 def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
@@ -87,9 +87,9 @@ def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
         ):
             splits = _by_name(datasets_module().load_from_disk(str(path)))
         files = tuple(sorted(path.rglob("*.arrow")))
-        name, place = path.resolve().name, str(path.resolve())
+        name, location = path.resolve().name, str(path.resolve())
         return _select_splits(
-            _HubDataset(name, place, splits, {}, files, path, _roots(path)), options, data
+            _HubDataset(name, location, splits, {}, files, path, _roots(path)), options, data
         )
     return _select_splits(_open_shards(path, options, data.stream), options, data)
 
@@ -118,7 +118,7 @@ def find_hub_name(name: str, options: Hub, data: Data) -> Dataset | ImageFiles:
 
 
 def open_huggingface_dataset(dataset: Any, data: Data, options: Hub | None = None) -> Dataset:
-    """Open a dataset of the `datasets` library, or a dict of such by split.
+    """Open a dataset of the `datasets` library, or a dict of them by split.
 
     Raises:
         DataError: it has no image column, or no rows.
@@ -129,7 +129,7 @@ def open_huggingface_dataset(dataset: Any, data: Data, options: Hub | None = Non
     for split in splits.values():
         if not isinstance(split, datasets.Dataset | datasets.IterableDataset):
             raise UsageError(
-                f"expected a datasets.Dataset, an IterableDataset, or a dict of such by split, "
+                f"expected a datasets.Dataset, an IterableDataset, or a dict of them by split, "
                 f"got a {type(split).__name__}; convert it"
             )
         if isinstance(split, datasets.IterableDataset) and not data.stream:
@@ -177,11 +177,11 @@ def _open_shards(path: Path, options: Hub, stream: bool) -> _HubDataset:
     return _HubDataset(name, str(path.resolve()), splits, lengths, files, root, _roots(root))
 
 
-def _roots(*own: Path) -> tuple[Path, ...]:
+def _roots(*folders: Path) -> tuple[Path, ...]:
     """Return the folders of a dataset and those into which the library unpacks archives."""
     config = datasets_module().config
     caches = (config.HF_CACHE_HOME, config.HF_DATASETS_CACHE, cache_directory())
-    return (*own, *map(Path, caches))
+    return (*folders, *map(Path, caches))
 
 
 def _load_splits(builder: Any, stream: bool) -> dict[str, Any]:
@@ -219,13 +219,11 @@ def _select_splits(source: _HubDataset, options: Hub, data: Data) -> Dataset | I
         if source.files:  # the library's fingerprint may not depend on their contents
             fingerprint_text = fingerprint(source.files, source.root)
         return collect_rows(
-            *(
-                selected,
-                columns,
-                source.name,
-                source.location,
-                f"{fingerprint_text} {options}{followed}",
-            ),
+            selected,
+            columns,
+            source.name,
+            source.location,
+            f"{fingerprint_text} {options}{followed}",
             label_requested=bool(options.label),
         )
 
@@ -233,7 +231,7 @@ def _select_splits(source: _HubDataset, options: Hub, data: Data) -> Dataset | I
 def _open_stream(
     source: _HubDataset, splits: Sequence[_Split], columns: Columns, frame: Frame, options_text: str
 ) -> Dataset:
-    """Return the training split as a stream, and of the other splits the first images."""
+    """Return the training split as a stream, and the first images of the other splits."""
     held_out: dict[str, ArraySplit] = {}
     train: HubStream | None = None
     for name, role, dataset in splits:
@@ -245,14 +243,12 @@ def _open_stream(
             length = len(dataset)
             dataset = dataset.to_iterable_dataset(num_shards=max(1, min(length, _NUM_SHARDS)))
         stream = HubStream(
-            *(
-                dataset,
-                columns,
-                frame,
-                source.location,
-                f"{fingerprint_text} {name} {options_text}",
-                length,
-            ),
+            dataset,
+            columns,
+            frame,
+            source.location,
+            f"{fingerprint_text} {name} {options_text}",
+            length,
             diagnose=partial(find_broken_shard, source.files),
         )
         if role in ("", "train"):
@@ -277,27 +273,28 @@ def _open_stream(
 
 
 def _choose_splits(splits: Mapping[str, Any], requested: str, source: str) -> list[_Split]:
-    """Return the splits in use: a single one to be assigned, or several with one for training.
+    """Return the used splits: a single one to be assigned, or several with one for training.
 
     Raises:
         UnknownNameError: the requested split does not exist.
-        DataError: none is for training.
+        DataError: there is no training split.
     """
     if requested and requested not in splits:
         raise UnknownNameError(f"split of {source}", requested, splits)
     if requested or len(splits) == 1:
-        source = requested or next(iter(splits))
-        return [(source, "", splits[source])]
+        name = requested or next(iter(splits))
+        return [(name, "", splits[name])]
     roles = {name: split_of(name) for name in splits}
     if "train" not in roles.values():
         raise DataError(
-            f"{source} has no training split, only {', '.join(splits) or 'none at all'}; "
-            f"name one with split=NAME"
+            f"{source} has no training split, got {', '.join(splits) or 'no splits'}; "
+            "name one with split=NAME"
         )
     if others := [name for name, role in roles.items() if role is None]:
         logging.getLogger("advnets").warning(
-            "%s: the splits %s are neither for training, validation nor test, and are not used; "
+            "%s: the splits %s are not for training, validation or test, and are not used; "
             "to train on one, name it with split=NAME",
-            *(printable(source), printable(", ".join(others))),
+            printable(source),
+            printable(", ".join(others)),
         )
     return [(name, role, splits[name]) for name, role in roles.items() if role is not None]

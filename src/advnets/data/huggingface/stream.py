@@ -60,7 +60,7 @@ class HubStream:
         self.shape = (self.frame.channels, self.frame.height, self.frame.width)
 
     def head(self, n: int) -> ArraySplit:
-        """Return the first intact images of the dataset, at most n, uncropped ones center-cropped.
+        """Return the first intact images of the dataset, at most n, cropped at the center.
 
         Raises:
             DataError: there is none, or reading fails.
@@ -106,7 +106,7 @@ class HubStream:
             )
 
     def count(self, rank: int, world_size: int) -> int:
-        """Return this rank's images per epoch: a known number, or counted by reading an epoch."""
+        """Return the number of this rank's images per epoch, reading an epoch if it is unknown."""
         expected = self._expected_count(rank, world_size)
         if expected is not None:
             return expected
@@ -143,9 +143,8 @@ class HubStream:
             raise
         except Exception as error:  # libraries raise many types for broken files and networks
             raise self.diagnose() or DataError(
-                f"{self.name} cannot be read further ({describe_error(error)}); check that "
-                "its files "
-                f"are complete and accessible, then resume"
+                f"{self.name} cannot be read further ({describe_error(error)}); check that its "
+                "files are complete and accessible, then resume"
             ) from None
 
     def _decode(self, row: dict[str, Any], position: str) -> _Row | None:
@@ -166,7 +165,7 @@ class HubStream:
         )
 
     def _report(self, row: dict[str, Any], position: str, reason: str) -> None:
-        """Warn of a broken image, once however often it occurs."""
+        """Warn of a broken image, once even if it occurs in every epoch."""
         name = self._row_name(row, position)
         identity = repr((row[self.columns.image], name if self.columns.key else "", reason))
         digest = hashlib.blake2b(identity.encode(), digest_size=16).digest()
@@ -200,9 +199,11 @@ class HubStream:
             yield self._crop(image, (top, left)), label
 
     def _crop(
-        self, image: UInt8[np.ndarray, "channels high wide"], fractions: tuple[float, float]
+        self,
+        image: UInt8[np.ndarray, "channels image_height image_width"],
+        fractions: tuple[float, float],
     ) -> UInt8[np.ndarray, "channels height width"]:
-        """Crop an image to the frame, at these fractions of the largest offsets down and right."""
+        """Crop an image to the frame, at fractions of the largest offsets from the top and left."""
         _, height, width = self.shape
         _, image_height, image_width = image.shape
         top, left = (
@@ -233,7 +234,7 @@ def _divisible_into_shards(dataset: Any, world_size: int) -> bool:
 
 
 def _rank_shard(dataset: Any, rank: int, world_size: int) -> Any:
-    """Return a rank's own shards where they can be divided evenly, else every world-th row."""
+    """Return a rank's own shards if they can be divided evenly, else every `world_size`-th row."""
     if world_size == 1:
         return dataset
     if _divisible_into_shards(dataset, world_size):

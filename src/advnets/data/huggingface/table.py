@@ -61,7 +61,7 @@ def collect_rows(
     *,
     label_requested: bool = True,
 ) -> ImageFiles:
-    """Return rows of splits as image files; a split has a name and a role ("": to be assigned).
+    """Return the rows of splits as image files; a split has a name and a role ("": unassigned).
 
     `location` is where the dataset is, `fingerprint` identifies its contents, `label_requested`
     says whether the label column was named by the user.
@@ -142,8 +142,8 @@ def _to_disk(table: Any) -> Any:
 
 _TRAINING, _UNLABELED = ("", "train"), "unlabeled"
 _MIN_ROWS = 50
-"""The number of labeled rows from which it can be told whether their texts are class names."""
-_NO_LABEL = "has no label, as others of its split have"
+"""The number of labeled rows above which texts are checked for being class names, not captions."""
+_NO_LABEL = "has no label, unlike other rows of its split"
 
 
 def splits_from_rows(
@@ -157,10 +157,10 @@ def splits_from_rows(
 ) -> DeclaredSplits:
     """Return the declared splits of rows, given their names, splits and values of the label column.
 
-    A value of -1, None or "" is no label. Training rows without a label become unlabeled images;
+    A value of -1, None or "" means no label. Training rows without a label become unlabeled images;
     held-out rows without one are excluded, unless none of their split has a label. Texts of the
     training rows are the classes, in sorted order; held-out rows with another text are excluded.
-    Unless `label_requested`, texts that differ in most rows, such as captions, are no labels.
+    Unless `label_requested`, texts that differ in most rows, such as captions, are not labels.
 
     Raises:
         DataError: a number is out of range.

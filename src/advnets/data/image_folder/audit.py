@@ -1,4 +1,4 @@
-"""An audit of image files or of a dataset before any training."""
+"""An audit of image files or of a dataset, before training."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Audit:
     """The suggested flags of `advnets train`; None where there are no training images."""
     color_images: int
     cross_split_duplicates: int
-    """The number of duplicates of images of another split, before the assignment avoids them."""
+    """The number of images that are duplicates across splits, before these are removed."""
     fixed_splits: bool
-    """Whether the duplicates stay in their splits, as the splits of a dataset are fixed."""
+    """True for a dataset with fixed splits, in which duplicates are kept."""
     distinct_training_images: int
     """The number of different training images."""
     notes: tuple[str, ...]
@@ -126,19 +126,15 @@ def audit_dataset(dataset: Dataset) -> Audit:
             rows = part.read(slice(start, start + _BLOCK))
             names += [f"{name}/{start + i}" for i in range(len(rows))]
             inspected += [_inspect_array(row, part.white_level) for row in rows]
-        digests = [other_name.digest for other_name in inspected[first:]]
+        digests = [image.digest for image in inspected[first:]]
         # The unlabeled images may contain the training images.
-        others = [
-            contents[other_name]
-            for other_name in contents
-            if (other_name, name) != ("train", "unlabeled")
-        ]
+        others = [contents[other] for other in contents if (other, name) != ("train", "unlabeled")]
         cross_split_duplicates += sum(
             any(digest in other for other in others) for digest in digests
         )
         contents[name] = set(digests)
     labels = [part.labels for part in whole.values()]
-    known = [split_labels for split_labels in labels if split_labels is not None]
+    known = [array for array in labels if array is not None]
     return _summarize(
         dataset.name,
         names,
@@ -160,9 +156,9 @@ def _inspect_array(row: np.ndarray, white_level: int) -> InspectedImage:
     small = np.asarray(
         image.resize((THUMBNAIL_SHAPE[1], THUMBNAIL_SHAPE[0]), Image.Resampling.LANCZOS)
     )
-    inspected = ImageInfo("array", "L" if gray else "RGB", width, height)
+    info = ImageInfo("array", "L" if gray else "RGB", width, height)
     digest = hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest()
-    return summarize_image(inspected, digest, small[None] if gray else small.transpose(2, 0, 1))
+    return summarize_image(info, digest, small[None] if gray else small.transpose(2, 0, 1))
 
 
 def _summarize(
@@ -186,8 +182,8 @@ def _summarize(
     thumbnails = np.frombuffer(b"".join(images[i].thumbnail for i in unique), np.uint8)
     near = group_near_duplicates(thumbnails.reshape(-1, *THUMBNAIL_SHAPE))
     num_color = sum(image.is_color for image in images)
-    sizes = [(image.width, image.height) for image in infos]
-    ranges = [image.value_range for image in infos if image.value_range is not None]
+    sizes = [(info.width, info.height) for info in infos]
+    ranges = [info.value_range for info in infos if info.value_range is not None]
     value_range = (
         (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
     )
@@ -197,10 +193,10 @@ def _summarize(
     return Audit(
         name=name,
         images=len(images),
-        formats=_count(image.format for image in infos),
-        color_modes=_count(image.mode for image in infos),
-        resolutions=_count(f"{image.width} x {image.height}" for image in infos),
-        aspect_ratios=_count(_aspect_ratio(image) for image in infos),
+        formats=_count(info.format for info in infos),
+        color_modes=_count(info.mode for info in infos),
+        resolutions=_count(f"{info.width} x {info.height}" for info in infos),
+        aspect_ratios=_count(_aspect_ratio(info) for info in infos),
         splits={split: count for split, count in splits.items() if count},
         class_counts=classes,
         unreadable_files=unreadable,

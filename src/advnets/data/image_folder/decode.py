@@ -1,7 +1,7 @@
 """Decoding of image files of any format to one size, in grayscale or RGB.
 
-An image whose pixels are intact is decoded however broken or large its color profile, text chunks
-or EXIF data are.
+An image with intact pixels is decoded even if its color profile, text chunks or EXIF data are
+broken or large.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from advnets.errors import DataError, UsageError
 _MAX_PIXELS = 1 << 27
 """The largest image that is decoded, in pixels: larger than what cameras produce."""
 _MIN_BOMB_PIXELS = 1 << 26
-"""The size, in pixels, from which an implausible compression ratio marks a decompression bomb."""
+"""The size, in pixels, above which a file with an implausible compression ratio is rejected."""
 _MAX_16_BIT = 0xFFFF
 _SWAP_SIDES = {
     *(Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270),
@@ -44,7 +44,7 @@ _PILLOW_ERRORS = (
 Image.init()
 # Formats of data or video that Pillow opens too.
 _NON_IMAGE_FORMATS = {"BUFR", "GRIB", "HDF5", "MPEG"}
-# Formats that Pillow renders by another program, which must not be run on untrusted files.
+# Formats that Pillow renders with an external program, which is unsafe for untrusted files.
 _EXTERNAL_FORMATS = {"EPS", "WMF"}
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 # Formats are tried in turn, the most frequent ones first.
@@ -138,8 +138,8 @@ def decode(content: bytes, frame: Frame) -> UInt8[np.ndarray, "channels height w
 
     The image is rotated as its EXIF data say, resized with a Lanczos filter, cropped or padded as
     `frame.crop` says, and composited over the background where it is transparent. With "random" it
-    is left uncropped: its height or width is then larger than the frame's. Of several frames the
-    first is decoded.
+    is left uncropped: its height or width is then larger than the frame's. Of an
+    animation, the first frame is decoded.
 
     Raises:
         DataError: the file is broken; the message is the reason alone, to follow a file name.

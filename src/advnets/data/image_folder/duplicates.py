@@ -3,8 +3,8 @@
 Exact duplicates have equal digests. Near duplicates are found by thumbnails (dHash and correlation)
 or by the codes of an autoencoder: Radford et al. 2015, section 4.1, a 3072-128-3072 denoising
 autoencoder with rectifiers and dropout, trained on 32 x 32 center crops of the set itself; the bits
-of a code say which of its 128 units are active. The paper takes images of equal codes for
-duplicates; here some bits may differ, as those of a re-encoded copy do. Hashes and codes are
+of a code are 1 for those of its 128 units that are active. In the paper duplicates
+have equal codes; here some bits may differ, as they do for a re-encoded copy. Hashes and codes are
 compared within bands, in time about proportional to the number of images.
 """
 
@@ -35,7 +35,7 @@ _MAX_HASH_DISTANCE = 16
 _MAX_MEAN_DIFFERENCE = 10.0
 """The largest mean difference of two thumbnails of near duplicates, in levels of 255."""
 _MIN_CORRELATION = 0.94
-"""The smallest correlation of such thumbnails, which tells line drawings apart."""
+"""The smallest correlation of such thumbnails, needed to distinguish line drawings."""
 _NEIGHBORS = 32
 """The number of neighbors, in sorted order, that each hash or code is compared with."""
 

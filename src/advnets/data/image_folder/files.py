@@ -126,7 +126,7 @@ def _open_zip(
     path: Path,
     mtime_ns: int,  # noqa: ARG001 - a changed file is another key of the cache
 ) -> tuple[zipfile.ZipFile, dict[bytes, zipfile.ZipInfo]]:
-    """Open a zip and list its files by name; of several with one name, the last one counts."""
+    """Open a zip and list its files by name; of several with one name, the last is used."""
     archive = zipfile.ZipFile(path)
     files = [info for info in archive.infolist() if not is_folder(info)]
     return archive, {_encode_name(member_name(info)): info for info in files}

@@ -142,8 +142,6 @@ def open_image_files(files: ImageFiles, frame: Frame) -> Dataset:
         try:
             return open_pack(path, key)  # another process may have made it meanwhile
         except DataError:
-            from advnets.data.image_folder.pack import pack  # with what starts processes
-
             for leftover in (path, *folder.glob(f".{key}.*.part")):
                 shutil.rmtree(leftover, ignore_errors=True)
         return pack(files, frame, path, identity=key)
@@ -159,8 +157,8 @@ def pack(
 ) -> Dataset:
     """Decode every image into a new folder `out`, on all cores, and open it.
 
-    The folder appears complete or not at all. `progress` shows a progress bar, by default on a
-    terminal. `identity` is stored in the pack, for `open_pack` to compare.
+    The folder is created atomically: complete or not at all. `progress` shows a progress bar, by
+    default on a terminal. `identity` is stored in the pack, for `open_pack` to compare.
 
     Raises:
         UsageError: `out` exists already.
@@ -175,14 +173,14 @@ def pack(
             digests, reasons = _decode_files(files, frame, folder, rows, progress)
             if not digests:
                 raise DataError(_no_images_message(files, reasons))
-            # Assign what could be decoded to splits, now that duplicates are known.
+            # Assign the decoded images to splits, now that duplicates are known.
             indices = sorted(digests)
             declared = files.declared_splits(indices)
             keys = [files.keys[i] for i in indices]
             assignment = assign_splits(keys, declared, [digests[i] for i in indices])
             reasons |= {indices[i]: reason for i, reason in assignment.excluded.items()}
             _require_training_images(files.name, assignment)
-            # Put the images in order and drop those that are in no split.
+            # Order the images and drop those that are in no split.
             used_rows = rows[np.array(indices)[assignment.order]]
             if not np.array_equal(used_rows, np.arange(len(rows))):
                 _select_rows(folder, used_rows)

@@ -21,7 +21,7 @@ from advnets.errors import printable
 
 SPLITS = ("train", "valid", "test", "unlabeled")
 ASSIGNMENT_VERSION = 3
-"""The version of the assignment rules. A cached pack of another version is made again."""
+"""The version of the assignment rules; cached packs of another version are rebuilt."""
 _TRAIN, _VALID, _TEST, _UNLABELED = range(len(SPLITS))
 _MIN_IMAGES_TO_HOLD_OUT = 50
 """The number of training images from which a tenth each is held out for validation and test."""
@@ -55,7 +55,7 @@ _SPLIT_WORDS = {
 """Patterns of the words in names such as seg_train, cars_test and DIV2K_valid_HR."""
 _HELD_OUT = ("valid", "test")
 _NOT_IN_SPLIT = "is outside the folders of the splits; move it into one of them to use it"
-_NOT_IN_CLASS = "is in no class folder, as others of its split are; move it into one to use it"
+_NOT_IN_CLASS = "is in no class folder, unlike other files of its split; move it into one to use it"
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def assign_splits(
     Within a split the images are ordered by a hash of their names, which is as good as shuffled and
     leaves images in place as the set grows. Where no validation or test split is declared and there
     are at least 50 training images, those whose hash ends in 8 or 9 (about a tenth each) become it.
-    Duplicates go where the first of their names goes; where they are in several declared splits,
-    test keeps its own, then validation, and the others are excluded.
+    Duplicates are assigned together, by the first of their names; if they are in several declared
+    splits, the one in test is kept, else that in validation, and the others are excluded.
     """
     excluded = dict(declared.excluded)
     split_index = np.array([SPLITS.index(split or "train") for split in declared.splits], np.int64)
@@ -313,11 +313,11 @@ def _split_path(
 def _drop_false_splits(
     named: dict[FolderPath, tuple[str, FolderPath]], counts: Mapping[FolderPath, int]
 ) -> set[FolderPath]:
-    """Remove folders that are called like a split and are none; return those that are classes.
+    """Remove folders that are named like a split but are not one; return those that are classes.
 
-    A folder that holds nothing but folders of two splits or more is a container. A class (the
-    vehicle) is called train, holds files only, is next to others that are in no split, and there
-    are no fewer files outside all splits.
+    A folder that contains only folders of two or more splits is a container. A folder train is a
+    class (the vehicle) if it contains only files, has siblings that are in no split, and at least
+    as many files are outside all splits.
     """
     subfolders = _subfolders(counts)
 
@@ -416,7 +416,7 @@ def _infer_classes(
 def _classes_repeat(above: Mapping[FolderPath, str], below: Mapping[FolderPath, str]) -> bool:
     """Return whether the classes are the folders below a split, where there are some above it too.
 
-    They are where each folder above it, such as a source, has two or more of them on average and
+    This is so where each folder above it, such as a source, has on average two or more of them and
     two or more are shared; otherwise folders above it, such as cat/train/images, are the classes.
     """
     pairs = {(above[folder], below[folder]) for folder in above.keys() & below.keys()}
@@ -462,5 +462,5 @@ def _display(name: str) -> str:
 
 
 def display_name(key: bytes) -> str:
-    """Return a file's name as one line of printable text; bytes that are no Unicode are escaped."""
+    """Return a file's name as one line of printable text; bytes that are not UTF-8 are escaped."""
     return printable(key.decode("utf-8", "backslashreplace"))

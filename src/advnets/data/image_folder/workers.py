@@ -32,7 +32,7 @@ from advnets.errors import DataError, StoppedBySignal
 T = TypeVar("T")
 _CHUNK = 128
 _MIN_FILES, _MIN_BYTES = 2000, 32 << 20
-"""The numbers of files and bytes from which worker processes are worth their start."""
+"""The numbers of files and bytes above which worker processes are worth their start-up time."""
 _PARENT_POLL_S = 0.5
 
 
@@ -45,7 +45,7 @@ def process_files(
     example by `contextlib.closing`: a signal or an error then ends the worker processes at once.
 
     Raises:
-        DataError: a worker process was ended from outside.
+        DataError: a worker process was killed or crashed.
     """
     keys = files.keys
     large = len(keys) >= _MIN_FILES or files.num_bytes >= _MIN_BYTES
@@ -67,7 +67,7 @@ def process_files(
 def _run_in_processes(
     files: ImageFiles, task: ImageTask[T], chunks: Sequence[range], num_workers: int
 ) -> Generator[list[tuple[int, T | DataError]]]:
-    """Run the task chunk by chunk in `num_workers` processes, which end however this ends."""
+    """Run the task by chunks in `num_workers` processes, which are ended in any case."""
     setup: Any = (os.getpid(), files.reader, task)
     with _signals_blocked():
         executor = ProcessPoolExecutor(num_workers, initializer=_prepare_worker, initargs=setup)
@@ -86,9 +86,8 @@ def _run_in_processes(
         complete = True
     except BrokenProcessPool:
         raise DataError(
-            f"a process that decodes {files.name} was ended from outside or by an image that "
-            f"crashes the decoder; see that memory is free, or find that image by giving parts of "
-            f"the data"
+            f"a process that decodes {files.name} was killed, or an image crashed the decoder; "
+            "free some memory, or find the image by using parts of the data"
         ) from None
     finally:
         executor.shutdown(wait=True, kill_workers=not complete)
@@ -116,7 +115,7 @@ _task: tuple[Reader, ImageTask[Any]] | None = None
 
 
 def _prepare_worker(parent: int, reader: Reader, task: ImageTask[Any]) -> None:
-    """Set up a worker process that ends with its parent, however that ends."""
+    """Set up a worker process that ends when its parent ends, even if that is killed."""
     global _task
     _task = reader, task
     # Ctrl-C reaches all processes of a terminal; only the parent handles it.
@@ -156,10 +155,7 @@ def _process_chunk(
 
 @contextmanager
 def _signals_as_exceptions() -> Generator[None]:
-    """Raise unhandled SIGTERM and SIGHUP as StoppedBySignal, so that clean-up code runs.
-
-    By default they would end this process without it.
-    """
+    """Raise SIGTERM and SIGHUP as StoppedBySignal if they are unhandled, so that clean-up runs."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         raise StoppedBySignal(number)
@@ -228,7 +224,7 @@ def _mapped(images: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """The place of a decoded image: file, offset in bytes, height and width in pixels.
+    """The location of a decoded image: file, offset in bytes, height and width in pixels.
 
     `digest` is that of the file it was decoded from.
     """
@@ -248,7 +244,7 @@ class DecodeIntoFile(ImageTask[DecodedImage]):
     folder: Path
 
     def run(self, index: int, content: bytes) -> DecodedImage:  # noqa: ARG002 - images are appended
-        """Write the image and return its place."""
+        """Write the image and return its location."""
         image = decode(content, self.frame)
         with (self.folder / f"{os.getpid()}.part").open("ab") as file:
             start = file.tell()

@@ -1,10 +1,9 @@
 """The base class of synthetic distributions of points with exact densities.
 
 A distribution is a frozen dataclass whose fields are its options. A point is computed from a
-mixture
-component and base noise (uniform or normal). The density at a point is a sum of terms, one for each
-way in which the point may have been generated; subclasses return the logarithms of the terms, and
-invert them to component and noise.
+mixture component and base noise (uniform or normal). The density at a point is a sum of terms, one
+for each way in which the point may have been generated; subclasses return the logarithms of the
+terms, and invert them to component and noise.
 """
 
 from __future__ import annotations
@@ -179,7 +178,7 @@ def log_sum_exp(terms: Float64[np.ndarray, "n terms"]) -> Float64[np.ndarray, " 
 def hash_to_unit_interval(points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, " n"]:
     """Return a pseudo-random number in [0, 1) for each point, a hash of its coordinates.
 
-    Source: Steele, Lea and Flood 2014, “Fast splittable pseudorandom number generators”, figure 16.
+    Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 16.
     """
     mixed = np.zeros(len(points), np.uint64)
     for bits in np.ascontiguousarray(points).view(np.uint64).T:

@@ -51,26 +51,24 @@ class Gaussian(SyntheticDistribution):
         check_values(self, f"-{_MAX_RHO} to {_MAX_RHO}", lambda rho: abs(rho) <= _MAX_RHO, "rho")
         if self.rho and self.dims == 1:
             raise UsageError(f"rho must be 0 with dims=1, got {self.rho}; set dims=2")
-        mean, sd = (
+        mean, sd = self._mean_and_sd()
+        check_resolution("sd", float(sd.min()), float(np.abs(mean).max()))
+
+    def _mean_and_sd(self) -> tuple[Float64[np.ndarray, " dims"], Float64[np.ndarray, " dims"]]:
+        return (
             broadcast_option(self.mean, self.dims, "mean"),
             broadcast_option(self.sd, self.dims, "sd"),
         )
-        check_resolution("sd", float(sd.min()), float(np.abs(mean).max()))
 
     def _log_terms(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n 1"]:
-        log_peak = (
-            -self.dims * LOG_SQRT_2PI - np.log(broadcast_option(self.sd, self.dims, "sd")).sum()
-        )
+        log_peak = -self.dims * LOG_SQRT_2PI - np.log(self._mean_and_sd()[1]).sum()
         if self.dims == 2:
             log_peak -= 0.5 * math.log(1 - self.rho**2)
         return (log_peak - 0.5 * (self._standardize(points) ** 2).sum(1))[:, None]
 
     def _standardize(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n dims"]:
         """Return the standard normal numbers that generate points."""
-        mean, sd = (
-            broadcast_option(self.mean, self.dims, "mean"),
-            broadcast_option(self.sd, self.dims, "sd"),
-        )
+        mean, sd = self._mean_and_sd()
         z = (points - mean) / sd
         if self.dims == 2:
             # Use (z₁² - 2ρ z₁z₂ + z₂²) / (1 - ρ²) = z₁² + (z₂ - ρ z₁)² / (1 - ρ²).
@@ -88,10 +86,7 @@ class Gaussian(SyntheticDistribution):
         z = draw_normal(rng, "point", n, self.dims)
         if self.dims == 2:
             z[:, 1] = self.rho * z[:, 0] + math.sqrt(1 - self.rho**2) * z[:, 1]
-        mean, sd = (
-            broadcast_option(self.mean, self.dims, "mean"),
-            broadcast_option(self.sd, self.dims, "sd"),
-        )
+        mean, sd = self._mean_and_sd()
         return mean + sd * z, np.zeros(n, np.int64)
 
 
@@ -133,8 +128,9 @@ class Uniform(SyntheticDistribution):
         return term, (points - low) / (high - low)
 
     def _bounds(self) -> tuple[Float64[np.ndarray, " dims"], Float64[np.ndarray, " dims"]]:
-        return broadcast_option(self.low, self.dims, "low"), broadcast_option(
-            self.high, self.dims, "high"
+        return (
+            broadcast_option(self.low, self.dims, "low"),
+            broadcast_option(self.high, self.dims, "high"),
         )
 
     def _log_terms(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n 1"]:

@@ -218,9 +218,8 @@ def _parse_number(path: Path, line: int, field: str) -> float:
     location = f"{path}, line {line}"
     if not field or _MISSING.fullmatch(field):
         raise DataError(
-            f"{location} must have finite numbers, got {field or 'an empty column'}; remove "
-            "or correct "
-            "the point"
+            f"{location} must have finite numbers, got {field or 'an empty column'}; remove or "
+            "correct the point"
         )
     if not _NUMBER.fullmatch(field):
         text = field if len(field) <= 20 else field[:20] + "…"
@@ -286,8 +285,7 @@ def _check_values(
     if invalid.any():
         row, column = map(int, np.argwhere(invalid)[0])
         raise DataError(
-            f"{path}, row {row} (counted from 0) must have finite numbers up to "
-            f"{_MAX_VALUE:g}, got "
-            f"{values[row, column]:g}; remove or correct the point"
+            f"{path}, row {row} (counted from 0) must have finite numbers up to {_MAX_VALUE:g}, "
+            f"got {values[row, column]:g}; remove or correct the point"
         )
     return values

@@ -141,8 +141,8 @@ class Moons(SyntheticDistribution):
     """Two interlocking half circles of radius 1.
 
     A point of the first moon is s (cos t, sin t), t uniform in [0, π], s ~ N(1, sd²); a point of
-    the
-    second is (1, ½) minus such a point. With the polar coordinates (ρ, φ) of x, or of (1, ½) - x,
+    the second is (1, ½) minus such a point. With the polar coordinates (ρ, φ) of x, or of
+    (1, ½) - x,
 
     p(x) = ½ Σ_moons 1/(π ρ) N(±ρ; 1, sd²),
 

@@ -1,1 +1,1 @@
-"""File formats of image datasets, parsed within the bounds of what a file can hold."""
+"""Parsers of file formats, which check the sizes that a file declares before allocating memory."""

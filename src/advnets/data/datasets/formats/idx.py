@@ -79,9 +79,9 @@ def parse_idx(
             compressed_size, n, _MAX_BOMB_BYTES
         ):
             raise DataError(
-                f"{path} declares that its {compressed_size:,} bytes decompress to {n:,}, "
-                "more than "
-                f"{RATIO} times as many, which no images do; download it again from its publisher"
+                f"{path} declares that its {compressed_size:,} bytes decompress to {n:,}, more "
+                f"than {RATIO} times as many, which no images do; download it again from its "
+                "publisher"
             )
         # Read one byte more, to notice a longer file and to make gzip check its checksum.
         body = read_up_to(stream, n + 1)
@@ -218,7 +218,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _compressed_size(file: io.BufferedIOBase) -> int | None:
-    """Return the size of a gzip file, or None for any other file."""
+    """Return the size of a gzip file in bytes, or None for any other file."""
     compressed = file.read(2) == b"\x1f\x8b"
     size = file.seek(0, io.SEEK_END)
     file.seek(0)

@@ -26,7 +26,7 @@ class Readable(Protocol):
 def is_decompression_bomb(compressed: int, decompressed: int, max_bytes: int) -> bool:
     """Return whether decompressed data is larger than `max_bytes` and too compressible for images.
 
-    Images are compressed to about a half or a tenth, a decompression bomb to a thousandth.
+    Images are compressed to about 1/2 to 1/10 of their size, decompression bombs to 1/1000.
     """
     return decompressed > max_bytes and decompressed > RATIO * compressed
 

@@ -183,8 +183,7 @@ class _Variable:
             )
             raise DataError(
                 f"{path} has {self.name}, which is {found_type}, expected an array of real "
-                "numbers; "
-                "replace it with the original file"
+                "numbers; replace it with the original file"
             )
         type_code, n, small = elements.read_tag()
         if type_code not in _TYPES:
@@ -207,9 +206,8 @@ class _Variable:
         ):
             raise DataError(
                 f"{path} declares that {self.compressed_size:,} bytes decompress to "
-                f"{decompressed_size:,} in "
-                f"{self.name}, more than {RATIO} times as many, which no images do; download it "
-                "again from its publisher"
+                f"{decompressed_size:,} in {self.name}, more than {RATIO} times as many, "
+                "which no images do; download it again from its publisher"
             )
         # Read the values and convert them to the class of the array.
         body = bytearray(small) if small is not None else elements.read_bytes(n)

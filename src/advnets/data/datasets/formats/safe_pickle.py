@@ -35,7 +35,7 @@ _MARK = object()
 
 @dataclass(frozen=True)
 class _Name:
-    """A placeholder for a global of a module: only its names, nothing that could be called."""
+    """A placeholder for a global variable of a module: its names only, nothing callable."""
 
     module: str
     name: str
@@ -65,7 +65,7 @@ class _Array:
 
 
 class _PickleError(Exception):
-    """A phrase about what is wrong with a pickle."""
+    """A problem of a pickle, reported in a DataError that names the file."""
 
 
 def read_pickle(path: Path) -> object:
