@@ -72,7 +72,7 @@ def test_the_nearest_are_those_of_all_pairs():
 
 @pytest.mark.parametrize("count", [0, 6])
 def test_more_neighbors_than_there_are_points_are_refused(count):
-    with pytest.raises(UsageError, match="among 5; ask for 1 to 5"):
+    with pytest.raises(UsageError, match="among 5; request 1 to 5"):
         nearest(torch.zeros(2, 3), torch.zeros(5, 3), count)
 
 
@@ -89,7 +89,7 @@ def test_the_nearest_others_leave_the_point_itself_out():
 
 @pytest.mark.parametrize("count", [0, 5])
 def test_more_others_than_there_are_are_refused(count):
-    with pytest.raises(UsageError, match="among 4 others; ask for 1 to 4"):
+    with pytest.raises(UsageError, match="among 4 others; request 1 to 4"):
         nearest_others(torch.zeros(5, 3), count)
 
 

@@ -127,7 +127,7 @@ def test_it_is_real_finite_and_at_least_0_of_any_sets(scale):
 @pytest.mark.parametrize("n", [10, 20])
 def test_images_that_do_not_span_their_features_are_warned_of(n):
     """So many as there are features span one less: the mean takes one."""
-    message = f"{n} fake rows span less than their 20 columns"
+    message = f"{n} fake images are too few for 20 features"
     with pytest.warns(FewImagesWarning, match=message):
         frechet_distance(draw(30, 20, 1), draw(n, 20, 2))
     frechet_distance(draw(30, 20, 1), draw(21, 20, 2))

@@ -28,14 +28,16 @@ def right(planes, some):
     return ((some.features @ weights.T + bias).argmax(1) == some.labels).double().mean().item()
 
 
-def objective(planes, told, cost):
+def objective(planes, labeled, cost):
     """½‖w‖² + ½(b / 10)² + C Σ max(0, 1 - y f)², summed over classes, written out."""
     weights, bias = (part.double() for part in planes)
     total = 0.0
     for number in range(10):
-        y = torch.where(told.labels == number, 1.0, -1.0).double()
-        margin = y * (told.features.double() @ weights[number] + bias[number])
-        total += 0.5 * (weights[number].square().sum() + (bias[number] / module._FREE) ** 2)
+        y = torch.where(labeled.labels == number, 1.0, -1.0).double()
+        margin = y * (labeled.features.double() @ weights[number] + bias[number])
+        total += 0.5 * (
+            weights[number].square().sum() + (bias[number] / module._INTERCEPT_SCALING) ** 2
+        )
         total += cost * (1 - margin).clamp(min=0).square().sum()
     return float(total)
 
@@ -43,11 +45,11 @@ def objective(planes, told, cost):
 @pytest.mark.parametrize("cost", [1e-3, 1e-1, 1.0])
 def test_both_solvers_come_to_the_minimum_that_scikit_learn_comes_to(digits, cost, monkeypatch):
     train, _, test = digits
-    theirs = LinearSVC(C=cost, dual=False, intercept_scaling=module._FREE, tol=1e-8)
+    theirs = LinearSVC(C=cost, dual=False, intercept_scaling=module._INTERCEPT_SCALING, tol=1e-8)
     theirs.fit(train.features.double().numpy(), train.labels.numpy())
     wanted = torch.from_numpy(theirs.coef_), torch.from_numpy(theirs.intercept_)
     ours = linear_svm(train, cost)
-    monkeypatch.setattr(module, "_MOST", 0)
+    monkeypatch.setattr(module, "_MAX_BYTES", 0)
     large = linear_svm(train, cost)
     least = objective(wanted, train, cost)
     assert objective(ours, train, cost) == pytest.approx(least, rel=1e-3)
@@ -58,7 +60,7 @@ def test_both_solvers_come_to_the_minimum_that_scikit_learn_comes_to(digits, cos
 
 def test_a_start_from_another_cost_ends_at_the_same_minimum(digits, monkeypatch):
     train, _, _ = digits
-    monkeypatch.setattr(module, "_MOST", 0)
+    monkeypatch.setattr(module, "_MAX_BYTES", 0)
     cold = linear_svm(train, 1e-2)
     warm = linear_svm(train, 1e-2, linear_svm(train, 1e-3))
     assert objective(warm, train, 1e-2) == pytest.approx(objective(cold, train, 1e-2), rel=1e-3)
@@ -72,13 +74,13 @@ def test_no_cost_is_tried_past_two_that_are_worse(digits, monkeypatch):
     shares = {1e-4: 0.5, 1e-3: 0.7, 1e-2: 0.6, 1e-1: 0.65, 1.0: 0.9}
     tried = []
 
-    def solve(told, cost, start):
+    def solve(labeled, cost, start):
         tried.append(cost)
         return torch.zeros(10, 64), torch.zeros(10)
 
     monkeypatch.setattr(module, "linear_svm", solve)
-    monkeypatch.setattr(module, "_right", lambda planes, some: shares[tried[-1]])
-    cost, _ = module._chosen(digits[0], digits[1], list(reversed(shares)))
+    monkeypatch.setattr(module, "_accuracy", lambda planes, some: shares[tried[-1]])
+    cost, _ = module._select_cost(digits[0], digits[1], list(reversed(shares)))
     assert cost == 1e-3
     assert tried == [1e-4, 1e-3, 1e-2, 1e-1]
 
@@ -88,13 +90,13 @@ def test_a_cost_that_is_as_often_right_as_the_best_is_not_worse(digits, monkeypa
     shares = {1e-4: 0.5, 1e-3: 0.7, 1e-2: 0.6, 1e-1: 0.7, 1.0: 0.6, 10.0: 0.9}
     tried = []
 
-    def solve(told, cost, start):
+    def solve(labeled, cost, start):
         tried.append(cost)
         return torch.zeros(10, 64), torch.zeros(10)
 
     monkeypatch.setattr(module, "linear_svm", solve)
-    monkeypatch.setattr(module, "_right", lambda planes, some: shares[tried[-1]])
-    assert module._chosen(digits[0], digits[1], list(shares))[0] == 10.0
+    monkeypatch.setattr(module, "_accuracy", lambda planes, some: shares[tried[-1]])
+    assert module._select_cost(digits[0], digits[1], list(shares))[0] == 10.0
     assert tried == list(shares)
 
 
@@ -102,22 +104,22 @@ def test_of_costs_that_are_as_often_right_the_least_is_chosen(digits, monkeypatc
     """Planes are those of that cost."""
     shares = {1e-3: 0.6, 1e-2: 0.7, 1e-1: 0.7, 1.0: 0.7}
 
-    def solve(told, cost, start):
+    def solve(labeled, cost, start):
         return torch.full((10, 64), cost), torch.zeros(10)
 
     monkeypatch.setattr(module, "linear_svm", solve)
     monkeypatch.setattr(
-        module, "_right", lambda planes, some: shares[round(planes[0][0, 0].item(), 6)]
+        module, "_accuracy", lambda planes, some: shares[round(planes[0][0, 0].item(), 6)]
     )
-    cost, (weights, _) = module._chosen(digits[0], digits[1], list(reversed(shares)))
+    cost, (weights, _) = module._select_cost(digits[0], digits[1], list(reversed(shares)))
     assert cost == 1e-2
     assert weights[0, 0].item() == pytest.approx(1e-2)
 
 
 def test_the_deviation_over_draws_is_by_one_less_than_their_number(digits, monkeypatch):
     shares = iter([0.5, 0.7, 0.9])
-    monkeypatch.setattr(module, "_chosen", lambda told, valid, costs: (1.0, None))
-    monkeypatch.setattr(module, "_right", lambda planes, some: next(shares))
+    monkeypatch.setattr(module, "_select_cost", lambda labeled, valid, costs: (1.0, None))
+    monkeypatch.setattr(module, "_accuracy", lambda planes, some: next(shares))
     found = probe(*digits, budget=20, draws=3)
     assert (found.accuracy, found.std) == pytest.approx((0.7, 0.2))
 
@@ -139,12 +141,12 @@ def test_only_the_draw_is_random(digits):
 
 def test_as_many_of_each_class_are_drawn():
     labels = torch.tensor([0] * 90 + [1] * 10)
-    drawn = module._drawn(labels, 10, seed=0, draw=0)
+    drawn = module._draw_labels(labels, 10, seed=0, draw=0)
     assert torch.bincount(labels[drawn]).tolist() == [5, 5]
-    drawn = module._drawn(labels, 20, seed=0, draw=0)  # all that class 1 has
+    drawn = module._draw_labels(labels, 20, seed=0, draw=0)  # all that class 1 has
     assert torch.bincount(labels[drawn]).tolist() == [10, 10]
-    with pytest.raises(DataError, match="40 labels were asked for, 20 of each class, but class 1 "):
-        module._drawn(labels, 40, seed=0, draw=0)
+    with pytest.raises(DataError, match="40 labels were requested, 20 of each class, but class 1 "):
+        module._draw_labels(labels, 40, seed=0, draw=0)
 
 
 def test_features_without_meaning_tell_nothing(digits):
@@ -230,7 +232,7 @@ def test_a_class_without_a_training_image_is_named():
         absent = 1 if broken.labels.min() == 0 else 0
         with pytest.raises(DataError, match=f"class {absent} has no training image"):
             probe(broken, whole, whole)
-    with pytest.raises(DataError, match="a test label is -1; number the classes from 0 on"):
+    with pytest.raises(DataError, match="a test label is -1; expected class indices from 0 on"):
         probe(whole, whole, small([0, -1]))
 
 
@@ -243,7 +245,7 @@ def test_labels_are_those_learned_from():
 @pytest.mark.parametrize("asked", [{"budget": 0}, {"draws": 0}, {"costs": ()}])
 def test_a_probe_of_nothing_is_refused(asked):
     whole = small([0, 1] * 5)
-    with pytest.raises(UsageError, match="give at least one each"):
+    with pytest.raises(UsageError, match="expected at least one draw, label and cost"):
         probe(whole, whole, whole, **asked)
 
 
@@ -251,11 +253,11 @@ def test_labels_and_features_that_do_not_belong_together_are_refused():
     whole = small([0, 1] * 5)
     short = LabeledFeatures(whole.features, whole.labels)
     object.__setattr__(short, "labels", whole.labels[:3])  # past the types that tests check
-    with pytest.raises(DataError, match="10 test images came with 3 labels"):
+    with pytest.raises(DataError, match="10 test images have 3 labels"):
         probe(whole, whole, short)
-    with pytest.raises(DataError, match="4 mirrored and 10 training images came"):
+    with pytest.raises(DataError, match="mirror image of each of the 10 training images, got 4"):
         probe(whole, whole, whole, mirrored=whole.features[:4])
-    with pytest.raises(DataError, match="10 known images came with 3 labels"):
+    with pytest.raises(DataError, match="10 known images have 3 labels"):
         nearest_image_error(short, whole)
     with pytest.raises(DataError, match="known features hold numbers that are not finite"):
         nearest_image_error(LabeledFeatures(whole.features * torch.nan, whole.labels), whole)
@@ -264,7 +266,7 @@ def test_labels_and_features_that_do_not_belong_together_are_refused():
 
 
 def test_any_type_of_numbers_is_learned_from(digits):
-    train, valid, test = (some.part(torch.arange(200)) for some in digits)
+    train, valid, test = (some.subset(torch.arange(200)) for some in digits)
     expected = probe(train, valid, test, budget=50, draws=1)
     halves = [LabeledFeatures(some.features.half(), some.labels) for some in (train, valid, test)]
     assert probe(*halves, budget=50, draws=1) == expected
@@ -273,7 +275,7 @@ def test_any_type_of_numbers_is_learned_from(digits):
 
 
 def test_one_class_and_costs_of_nothing_are_refused():
-    with pytest.raises(DataError, match="all labels are of class 0; give images of at least 2"):
+    with pytest.raises(DataError, match="all labels are class 0; give images of at least 2"):
         probe(small([0] * 10), small([0] * 10), small([0] * 10))
     with pytest.raises(UsageError, match=r"costs are 0.0; give numbers above 0"):
         probe(*[small([0, 1] * 5)] * 3, costs=(0.0,))

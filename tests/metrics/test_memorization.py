@@ -78,8 +78,8 @@ def test_copies_that_are_changed_by_more_are_nearer_and_lie_on_none():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_copies_of_training_images_are_caught(rng):
-    found = memorization(TRAIN, TEST, TRAIN[:1000] + rng * draw(1000, 3).tanh())
+def test_copies_of_training_images_are_caught(noise):
+    found = memorization(TRAIN, TEST, TRAIN[:1000] + noise * draw(1000, 3).tanh())
     assert found.copy_fraction > 0.99
     assert found.expected_copy_fraction < 0.01
     assert found.z > 40
@@ -150,7 +150,7 @@ def test_order_does_not_matter():
 @pytest.mark.parametrize(
     ("train", "samples", "message"),
     [
-        (torch.zeros(5, 12), MORE, "5 training images came, all of the same features; give at"),
+        (torch.zeros(5, 12), MORE, "all 5 training images have the same features; give at"),
         (TRAIN, MORE[:0], r"samples features have shape \(0, 12\)"),
         (TRAIN, MORE[:, :5], "samples features have 5 columns and train ones 12"),
         (TRAIN, MORE * math.nan, "samples features hold numbers that are not finite"),

@@ -176,11 +176,13 @@ def test_order_does_not_matter():
 
 
 def test_modes_that_overlap_are_refused():
-    with pytest.raises(UsageError, match=r"two centers are 0\.5 apart with deviations of 0\.1 and"):
+    with pytest.raises(
+        UsageError, match=r"two centers are 0\.5 apart and have standard deviations 0\.1 and"
+    ):
         mixture_quality(torch.zeros(3, 1), torch.tensor([[0.0], [0.5], [2.0]]), 0.1)
-    with pytest.raises(UsageError, match=r"1 deviations of modes came \(0\); give a positive"):
+    with pytest.raises(UsageError, match=r"as deviations of modes, got 1 \(0\)"):
         mixture_quality(torch.zeros(3, 1), torch.zeros(1, 1), 0.0)
-    with pytest.raises(UsageError, match=r"2 weights of modes came \(1, -1\); give a positive"):
+    with pytest.raises(UsageError, match=r"as weights of modes, got 2 \(1, -1\)"):
         mixture_quality(torch.zeros(3, 1), 9 * torch.eye(2)[:, :1], 0.1, torch.tensor([1.0, -1.0]))
 
 

@@ -49,7 +49,7 @@ def test_torch_fidelity_computes_the_same_of_the_same_subsets(fidelity, monkeypa
         x, y, kid_subsets=12, kid_subset_size=60, rng_seed=5, verbose=False
     )
     rng = np.random.RandomState(5)
-    monkeypatch.setattr("advnets.metrics.mmd.by_content", lambda points: points)
+    monkeypatch.setattr("advnets.metrics.mmd.shuffle_by_content", lambda points: points)
     monkeypatch.setattr(RNG, "permutation", lambda self, purpose, n: rng.permutation(n))
     ours = polynomial_mmd(x, y, subsets=12, size=60)
     assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
@@ -160,7 +160,7 @@ def test_close_sets_are_told_apart_in_float64():
 
 @pytest.mark.parametrize("asked", [{"subsets": 0}, {"size": 1}])
 def test_subsets_that_cannot_be_are_refused(asked):
-    with pytest.raises(UsageError, match="were asked for; give at least 1 of at least 2"):
+    with pytest.raises(UsageError, match="were requested; give at least 1 subset of at least 2"):
         polynomial_mmd(draw(5, 2, 0), draw(5, 2, 1), **asked)
 
 
@@ -191,7 +191,7 @@ def test_whole_sets_are_one_subset():
 
 def test_numbers_whose_kernels_are_lost_are_refused():
     x, y = draw(60, 4, 0).double(), draw(60, 4, 1).double()
-    with pytest.raises(DataError, match=r"numbers up to .e\+30, whose kernels are lost"):
+    with pytest.raises(DataError, match=r"values up to .e\+30, whose kernels overflow"):
         polynomial_mmd(1e30 * x, 1e30 * y)
-    with pytest.raises(DataError, match=r"numbers up to .e\+160, whose squares are lost"):
+    with pytest.raises(DataError, match=r"values up to .e\+160, whose squares are lost"):
         polynomial_mmd(1e160 * x, 1e160 * y)

@@ -75,7 +75,7 @@ def test_labels_that_are_no_modes_are_refused(labels, message):
 
 
 def test_no_modes_are_refused():
-    with pytest.raises(UsageError, match="0 modes were named"):
+    with pytest.raises(UsageError, match="the number of modes is 0"):
         mode_coverage(torch.tensor([0]), 0)
 
 

@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -44,7 +45,9 @@ def test_all_four_are_as_defined(monkeypatch, k, n, m):
     # In blocks that cut through both sets, the same.
     blocks = distance.half_squared_distances
     monkeypatch.setattr(
-        "advnets.metrics.prdc.half_squared_distances", lambda x, y: blocks(x, y, 37, 23)
+        sys.modules["advnets.metrics.prdc"],
+        "half_squared_distances",
+        lambda x, y: blocks(x, y, 37, 23),
     )
     assert prdc(real, fake, k) == found
 
@@ -95,7 +98,7 @@ def test_two_sets_of_one_distribution_are_told_apart_half_the_time():
 
 
 def test_too_many_neighbors_and_unlike_sizes_are_refused():
-    with pytest.raises(UsageError, match="5 neighbors were asked for in sets of 5; give 1 to 4"):
+    with pytest.raises(UsageError, match="5 neighbors were requested in sets of 5; give 1 to 4"):
         prdc(draw(5, 2, 0), draw(9, 2, 1))
     with pytest.raises(
         UsageError, match="expects equally many real and generated images, got 5 and 9"

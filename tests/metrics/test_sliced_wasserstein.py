@@ -72,7 +72,7 @@ def test_order_and_blocks_do_not_matter_and_the_seed_does(monkeypatch):
 
 
 def test_no_direction_is_refused():
-    with pytest.raises(UsageError, match="0 directions were asked for"):
+    with pytest.raises(UsageError, match="0 directions were requested"):
         sliced_wasserstein(draw(3, 2, 0), draw(3, 2, 1), directions=0)
 
 

@@ -45,9 +45,9 @@ def test_an_interval_holds_the_mean_as_often_as_it_says():
 
 def test_one_value_has_no_interval_and_none_no_mean():
     assert student_interval([4.0]) == Interval(4.0, None, 1)
-    with pytest.raises(UsageError, match="interval of no values was asked for; give at least one"):
+    with pytest.raises(UsageError, match="there are no values; give at least one"):
         student_interval([])
-    with pytest.raises(UsageError, match="confidence 1 at 0 degrees of freedom was asked for"):
+    with pytest.raises(UsageError, match="confidence 1 at 0 degrees of freedom was requested"):
         student_quantile(1.0, 0)
 
 

@@ -179,7 +179,7 @@ def nearest_neighbor_classifier_records(context: EvaluationContext) -> list[Reco
         context.record(
             "1nn-classifier",
             name,
-            error=nearest_image_error(known.part(torch.arange(n)), test),
+            error=nearest_image_error(known.subset(torch.arange(n)), test),
             n_known=n,
             n_test=len(test.labels),
             n_real=len(test.labels),

@@ -13,76 +13,79 @@ from advnets.errors import FewImagesWarning
 from advnets.metrics.validation import check_features
 
 _SINGULAR = 1e-6
-"""Of the factor of a covariance, the least number on the diagonal over the largest."""
+"""A covariance is singular if its Cholesky factor's smallest diagonal element is below this
+fraction of the largest."""
 _COLUMNS = 256
 
 
 @torch.no_grad()
 def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> float:
-    """Squared Fréchet distance of the Gaussians with the sets' means and covariances.
+    """Return the squared Fréchet distance of the Gaussians with the sets' means and covariances.
 
     ‖μ_1 - μ_2‖² + Tr(Σ_1 + Σ_2 - 2 (Σ_1 Σ_2)^½), in squared units of the features, at least 0;
-    computed in float64. It grows as sets shrink: compare only at the same numbers of images.
+    computed in float64. It increases for smaller sets: compare only at the same numbers of images.
     Sources: Dowson and Landau 1982; Heusel et al. 2017, equation 6.
 
     Raises:
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
 
     Warns:
-        FewImagesWarning: a set has no more rows than columns, so that its covariance is singular.
+        FewImagesWarning: a set has no more rows than columns, so its covariance is singular.
     """
     real, fake = check_features(2, real=real, fake=fake)
     for name, features in (("real", real), ("fake", fake)):
-        if len(features) <= features.shape[1]:  # n rows about their mean span n - 1
+        if len(features) <= features.shape[1]:  # n centered rows span n - 1 dimensions
             warnings.warn(
-                f"{len(features)} {name} rows span less than their {features.shape[1]} columns; "
-                "the Fréchet distance is then far too large: give more images",
+                f"{len(features)} {name} images are too few for {features.shape[1]} features; "
+                "the Fréchet distance is far too large: use more images than features",
                 FewImagesWarning,
                 stacklevel=3,  # past `no_grad`, to the caller's own line
             )
     (mean, x), (other_mean, y) = _center(real), _center(fake)
     traces = torch.linalg.vector_norm(x).square() + torch.linalg.vector_norm(y).square()
     distance = (mean - other_mean).square().sum() + traces - 2 * _trace_of_root(x, y)
-    return max(float(distance), 0.0)  # less than 0 by rounding alone
+    return max(float(distance), 0.0)  # below 0 only by rounding
 
 
 @torch.no_grad()
 def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> float | None:
-    """Standard deviation of the distance over draws of both sets, to first order.
+    """Return the standard error of the distance over draws of both sets, to first order.
 
-    To first order a draw y of p_g moves the distance by (ψ(y) - E ψ) / m, with
+    A draw y of p_g changes the distance by (ψ(y) - E ψ) / m, with
 
         ψ(y) = 2 y·(μ_2 - μ_1) + yᵀ (1 - T) y,  y about μ_2,  T = Σ_1^½ (Σ_1^½ Σ_2 Σ_1^½)^-½ Σ_1^½,
 
-    T being the linear map that takes N(0, Σ_2) to N(0, Σ_1) most cheaply; a draw of the data so by
-    its other. Where a covariance is singular, the map is of what its set spans, in which its draws
-    lie. The bias of few images is not in it; None where they do not span their columns for being
-    too few. Source: the delta method; for T, Dowson and Landau 1982.
+    where T is the optimal transport map from N(0, Σ_2) to N(0, Σ_1); a draw of the data changes it
+    accordingly. If a covariance is singular, T acts on the subspace that its set spans. The bias
+    of few images is not included. None if there are no more images than features.
+    Source: the delta method; for T, Dowson and Landau 1982.
 
     Raises:
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
     """
     real, fake = check_features(2, real=real, fake=fake)
-    # By the features themselves: about a mean, a constant is what rounding has left of it.
-    alive = (real != real[0]).any(0) | (fake != fake[0]).any(0)
-    (mean, x), (other_mean, y) = _center(real[:, alive]), _center(fake[:, alive])
-    apart = other_mean - mean
+    # By the features themselves: centered constants are not exactly 0, because of rounding.
+    varying = (real != real[0]).any(0) | (fake != fake[0]).any(0)
+    (mean, x), (other_mean, y) = _center(real[:, varying]), _center(fake[:, varying])
+    shift = other_mean - mean
     if min(len(x), len(y)) <= x.shape[1]:
         return None
     covariance, other = _gram(x), _gram(y)
-    there, back = _transport_map(covariance, other), _transport_map(other, covariance)
-    squares = 0.0
-    for rows, toward, moved in ((x, -apart, there), (y, apart, back)):
-        about = rows * math.sqrt(len(rows) - 1)
-        influence = 2 * about @ toward + (about * (about - about @ moved)).sum(1)
-        squares += float(influence.var()) / len(rows)
-    return math.sqrt(squares)
+    forward, backward = _transport_map(covariance, other), _transport_map(other, covariance)
+    variance = 0.0
+    for rows, mean_shift, transport in ((x, -shift, forward), (y, shift, backward)):
+        centered = rows * math.sqrt(len(rows) - 1)
+        influence = 2 * centered @ mean_shift + (centered * (centered - centered @ transport)).sum(
+            1
+        )
+        variance += float(influence.var()) / len(rows)
+    return math.sqrt(variance)
 
 
 def _transport_map(
     source: Float64[Tensor, "d d"], target: Float64[Tensor, "d d"]
 ) -> Float64[Tensor, "d d"]:
-    """S^-½ (S^½ T S^½)^½ S^-½, from N(0, S) to N(0, T), of what S spans."""
+    """Return the map S^-½ (S^½ T S^½)^½ S^-½ from N(0, S) to N(0, T), on the range of S."""
     values, vectors = torch.linalg.eigh(source)
     spanned = values > _SINGULAR**2 * values[-1:]
     values, vectors = values[spanned], vectors[:, spanned]
@@ -92,12 +95,12 @@ def _transport_map(
 
 
 def _trace_of_root(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m _"]) -> Float64[Tensor, ""]:
-    """Tr (Σ_1 Σ_2)^½ of Σ_1 = XᵀX and Σ_2 = YᵀY: the sum of the singular values of X Yᵀ.
+    """Return Tr (Σ_1 Σ_2)^½ of Σ_1 = XᵀX and Σ_2 = YᵀY: the sum of singular values of X Yᵀ.
 
-    Where there are more images than features it is Tr (Rᵀ Σ_2 R)^½, R Rᵀ = Σ_1, of eigenvalues
-    that are real and at least 0. R is the factor of Cholesky of numbers in the order of their
-    variance: rounding is then as small as the eigenvalue. Roots of those of Σ_1 Σ_2 would make of
-    their rounding, ε, √ε.
+    With more images than features it is Tr (Rᵀ Σ_2 R)^½, where R Rᵀ = Σ_1; its eigenvalues are
+    real and not negative. R is the Cholesky factor with features in the order of their variance,
+    so that rounding errors are relative to each eigenvalue. Square roots of the eigenvalues of
+    Σ_1 Σ_2 would turn a rounding error ε into √ε.
     """
     if min(len(x), len(y)) > x.shape[1]:
         covariance = _gram(x)
@@ -106,7 +109,7 @@ def _trace_of_root(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m _"]) -> Floa
         if not failed and factor.diagonal().min() >= _SINGULAR * factor.diagonal().max():
             middle = _congruence(factor, _gram(y)[order][:, order])
             return torch.linalg.eigvalsh(middle).clamp(min=0).sqrt().sum()
-        x, y = (torch.linalg.qr(some, mode="r").R for some in (x, y))
+        x, y = (torch.linalg.qr(rows, mode="r").R for rows in (x, y))
     return torch.linalg.svdvals(x @ y.T).sum()
 
 
@@ -116,14 +119,14 @@ def _matrix_sqrt(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
 
 
 def _center(x: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "n d"]]:
-    """The mean, and X about it over √(n - 1): XᵀX is the covariance."""
+    """Return the mean, and X centered and divided by √(n - 1), so that XᵀX is the covariance."""
     x = x.to(torch.float64, copy=True)
     mean = x.mean(0)
     return mean, x.sub_(mean).div_(math.sqrt(len(x) - 1))
 
 
 def _gram(x: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
-    """XᵀX; what lies above a block on the diagonal is copied from below it."""
+    """Return XᵀX; blocks above the diagonal are copied from those below."""
     columns = x.shape[1]
     if columns <= _COLUMNS:
         return x.T @ x
@@ -138,7 +141,7 @@ def _gram(x: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
 def _congruence(
     factor: Float64[Tensor, "d d"], covariance: Float64[Tensor, "d d"]
 ) -> Float64[Tensor, "d d"]:
-    """RᵀΣR on and below its diagonal, of a lower R; products with the zeros above are left out."""
+    """Return RᵀΣR on and below its diagonal, for lower triangular R, skipping products with 0."""
     product, result = torch.empty_like(covariance), torch.zeros_like(covariance)
     columns = range(0, len(covariance), _COLUMNS)
     for start in columns:

@@ -16,38 +16,39 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class HistogramDivergence:
-    """Divergences in nats, with all that they hang on."""
+    """Divergences in nats, with the settings they depend on."""
 
     kl: float
-    """KL(samples ‖ p_data) over the bins, estimated by the shares of the samples: infinite where
-    samples lie in a bin that has no probability. The divergence over bins is at most that of the
-    distributions, but the estimate is above it by about (bins - 1) / 2n in the mean."""
+    """KL(samples ‖ p_data) over the bins, estimated by the frequencies of samples; infinite if
+    there are samples in a bin of probability 0. The divergence over bins is at most that of the
+    distributions, but the estimate is biased upward by about (bins - 1) / 2n."""
     jsd: float
-    """The Jensen-Shannon divergence over the bins, from 0 to log 2, estimated in the same way; the
-    estimate is too large by about (bins - 1) / 8n in the mean where both are alike."""
+    """The Jensen-Shannon divergence over the bins, from 0 to log 2, estimated in the same way and
+    biased upward by about (bins - 1) / 8n if both distributions are equal."""
     bins: int
-    """Those that have a probability."""
+    """Number of bins with a probability above 0."""
     n: int
-    """Samples."""
+    """Number of samples."""
     kl_error: float | None
-    """Standard error of `kl` over draws of the samples, to first order …"""
+    """Standard error of `kl` over draws of the samples, to first order."""
     jsd_error: float | None
-    """… and of `jsd`."""
+    """Standard error of `jsd`, likewise."""
 
 
 def histogram_divergence(
     counts: Num[Tensor, " counts"], masses: Float[Tensor, " masses"]
 ) -> HistogramDivergence:
-    """KL(p ‖ q) = Σ_b p_b log (p_b / q_b) and JSD = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q) / 2.
+    """Return the KL and Jensen-Shannon divergence of samples, counted in bins of known probability.
 
-    p are the shares of samples in each bin, by their `counts`, to which a sample may add a part in
-    each of several bins, and q its probability, one of the
-    `masses`. Both are plug-in estimates, which are too large in the mean: samples of q itself have
-    about (bins - 1) / 2n nats by the first and (bins - 1) / 8n by the second, not 0.
+        KL(p ‖ q) = Σ_b p_b log (p_b / q_b),  JSD = ½ KL(p ‖ m) + ½ KL(q ‖ m),  m = (p + q) / 2
+
+    p are the frequencies of samples in the bins, from their `counts` (a sample may be divided
+    among several bins), and q the probabilities, `masses`. Both are plug-in estimates, which are
+    biased upward: for samples of q itself they are about (bins - 1) / 2n and (bins - 1) / 8n nats.
     Source of the second: Goodfellow et al. 2014, theorem 1.
 
     Raises:
-        UsageError: masses are not as many as counts, one is negative, or their sum is not 1.
+        UsageError: the numbers of masses and counts differ, one is negative, or their sum is not 1.
         DataError: a count is negative, or there are none.
     """
     if counts.shape != masses.shape:
@@ -75,9 +76,9 @@ def histogram_divergence(
 
 
 def relative_entropy(p: Float64[Tensor, "*cells"], q: Float64[Tensor, "*cells"]) -> float:
-    """KL(p ‖ q) = Σ p log p - p log q, in nats, 0 log 0 = 0; infinite where p has mass and q none.
+    """Return KL(p ‖ q) = Σ p log p - p log q, in nats; infinite if p > 0 where q = 0.
 
-    Rounding does not take it below 0.
+    Negative values that result from rounding are set to 0.
     """
     return max(float((torch.xlogy(p, p) - torch.xlogy(p, q)).sum()), 0.0)
 
@@ -85,10 +86,11 @@ def relative_entropy(p: Float64[Tensor, "*cells"], q: Float64[Tensor, "*cells"])
 def divergence_standard_error(
     p: Float64[Tensor, " cells"], slope: Float64[Tensor, " cells"], n: int
 ) -> float | None:
-    """Standard deviation of a divergence over draws of n samples of p, to first order.
+    """Return the standard error of a divergence over draws of n samples of p, to first order.
 
-    That of the `slope`, by which a sample more of cell k moves it, over the samples, over √n: of
-    KL(p ‖ q) it is log p_k / q_k, of the Jensen-Shannon divergence ½ log p_k / m_k.
+    It is the standard deviation of `slope` over the samples, divided by √n. `slope` is the
+    derivative of the divergence with respect to p_k: log p_k / q_k for KL(p ‖ q), and
+    ½ log p_k / m_k for the Jensen-Shannon divergence.
     """
     seen = p > 0
     p, slope = p[seen], slope[seen]

@@ -43,7 +43,7 @@ def inception_score(
         DataError: there are fewer than 20 samples for each split, or numbers that are not finite.
     """
     if splits < 1:
-        raise UsageError(f"{splits} splits were asked for; give at least 1, and 10 is usual")
+        raise UsageError(f"{splits} splits were requested; give at least 1, and 10 is usual")
     check_rows("class logits", class_logits, _MIN_PER_SPLIT * splits)
     parts = shuffle_by_content(class_logits).log_softmax(1).tensor_split(splits)
     scores = torch.stack([_mutual_information(part) for part in parts]).exp()

@@ -54,25 +54,27 @@ def memorization(
 ) -> Memorization:
     """Return the fraction of samples much nearer to one training image than to all others.
 
-        ‖x - x_(1)‖ < near ‖x - x_(2)‖, x_(1) and x_(2) the two training images nearest to x
+        ‖x - x_(1)‖ < distance_ratio ‖x - x_(2)‖, x_(1), x_(2) the training images nearest to x
 
-    Beside it the share of those that are nearer to a training image than training images are to
-    it, tested alike: ‖x - x_(1)‖ < ‖x_(1) - x_i‖ for all other i. It finds copies changed by more,
-    and takes what is blurred for one, as that is near to many.
+    It also returns the fraction of samples that are nearer to a training image than every other
+    training image is, with the same test: ‖x - x_(1)‖ < ‖x_(1) - x_i‖ for all other i. This
+    detects copies that are changed more, but also counts blurred samples, which are close to many
+    images.
 
-    The ratio tells copies, not the distance: blurred samples are near to every image, noise is
-    far from all, and of neither is it small. The bound is fixed, so that a few copies are found
-    among samples of any other kind; and p is that of Fisher's exact test, which holds whatever the
-    data is. It is for images: of points in d dimensions about near^d lie so by chance. Not found
-    are copies changed by more than half the way to another training image, and copies of what
-    the training set has twice with a slight difference.
+    The criterion is a ratio and not a distance, because blurred samples are near every image and
+    noise is far from all, but neither has a small ratio. The bound is fixed, so a few copies are
+    detected among any other samples, and the p-value is that of Fisher's exact test, which is valid
+    for any data. The test is for images: of random points in d dimensions a fraction of about
+    distance_ratio^d is counted. It does not detect copies changed by more than half the distance
+    to another training image, nor copies of images that the training set contains in two slightly
+    different versions.
 
     Related: Meehan et al. 2020, “A non-parametric test to detect data-copying in generative
     models”, which ranks the distances of samples and of held-out images.
 
     Raises:
         UsageError: `distance_ratio` is not above 0 and below 1.
-        DataError: a set is empty, there are fewer than 2 unlike training images, widths differ,
+        DataError: a set is empty, there are fewer than 2 different training images, widths differ,
             or numbers are not finite.
     """
     if not 0 < distance_ratio < 1:
@@ -82,24 +84,25 @@ def memorization(
         )
     train, test, samples = check_features(1, train=train, test=test, samples=samples)
     train, test, samples = scale_to_range(train, test, samples)
-    came, train = len(train), train.unique(dim=0)
+    num_images, train = len(train), train.unique(dim=0)
     if len(train) < 2:
         raise DataError(
-            f"{came} training images came, all of the same features; give at least 2 unlike ones"
+            f"all {num_images} training images have the same features; give at least 2 different "
+            "images"
         )
-    on, nearer = zip(
+    copies, nearer = zip(
         *(count_copies(x, train, distance_ratio) for x in (test, samples)), strict=True
     )
-    (on_test, on_samples), (near_test, near_samples) = on, nearer
-    z, p_value = _more_than_chance(on_samples, len(samples), on_test, len(test))
-    _, nearer_p_value = _more_than_chance(near_samples, len(samples), near_test, len(test))
+    (copies_test, copies_samples), (nearer_test, nearer_samples) = copies, nearer
+    z, p_value = _more_than_chance(copies_samples, len(samples), copies_test, len(test))
+    _, nearer_p_value = _more_than_chance(nearer_samples, len(samples), nearer_test, len(test))
     return Memorization(
-        copy_fraction=on_samples / len(samples),
-        expected_copy_fraction=on_test / len(test),
+        copy_fraction=copies_samples / len(samples),
+        expected_copy_fraction=copies_test / len(test),
         z=z,
         p_value=p_value,
-        nearer_fraction=near_samples / len(samples),
-        expected_nearer_fraction=near_test / len(test),
+        nearer_fraction=nearer_samples / len(samples),
+        expected_nearer_fraction=nearer_test / len(test),
         nearer_p_value=nearer_p_value,
         distance_ratio=distance_ratio,
         n_train=len(train),
@@ -114,18 +117,18 @@ def count_copies(
     """Count copies of a training image, and points nearer to one than other training images are."""
     distance, which = _nearest_two(points, train)
     first, second = distance.unbind(1)
-    # Where rounding makes both 0, the point lies on neither more than on the other.
+    # If rounding makes both distances 0, the point is equally close to both.
     ratio = torch.where(second > 0, first / second, 1.0)
-    known, place = which[:, 0].unique(return_inverse=True)
-    apart = _nearest_two(train[known], train)[0][:, 1]  # the nearest of each is itself
-    return int((ratio < distance_ratio).sum()), int((first < apart[place]).sum())
+    closest, closest_index = which[:, 0].unique(return_inverse=True)
+    isolation = _nearest_two(train[closest], train)[0][:, 1]  # the nearest of each is itself
+    return int((ratio < distance_ratio).sum()), int((first < isolation[closest_index]).sum())
 
 
 def _nearest_two(
     points: Float[Tensor, "n d"], train: Float[Tensor, "m d"]
 ) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, "n 2"]]:
     """Return distances and indices of the two nearest training images of each point."""
-    # Distances by products cancel near a copy: those of the nearest are taken again by differences.
+    # Distances by products cancel near a copy, so compute those of the nearest by differences.
     _, which = nearest(points, train, min(_CANDIDATES, len(train)))
     exact = torch.stack([(points - train[column]).norm(dim=1) for column in which.T], dim=1)
     distance, order = exact.sort(dim=1)
@@ -133,16 +136,16 @@ def _nearest_two(
 
 
 def _more_than_chance(count: int, n: int, other: int, m: int) -> tuple[float, float]:
-    """The z score and p of `count` out of n beside `other` out of m, s in all.
+    """Return z score and p-value of `count` out of n, compared with `other` out of m; s is the sum.
 
     P(X >= count) = Σ_i C(n, i) C(m, s - i) / C(n + m, s), i from count to min(n, s)
     """
-    s, whole = count + other, n + m
-    variance = s * n * m * (whole - s) / (whole**2 * (whole - 1))
-    z = (count - s * n / whole) / math.sqrt(variance) if variance else 0.0
+    s, total = count + other, n + m
+    variance = s * n * m * (total - s) / (total**2 * (total - 1))
+    z = (count - s * n / total) / math.sqrt(variance) if variance else 0.0
     i = torch.arange(count, min(n, s) + 1, dtype=torch.float64)
-    every = _log_choose(whole, torch.tensor(s, dtype=torch.float64))
-    log_p = (_log_choose(n, i) + _log_choose(m, s - i) - every).logsumexp(0)
+    log_total = _log_choose(total, torch.tensor(s, dtype=torch.float64))
+    log_p = (_log_choose(n, i) + _log_choose(m, s - i) - log_total).logsumexp(0)
     return z, min(float(log_p.exp()), 1.0)
 
 

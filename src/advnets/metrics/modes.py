@@ -22,9 +22,9 @@ class ModeCoverage:
     kl_uniform: float
     """KL(generated ‖ uniform)."""
     kl_reference: float | None
-    """KL(generated ‖ real), infinite where samples have a mode that no real image has."""
+    """KL(generated ‖ real), infinite if samples have a mode that no real image has."""
     n: int
-    """Samples."""
+    """Number of samples."""
     kl_uniform_error: float | None = None
     """Standard error of `kl_uniform` over draws of the samples, to first order."""
     kl_reference_error: float | None = None
@@ -36,27 +36,27 @@ def mode_coverage(
     """Return the modes found, and KL(p ‖ q) = Σ_k p_k log (p_k / q_k) of their proportions p.
 
     q is uniform, or the proportions of real images, whose modes are `reference`. Published numbers
-    are of either kind: say which. A perfect generator has about (modes - 1) / 2n nats, not 0.
+    use either, so state which. A perfect generator has about (modes - 1) / 2n nats, not 0.
     Sources: Metz et al. 2017, “Unrolled generative adversarial networks”, section 3.3.1; Lin et al.
     2018, “PacGAN”, section 4.
 
     Raises:
         UsageError: there is no mode.
-        DataError: labels are not a row of whole numbers from 0 to modes - 1, or there are none.
+        DataError: labels are not a vector of integers from 0 to modes - 1, or there are none.
     """
     if modes < 1:
-        raise UsageError(f"{modes} modes were named; give how many there are, at least 1")
+        raise UsageError(f"the number of modes is {modes}; expected at least 1")
     generated = _mode_proportions("samples", labels, modes)
     real = None if reference is None else _mode_proportions("real images", reference, modes)
-    even = torch.full_like(generated, 1 / modes)
+    uniform = torch.full_like(generated, 1 / modes)
     return ModeCoverage(
         modes_found=int((generated > 0).sum()),
         modes=modes,
-        kl_uniform=relative_entropy(generated, even),
+        kl_uniform=relative_entropy(generated, uniform),
         kl_reference=None if real is None else relative_entropy(generated, real),
         n=len(labels),
         kl_uniform_error=divergence_standard_error(
-            generated, (generated / even).log(), len(labels)
+            generated, (generated / uniform).log(), len(labels)
         ),
         kl_reference_error=(
             None
@@ -71,8 +71,8 @@ def _mode_proportions(
 ) -> Float64[Tensor, " modes"]:
     if labels.ndim != 1 or not len(labels) or labels.is_floating_point():
         raise DataError(
-            f"modes of {what} are {labels.dtype} of shape {tuple(labels.shape)}; give a row of "
-            "whole numbers, one for each image and at least one"
+            f"modes of {what} are {labels.dtype} of shape {tuple(labels.shape)}; expected a "
+            "vector of integers, one for each image and at least one"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= modes:

@@ -25,7 +25,7 @@ SELECTION_POINTS = 1000
 """Validation points that σ is selected on: the first 1,000, as in the authors' script."""
 
 _SIGMA_RANGE = 1e-9, 1e9  # 1 / σ² stays a finite float32
-_LEAST_POWER = -126.0  # 2^-126 is the least normal float32; exp2 is slow below it
+_MIN_POWER = -126.0  # 2^-126 is the smallest normal float32; exp2 is slow below it
 
 
 @dataclass(frozen=True)
@@ -33,34 +33,34 @@ class ParzenScore:
     """Parzen log-likelihood of test points, with the settings it depends on.
 
     It is a score of samples, not of images' quality: it rewards what is smoother than the data
-    (Theis et al. 2016, "A note on the evaluation of generative models"), so read it beside the
+    (Theis et al. 2016, "A note on the evaluation of generative models"), so compare it with the
     score of as many real training images.
     """
 
     mean: float
     """Mean log p(x) over the test points, in nats."""
     valid_mean: float
-    """The same over the validation points that σ was selected on: what to choose an epoch by."""
+    """The same over the validation points that σ was selected on; use it to select an epoch."""
     standard_error: float
     """Standard deviation of log p(x) over the test points / √n_test, in nats."""
     sigma: float
     """Width of the window, in the unit of the points."""
     sigma_on_edge: bool
-    """σ is the least or the largest of its grid: a wider grid could give more."""
+    """Whether σ is the smallest or largest of its grid, so that a wider grid might score higher."""
     grid: str
     """Name of the grid that σ was selected from."""
     n_samples: int
-    """Samples, each the center of one Gaussian."""
+    """Number of samples, each the center of a Gaussian."""
     n_valid: int
-    """Validation points that σ was selected on."""
+    """Number of validation points that σ was selected on."""
     n_test: int
-    """Test points."""
+    """Number of test points."""
 
 
 def parzen_log_likelihood(
     points: Float[Tensor, "n d"], centers: Float[Tensor, "m d"], sigma: float
 ) -> Float64[Tensor, " n"]:
-    """Log density of each point, in nats, under a Gaussian of width σ on each center.
+    """Return the log density of each point, in nats, under a mixture of Gaussians on the centers.
 
     log p(x) = log (1/m) Σ_i exp(-½‖(x - μ_i)/σ‖²) - d log(σ √(2π))
 
@@ -79,7 +79,7 @@ def parzen_log_likelihood(
 def parzen_log_likelihoods(
     points: Float[Tensor, "n d"], centers: Float[Tensor, "m d"], sigmas: Sequence[float]
 ) -> Float64[Tensor, "sigmas n"]:
-    """`parzen_log_likelihood` for several σ, which share one pass over the distances.
+    """Return `parzen_log_likelihood` for several σ, in one pass over the distances.
 
     Raises:
         UsageError: there is no σ, or one that is not a positive number.
@@ -93,8 +93,8 @@ def parzen_log_likelihoods(
     centers = centers.to(_compute_dtype(points, centers))
     points = points.to(centers)
 
-    # Per σ: Σ_i exp((e_i - top) / σ²) with e = -½‖x - μ‖², where top is the largest e met so far.
-    # It is the nearest center's for every σ, so one search serves them all.
+    # Per σ: Σ_i exp((e_i - top) / σ²) with e = -½‖x - μ‖², where top is the largest e so far.
+    # It belongs to the nearest center and is the same for every σ.
     top = points.new_full((len(points),), -math.inf)
     total = points.new_zeros((len(sigmas), len(points)))
     powers = [1 / (math.log(2) * sigma**2) for sigma in sigmas]  # exp(e / σ²) = 2^(e power)
@@ -103,7 +103,7 @@ def parzen_log_likelihoods(
         exponent.sub_(nearest[:, None])
         term = torch.empty_like(exponent)
         for sums, power in zip(total, powers, strict=True):
-            torch.mul(exponent, power, out=term).clamp_(min=_LEAST_POWER).exp2_()
+            torch.mul(exponent, power, out=term).clamp_(min=_MIN_POWER).exp2_()
             sums[rows] *= ((top[rows] - nearest) * power).exp2_()
             sums[rows] += term.sum(1)
         top[rows] = nearest
@@ -119,9 +119,9 @@ def select_sigma(
     samples: Float[Tensor, "n_samples ..."],
     grid: Sequence[float] = PAPER_GRID,
 ) -> tuple[float, float]:
-    """The σ of the grid with the largest mean log-likelihood of the first 1,000 validation points.
+    """Return the σ with the largest mean log-likelihood of the first 1,000 validation points.
 
-    The mean, in nats, stands beside it.
+    The second value is that mean, in nats.
 
     Raises:
         UsageError: there is no σ, or one that is not a positive number.
@@ -178,7 +178,7 @@ def _check_sigmas(sigmas: Sequence[float]) -> None:
 
 
 def _check_points(min_points: int, **sets: Tensor) -> None:
-    """Refuse sets of points that are too small, of several shapes, or not finite."""
+    """Check that sets of points are large enough, of equal shapes, and finite."""
     sets = {name.replace("_", " "): points for name, points in sets.items()}
     for name, points in sets.items():
         if points.ndim < 2:
@@ -195,7 +195,7 @@ def _check_points(min_points: int, **sets: Tensor) -> None:
                 "width and channels"
             )
     for name, points in sets.items():
-        # The sum of squares is what has to be finite: it is what distances are made of.
+        # Distances are computed from squares, so the sum of squares has to be finite.
         if not points.to(_compute_dtype(points)).square().sum().isfinite():
             raise DataError(
                 f"{name} hold numbers that are not finite, or too large to square; expected "

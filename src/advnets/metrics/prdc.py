@@ -23,30 +23,30 @@ from advnets.metrics.validation import check_features
 
 NEIGHBORS = 5
 """The default k of the balls, as in Naeem et al. 2020."""
-_TIE, _DOUBT = 4, 16
-"""Roundings by which a distance has to be less than a radius, where it is taken in float64; and by
-which in float32, whose errors pile up, it has to be apart from it to be believed."""
+_MARGIN_FLOAT64, _MARGIN_FLOAT32 = 4, 16
+"""Rounding errors by which a distance in float64 must be smaller than a radius to be inside; and by
+which one in float32, where errors accumulate, must differ from it to be decided."""
 _PAIRS = 4096
 _MAX_DOUBTFUL = 10
-"""Times as many pairs as points, of which float32 does not tell whether one is in a ball."""
+"""The largest number of undecided pairs per point in float32; beyond it, float64 is used."""
 Centers = Sequence[Float[Tensor, " d"]]
-"""Points that sets were centered on before products of them were taken."""
+"""The points on which sets were centered before matrix products."""
 
 
 @dataclass(frozen=True)
 class PRDC:
-    """Precision, recall, density and coverage, and the neighbors that they hang on."""
+    """Precision, recall, density and coverage, and the k that they depend on."""
 
     precision: float
-    """Share of samples that lie in a ball about a real image, in [0, 1]."""
+    """Fraction of samples inside the ball of a real image, in [0, 1]."""
     recall: float
-    """Share of real images that lie in a ball about a sample, in [0, 1]."""
+    """Fraction of real images inside the ball of a sample, in [0, 1]."""
     density: float
-    """Real images' balls that a sample lies in, over `neighbors`; 1 for p_g = p_data."""
+    """Mean number of balls of real images that contain a sample, over k; 1 for p_g = p_data."""
     coverage: float
-    """Share of real images in whose ball a sample lies, in [0, 1]."""
+    """Fraction of real images whose ball contains a sample, in [0, 1]."""
     neighbors: int
-    """A ball reaches to the so-many-th nearest image of its own set."""
+    """k: the radius of a ball is the distance to the k-th nearest other image of the same set."""
 
 
 @torch.no_grad()
@@ -55,8 +55,9 @@ def prdc(
 ) -> PRDC:
     """Return precision, recall (Kynkäänniemi et al. 2019), density, coverage (Naeem et al. 2020).
 
-    A ball about a point has the distance to its k-th nearest other point of its own set as radius,
-    and holds what is nearer. Compare only at the same k and the same numbers of images.
+    The radius of the ball around a point is the distance to its k-th nearest other point of the
+    same set; a point at exactly this distance is outside. Compare only at the same k and the
+    same numbers of images.
 
     Raises:
         UsageError: `neighbors` is not at least 1 and less than either set.
@@ -66,81 +67,93 @@ def prdc(
     fewest = min(len(real), len(fake))
     if not 1 <= neighbors < fewest:
         raise UsageError(
-            f"{neighbors} neighbors were asked for in sets of {fewest}; give 1 to {fewest - 1}"
+            f"{neighbors} neighbors were requested in sets of {fewest}; give 1 to {fewest - 1}"
         )
     real, fake = scale_to_range(real, fake)
-    found = _ball_membership(real, fake, neighbors)
+    membership = _ball_membership(real, fake, neighbors)
     return PRDC(
-        precision=float((found.balls > 0).double().mean()),
-        recall=float(found.recalled.double().mean()),
-        density=float(found.balls.double().mean()) / neighbors,
-        coverage=float(found.covered.double().mean()),
+        precision=float((membership.balls > 0).double().mean()),
+        recall=float(membership.recalled.double().mean()),
+        density=float(membership.balls.double().mean()) / neighbors,
+        coverage=float(membership.covered.double().mean()),
         neighbors=neighbors,
     )
 
 
 @dataclass(frozen=True)
 class _BallMembership:
-    """What lies in whose ball."""
+    """Which images are inside which balls."""
 
     balls: Int64[Tensor, " m"]
-    """Real images' balls that each sample lies in."""
+    """Number of balls of real images that contain each sample."""
     covered: Bool[Tensor, " n"]
-    """Whether a sample lies in the ball of each real image …"""
+    """Whether the ball of each real image contains a sample."""
     recalled: Bool[Tensor, " n"]
-    """… and whether the image lies in the ball of a sample."""
+    """Whether each real image is inside the ball of a sample."""
     doubtful: list[Int64[Tensor, "2 _"]]
-    """Numbers of images and samples that lie too near to the edge of the image's ball …"""
+    """Pairs of image and sample, by index, for which float32 does not decide whether the sample is
+    inside the ball of the image; they are not counted yet."""
     doubtful_fake: list[Int64[Tensor, "2 _"]]
-    """… and of the sample's, to be told; they are not counted yet."""
+    """The same for the ball of the sample."""
 
 
 def _ball_membership(
     real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], neighbors: int
 ) -> _BallMembership:
-    """Look at all pairs; what float32 does not resolve is looked at in float64."""
-    # Radii are rounded about the center of their own set, distances about that of the samples.
+    """Compare all pairs; those that float32 does not resolve are computed again in float64."""
+    # Radii are computed about the center of their own set, distances about that of the samples.
     centers = real.mean(0), fake.mean(0)
-    radius, lost = _radii(real, centers, neighbors)
-    fake_radius, lost_fake = _radii(fake, centers, neighbors)
-    found = _compare_pairs(
-        real, fake, radius.masked_fill(lost, 0), fake_radius.masked_fill(lost_fake, 0), centers
+    radius, unresolved = _radii(real, centers, neighbors)
+    fake_radius, unresolved_fake = _radii(fake, centers, neighbors)
+    membership = _compare_pairs(
+        real,
+        fake,
+        radius.masked_fill(unresolved, 0),
+        fake_radius.masked_fill(unresolved_fake, 0),
+        centers,
     )
-    pairs = sum(some.shape[1] for some in (*found.doubtful, *found.doubtful_fake))
-    if pairs > _MAX_DOUBTFUL * (len(real) + len(fake)):  # numbers so few that distances tie
+    # With few distinct values, most distances tie.
+    pairs = sum(p.shape[1] for p in (*membership.doubtful, *membership.doubtful_fake))
+    if pairs > _MAX_DOUBTFUL * (len(real) + len(fake)):
         return _ball_membership(real.double(), fake.double(), neighbors)
-    if lost.any():
-        nothing = torch.zeros_like(fake_radius)
-        again = _compare_pairs(real[lost].double(), fake.double(), radius[lost], nothing, centers)
-        found.balls.add_(again.balls)
-        found.covered[lost] = again.covered
-    if lost_fake.any():
-        nothing, those = torch.zeros_like(radius), fake[lost_fake].double()
-        again = _compare_pairs(real.double(), those, nothing, fake_radius[lost_fake], centers)
-        found.recalled.logical_or_(again.recalled)
-    if found.doubtful:
-        here, there = _pairs_inside(real, fake, torch.cat(found.doubtful, 1), neighbors)
-        found.balls.index_add_(0, there, torch.ones_like(there))
-        found.covered[here] = True
-    if found.doubtful_fake:
-        _, here = _pairs_inside(fake, real, torch.cat(found.doubtful_fake, 1).flip(0), neighbors)
-        found.recalled[here] = True
-    return found
+    if unresolved.any():
+        no_radius = torch.zeros_like(fake_radius)
+        recomputed = _compare_pairs(
+            real[unresolved].double(), fake.double(), radius[unresolved], no_radius, centers
+        )
+        membership.balls.add_(recomputed.balls)
+        membership.covered[unresolved] = recomputed.covered
+    if unresolved_fake.any():
+        no_radius, fake_rows = torch.zeros_like(radius), fake[unresolved_fake].double()
+        recomputed = _compare_pairs(
+            real.double(), fake_rows, no_radius, fake_radius[unresolved_fake], centers
+        )
+        membership.recalled.logical_or_(recomputed.recalled)
+    if membership.doubtful:
+        here, there = _pairs_inside(real, fake, torch.cat(membership.doubtful, 1), neighbors)
+        membership.balls.index_add_(0, there, torch.ones_like(there))
+        membership.covered[here] = True
+    if membership.doubtful_fake:
+        _, here = _pairs_inside(
+            fake, real, torch.cat(membership.doubtful_fake, 1).flip(0), neighbors
+        )
+        membership.recalled[here] = True
+    return membership
 
 
 def _radii(
     points: Float[Tensor, "n d"], centers: Centers, neighbors: int
 ) -> tuple[Float64[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Return the radius of each ball, and which are found in float64, the others being too small.
+    """Return the radius of each ball, and which ones float32 does not resolve.
 
-    Too small is what products about any of the centers do not resolve.
+    Those are too small for products about one of the centers, and are computed in float64.
     """
     radius = nearest_others(points, neighbors)[:, -1]
-    lost = torch.stack([is_unresolved(points, center, radius) for center in centers]).any(0)
-    again = lost & ~is_unresolved(points, points.mean(0), radius)
-    if again.any():
-        radius[again] = nearest_others_float64(points, again, neighbors)[:, -1]
-    return radius, lost
+    unresolved = torch.stack([is_unresolved(points, center, radius) for center in centers]).any(0)
+    recomputed = unresolved & ~is_unresolved(points, points.mean(0), radius)
+    if recomputed.any():
+        radius[recomputed] = nearest_others_float64(points, recomputed, neighbors)[:, -1]
+    return radius, unresolved
 
 
 def _compare_pairs(
@@ -150,45 +163,45 @@ def _compare_pairs(
     fake_radius: Float64[Tensor, " m"],
     centers: Centers,
 ) -> _BallMembership:
-    """The same in one dtype; nothing lies in a ball of radius 0.
+    """Compare all pairs in one dtype; a ball of radius 0 contains nothing.
 
-    Radii have been found about `centers`.
-
-    Of float64 nothing is in doubt: what is as far as the edge lies outside, whatever rounding makes
-    of it, as copies tie with what they are copies of.
+    `centers` are those about which the radii were computed. In float64 every pair is decided: a
+    distance equal to the radius within rounding is outside, since copies tie with their originals.
     """
     centers = *centers, fake.mean(0)
-    edge, beyond = _thresholds(real, centers, real_radius)
-    fake_edge, fake_beyond = _thresholds(fake, centers, fake_radius)
+    edge, possible_edge = _thresholds(real, centers, real_radius)
+    fake_edge, possible_fake_edge = _thresholds(fake, centers, fake_radius)
     covered, recalled = (torch.zeros_like(edge, dtype=torch.bool) for _ in range(2))
-    found = _BallMembership(
+    membership = _BallMembership(
         torch.zeros_like(fake_edge, dtype=torch.long), covered, recalled, [], []
     )
     for rows, columns, block in half_squared_distances(real, fake):
-        # Truth as numbers: truth values are summed and searched several times more slowly.
+        # As floats: sums and maxima of booleans are several times slower.
         inside = torch.gt(block, edge[rows, None], out=torch.empty_like(block))
-        found.balls[columns] += inside.sum(0).long()
+        membership.balls[columns] += inside.sum(0).long()
         covered[rows] |= inside.amax(1) > 0
-        found.doubtful.extend(_doubtful_pairs(block, beyond[rows, None], inside, rows, columns))
+        membership.doubtful.extend(
+            _doubtful_pairs(block, possible_edge[rows, None], inside, rows, columns)
+        )
         torch.gt(block, fake_edge[None, columns], out=inside)
         recalled[rows] |= inside.amax(1) > 0
-        found.doubtful_fake.extend(
-            _doubtful_pairs(block, fake_beyond[None, columns], inside, rows, columns)
+        membership.doubtful_fake.extend(
+            _doubtful_pairs(block, possible_fake_edge[None, columns], inside, rows, columns)
         )
-    return found
+    return membership
 
 
 def _doubtful_pairs(
     block: Float[Tensor, "n m"],
-    beyond: Tensor,
+    possible_edge: Tensor,
     inside: Float[Tensor, "n m"],
     rows: slice,
     columns: slice,
 ) -> list[Int64[Tensor, "2 _"]]:
-    """Numbers of the pairs of a block that may lie inside besides those; of float64 none."""
+    """Return the indices of the undecided pairs of a block; none in float64."""
     if block.dtype == torch.float64:
         return []
-    possible = torch.gt(block, beyond, out=torch.empty_like(block))
+    possible = torch.gt(block, possible_edge, out=torch.empty_like(block))
     if possible.sum() == inside.sum():
         return []
     here, there = (possible > inside).nonzero(as_tuple=True)
@@ -201,50 +214,50 @@ def _pairs_inside(
     pairs: Int64[Tensor, "2 p"],
     neighbors: int,
 ) -> Int64[Tensor, "2 q"]:
-    """Those of the pairs (i, j) in which y_j lies in the ball about x_i, in float64."""
+    """Return those of the pairs (i, j) in which y_j is inside the ball of x_i, in float64."""
     which, place = pairs[0].unique(return_inverse=True)
     rows = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows[which] = True
     radius, centers = nearest_others_float64(x, rows, neighbors)[:, -1][place], [x.mean(0)]
-    lies: list[Tensor] = []
-    for some, reach in zip(pairs.split(_PAIRS, 1), radius.split(_PAIRS), strict=True):
-        here, there = x[some[0]].double(), y[some[1]].double()
-        off = _error_bound(here, centers, reach)
-        lies.append((here - there).square().sum(1) + off < reach.square())
-    return pairs[:, torch.cat(lies)]
+    inside: list[Tensor] = []
+    for block, block_radius in zip(pairs.split(_PAIRS, 1), radius.split(_PAIRS), strict=True):
+        here, there = x[block[0]].double(), y[block[1]].double()
+        error = _error_bound(here, centers, block_radius)
+        inside.append((here - there).square().sum(1) + error < block_radius.square())
+    return pairs[:, torch.cat(inside)]
 
 
 def _thresholds(
     points: Float[Tensor, "n d"], centers: Centers, radius: Float64[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """What -½‖x - y‖² of all that surely lies in a ball exceeds, and of all that may lie in it.
+    """Return bounds of -½‖x - y‖²: above the first y is surely in the ball, above the second maybe.
 
-    -½ r² and as much as rounding may make of it to either side.
+    They are -½ r² plus and minus the rounding error.
     """
-    off = _error_bound(points, centers, radius)
-    sure, possible = (
+    error = _error_bound(points, centers, radius)
+    certain, possible = (
         edge.masked_fill(radius == 0, torch.inf).to(points.dtype)
-        for edge in (off - 0.5 * radius.square(), -off - 0.5 * radius.square())
+        for edge in (error - 0.5 * radius.square(), -error - 0.5 * radius.square())
     )
-    return sure, possible
+    return certain, possible
 
 
 def _error_bound(
     points: Float[Tensor, "n d"], centers: Centers, distance: Float64[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
-    """Return a bound of the rounding error of squares of distances, found about any of the centers.
+    """Return a bound of the rounding error of squared distances, computed about any of the centers.
 
-    Two distances that tie may have been found about different centers, and a point can be near to
-    one of these and far from another: the largest error counts.
+    Two tied distances may have been computed about different centers, and a point can be near
+    one of them and far from another, so the largest error counts.
     """
-    doubt = _TIE if points.dtype == torch.float64 else _DOUBT
+    margin = _MARGIN_FLOAT64 if points.dtype == torch.float64 else _MARGIN_FLOAT32
     errors = [rounding_error(points, center, distance) for center in centers]
-    return doubt * torch.stack(errors).amax(0)
+    return margin * torch.stack(errors).amax(0)
 
 
 @dataclass(frozen=True)
 class NearestNeighborTest:
-    """Accuracy of a 1-NN classifier of real against generated; 1/2 for p_g = p_data."""
+    """The accuracy of a 1-NN classifier of real against generated; 1/2 for p_g = p_data."""
 
     accuracy: float
     """Fraction of all images whose nearest other image is of their own kind."""
@@ -260,13 +273,13 @@ class NearestNeighborTest:
 def nearest_neighbor_test(
     real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]
 ) -> NearestNeighborTest:
-    """Leave-one-out accuracy of a 1-nearest-neighbor classifier of real against generated.
+    """Return the leave-one-out accuracy of a 1-NN classifier of real against generated.
 
     Source: Lopez-Paz and Oquab 2017; Xu et al. 2018, “An empirical study on evaluation metrics of
     generative adversarial networks”.
 
     Raises:
-        UsageError: the sets are of unlike size.
+        UsageError: the sets differ in size.
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
     """
     real, fake = check_features(2, real=real, fake=fake)
@@ -276,24 +289,26 @@ def nearest_neighbor_test(
             f"{len(real)} and {len(fake)}"
         )
     real, fake = scale_to_range(real, fake)
-    of_real, of_fake = _own_kind_accuracy(real, fake), _own_kind_accuracy(fake, real)
-    return NearestNeighborTest((of_real + of_fake) / 2, of_real, of_fake, len(real))
-
-
-def _own_kind_accuracy(mine: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> float:
-    """Share of points whose nearest other one is of their own; where they tie, it is not."""
-    own, across = nearest_others(mine)[:, 0], nearest(mine, others)[0][:, 0]
-    centers = mine.mean(0), others.mean(0)
-    off = torch.maximum(
-        _error_bound(mine, centers[:1], own), _error_bound(mine, centers[1:], across)
+    accuracy_real, accuracy_fake = _own_kind_accuracy(real, fake), _own_kind_accuracy(fake, real)
+    return NearestNeighborTest(
+        (accuracy_real + accuracy_fake) / 2, accuracy_real, accuracy_fake, len(real)
     )
-    doubtful = (own.square() - across.square()).abs() <= off
-    if mine.dtype != torch.float64 and doubtful.any():
-        exact = mine[doubtful].double()
-        own[doubtful] = nearest_others_float64(mine, doubtful, 1)[:, 0]
-        across[doubtful] = nearest(exact, others.double())[0][:, 0]
-        off[doubtful] = torch.maximum(
-            _error_bound(exact, centers[:1], own[doubtful]),
-            _error_bound(exact, centers[1:], across[doubtful]),
+
+
+def _own_kind_accuracy(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> float:
+    """Return the fraction of points whose nearest neighbor is in their own set, without ties."""
+    to_own, to_others = nearest_others(points)[:, 0], nearest(points, others)[0][:, 0]
+    centers = points.mean(0), others.mean(0)
+    error = torch.maximum(
+        _error_bound(points, centers[:1], to_own), _error_bound(points, centers[1:], to_others)
+    )
+    doubtful = (to_own.square() - to_others.square()).abs() <= error
+    if points.dtype != torch.float64 and doubtful.any():
+        exact = points[doubtful].double()
+        to_own[doubtful] = nearest_others_float64(points, doubtful, 1)[:, 0]
+        to_others[doubtful] = nearest(exact, others.double())[0][:, 0]
+        error[doubtful] = torch.maximum(
+            _error_bound(exact, centers[:1], to_own[doubtful]),
+            _error_bound(exact, centers[1:], to_others[doubtful]),
         )
-    return float((own.square() + off < across.square()).double().mean())
+    return float((to_own.square() + error < to_others.square()).double().mean())

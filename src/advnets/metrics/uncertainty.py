@@ -25,11 +25,11 @@ class Interval:
     half_width: float | None
     """The interval is mean ± half_width; None for a single value."""
     n: int
-    """Values."""
+    """Number of values."""
 
 
 def student_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Return mean ± t s / √n of independent normal values, s their standard deviation (by n - 1).
+    """Return mean ± t s / √n of independent normal values with sample standard deviation s.
 
     Source: Student 1908, “The probable error of a mean”.
 
@@ -38,9 +38,9 @@ def student_interval(values: Sequence[float], confidence: float = CONFIDENCE) ->
             below 1.
     """
     if not values:
-        raise UsageError("an interval of no values was asked for; give at least one")
+        raise UsageError("there are no values; give at least one")
     if not all(map(math.isfinite, values)):
-        raise UsageError(f"an interval of {list(values)} was asked for; give finite numbers")
+        raise UsageError(f"values are {list(values)}; expected finite numbers")
     n, mean = len(values), statistics.fmean(values)
     if n == 1:
         return Interval(mean, None, n)
@@ -50,14 +50,14 @@ def student_interval(values: Sequence[float], confidence: float = CONFIDENCE) ->
 
 
 def student_quantile(confidence: float, degrees: int) -> float:
-    """Return the t with P(|T| <= t) = confidence, T of Student's distribution.
+    """Return the t with P(|T| <= t) = confidence, where T has Student's distribution.
 
     Raises:
         UsageError: the confidence is not above 0 and below 1, or there is no degree of freedom.
     """
     if not 0 < confidence < 1 or degrees < 1:
         raise UsageError(
-            f"confidence {confidence:g} at {degrees} degrees of freedom was asked for; give a "
+            f"confidence {confidence:g} at {degrees} degrees of freedom was requested; give a "
             "confidence above 0 and below 1, and at least 1 degree"
         )
     low, high = 0.0, math.pi / 2
@@ -69,7 +69,7 @@ def student_quantile(confidence: float, degrees: int) -> float:
 
 
 def _central_probability(angle: float, degrees: int) -> float:
-    """P(|T| <= t) at t = √ν tan(angle), a finite sum for a whole number ν of degrees.
+    """Return P(|T| <= t) at t = √ν tan(angle), a finite sum for integer degrees of freedom ν.
 
     Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
     """
@@ -86,7 +86,7 @@ def _central_probability(angle: float, degrees: int) -> float:
 NUM_GROUPS = 10
 """The number of groups that each set is divided into."""
 _MIN_GROUP_SIZE = 100
-"""The smallest number of images in a group; scores of nearest neighbors vary too much with less."""
+"""The smallest number of images in a group; nearest-neighbor scores vary too much with fewer."""
 
 
 def subsampled_errors(
@@ -97,11 +97,11 @@ def subsampled_errors(
 ) -> dict[str, float | None]:
     """Return the standard errors of values of a score over draws of both sets, by subsampling.
 
-    Each set is divided into 10 groups; if a score's variance falls as 1/n, as that of one that sums
-    what is near each image does, its standard error is s / √10, s the standard deviation over
-    pairs of parts. It takes a tenth of the time of the score. None where a part would have fewer
-    than 100 images. For the coverage of sets that are apart it is too small by a seventh: of 200
-    intervals by it 88 % hold the mean, not 95 %.
+    Each set is divided into 10 groups. If the variance of the score falls as 1/n, which holds for
+    sums over local neighborhoods, its standard error is s / √10, where s is the standard deviation
+    over pairs of groups. This takes a tenth of the time of the score. None if a group would have
+    fewer than 100 images. For the coverage of well-separated sets it is too small by a
+    seventh: 88 % of 200 such intervals contained the mean, not 95 %.
     Source: Politis, Romano and Wolf 1999, “Subsampling”, chapter 2.
 
     Raises:
@@ -110,11 +110,12 @@ def subsampled_errors(
     real, fake = check_features(1, real=real, fake=fake)
     if min(len(real), len(fake)) < NUM_GROUPS * _MIN_GROUP_SIZE:
         return dict.fromkeys(names)
-    parts = (
-        shuffle_by_content(some, name).to(some.dtype).tensor_split(NUM_GROUPS)
-        for name, some in (("real", real), ("fake", fake))
+    groups = (
+        shuffle_by_content(features, name).to(features.dtype).tensor_split(NUM_GROUPS)
+        for name, features in (("real", real), ("fake", fake))
     )
-    found = [score(x, y) for x, y in zip(*parts, strict=True)]
+    scores = [score(x, y) for x, y in zip(*groups, strict=True)]
     return {
-        name: statistics.stdev(one[name] for one in found) / math.sqrt(NUM_GROUPS) for name in names
+        name: statistics.stdev(values[name] for values in scores) / math.sqrt(NUM_GROUPS)
+        for name in names
     }

@@ -46,7 +46,7 @@ def check_rows(name: str, x: object, min_rows: int) -> None:
             f"{name} have shape {tuple(x.shape)}; expected a matrix of at least {min_rows} "
             "rows, one for each image, and a column or more"
         )
-    # A sum that is finite has finite terms, and is had in a tenth of the time.
+    # A finite sum has finite terms, and takes a tenth of the time.
     if not x.sum().isfinite() and not x.isfinite().all():
         raise DataError(f"{name} hold numbers that are not finite; leave these images out")
     if x.dtype == torch.float64 and (largest := float(x.abs().max())) > _MAX_ABS:
@@ -59,10 +59,10 @@ def check_rows(name: str, x: object, min_rows: int) -> None:
 def shuffle_by_content(x: Float[Tensor, "n d"], name: str = "") -> Float64[Tensor, "n d"]:
     """Return the rows in a pseudo-random order that depends on their values, not on their order.
 
-    They are sorted along a random line, and then shuffled: parts of them are the same parts
-    whatever the order in which images went through an extractor. Where its numbers differ in
-    their last bits, as they do between batches of another size, few rows change places. Sets of
-    unlike names are shuffled unlike, so that a part of one is no match for that of the other.
+    Rows are sorted by their projection on a random direction, and then shuffled, so that subsets do
+    not depend on the order in which images went through an extractor. If features differ in their
+    last bits, as they do between batch sizes, few rows change places. Sets with different names
+    are shuffled differently, so that their subsets are independent.
     """
     x = x.double()
     rng = RNG(0, purpose="order")
