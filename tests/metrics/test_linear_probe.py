@@ -277,5 +277,5 @@ def test_any_type_of_numbers_is_learned_from(digits):
 def test_one_class_and_costs_of_nothing_are_refused():
     with pytest.raises(DataError, match="all labels are class 0; give images of at least 2"):
         probe(small([0] * 10), small([0] * 10), small([0] * 10))
-    with pytest.raises(UsageError, match=r"costs are 0.0; give numbers above 0"):
+    with pytest.raises(UsageError, match=r"costs are 0.0; expected numbers above 0"):
         probe(*[small([0, 1] * 5)] * 3, costs=(0.0,))

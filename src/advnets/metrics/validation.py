@@ -51,8 +51,8 @@ def check_rows(name: str, x: object, min_rows: int) -> None:
         raise DataError(f"{name} hold numbers that are not finite; leave these images out")
     if x.dtype == torch.float64 and (largest := float(x.abs().max())) > _MAX_ABS:
         raise DataError(
-            f"{name} hold numbers up to {largest:.0e}, whose squares are lost; divide all "
-            "sets by one number"
+            f"{name} have values up to {largest:.0e}, whose squares overflow; divide all "
+            "sets by the same number"
         )
 
 
