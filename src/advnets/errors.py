@@ -77,9 +77,11 @@ class UsageError(AdvnetsError):
 class UnknownNameError(UsageError):
     """An unknown name; the message suggests the nearest known ones."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], aliases: Iterable[str] = ()
+    ) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        near = difflib.get_close_matches(name, [*names, *aliases], n=3, cutoff=0.6)
         # Keep the nearest name, and names that are about as near.
         ratios = {n: difflib.SequenceMatcher(None, n, name).ratio() for n in near}
         near = [n for n in near if ratios[n] > max(ratios.values()) - 0.1]

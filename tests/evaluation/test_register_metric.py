@@ -126,6 +126,8 @@ def test_metrics_are_found_by_published_names(names, expected):
 def test_a_mistyped_metric_gets_the_nearest_metric():
     with pytest.raises(UnknownNameError, match="metric is called 'frechte'; did you mean frechet"):
         resolve_metrics("parzen,frechte")
+    with pytest.raises(UnknownNameError, match="metric is called 'fdi'; did you mean fid"):
+        resolve_metrics("FDI")
 
 
 def test_a_published_name_with_another_extractor_gets_a_sentence():

@@ -84,7 +84,8 @@ def resolve_metrics(names: str | Iterable[str]) -> tuple[str, ...]:
     for name in split_names(names):
         spec = _find(name)
         if spec is None:
-            raise UnknownNameError("metric", name, METRICS)
+            aliases = (alias for metric in METRICS.values() for alias in metric.aliases)
+            raise UnknownNameError("metric", name.lower(), METRICS, aliases)
         resolved[spec.name] = None
     return tuple(resolved)
 
