@@ -183,7 +183,7 @@ def train(
     options = {"config": to_json(run_config), "half_lives": list(half_lives)}
     if run.exists and {key: run.read_config().get(key) for key in options} != options:
         raise SystemExit(f"{run.path} holds a run with other options; give another folder")
-    with run.lock(), devices.interruptible() as interruption:
+    with run.lock(), devices.catch_stop_signals() as interruption:
         device = devices.setup_process(run_config.runtime)
         state = setup.make_train_state(run_config, data, 0, device)
         score = ValidationScore(
@@ -208,9 +208,9 @@ def train(
             intervals=run_config.intervals,
             steps=cast(int, run_config.stage.steps),
             callbacks=Callbacks(
-                callback=PrintCallback(), save_samples=lambda _, __: None, evaluate=evaluate
+                observer=PrintCallback(), save_samples=lambda _, __: None, evaluate=evaluate
             ),
-            interruption=interruption,
+            stop_request=interruption,
             emas={"generator": emas},
             batch_size=batch_size,
         )

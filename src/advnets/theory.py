@@ -1,4 +1,4 @@
-"""The theory of the paper for discrete distributions: D*, C(G), divergences, descent on p_g.
+"""The theory of the paper for discrete distributions: D*, C(G), divergences, and descent on p_g.
 
 A distribution is a tensor whose last axis holds probabilities that sum to 1, over a finite set or
 the bins of a density. All values are in nats. Use float64 to check the paper's proofs.

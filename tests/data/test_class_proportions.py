@@ -188,7 +188,7 @@ def test_scores_draw_only_classes_with_training_images(skewed):
 
 def test_a_conditional_generator_never_draws_classes_on_its_own(skewed):
     oracle, data = skewed
-    with pytest.raises(UsageError, match="of a generator of 3 classes were asked for without any"):
+    with pytest.raises(UsageError, match="a generator of 3 classes needs labels, got none"):
         draw_samples(oracle, data.normalizer, 4, 0, HERE)
 
 

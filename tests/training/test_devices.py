@@ -13,9 +13,9 @@ import torch
 from advnets import config
 from advnets.errors import UsageError
 from advnets.training.devices import (
+    catch_stop_signals,
     cpu_flags,
     has_bfloat16,
-    interruptible,
     resolve,
     setup_process,
 )
@@ -77,7 +77,7 @@ def test_threads_and_denormals_are_set():
 
 def test_the_first_signal_requests_a_stop_and_the_second_interrupts():
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), interruptible() as interruption:
+    with pytest.raises(KeyboardInterrupt), catch_stop_signals() as interruption:
         assert not interruption
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption

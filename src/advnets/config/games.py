@@ -172,7 +172,7 @@ class GANGame(BaseGame):
         return any((self.r1, self.r2, self.r1_final, self.r2_final))
 
 
-def refuse_pac(game: GANGame, reason: str) -> None:
+def reject_pac(game: GANGame, reason: str) -> None:
     """Refuse a game with packing.
 
     Raises:
@@ -190,7 +190,7 @@ class ConditionalGame(GANGame):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_pac(self, "a conditional D is given the label of one image")
+        reject_pac(self, "a conditional D is given the label of one image")
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class InpaintingGame(GANGame):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_pac(self, "an inpainting D is given the mask of one image")
+        reject_pac(self, "an inpainting D is given the mask of one image")
         if self.augment_prob:
             raise UsageError(
                 f"augment_prob is {self.augment_prob}, but an inpainting D is given the mask, "

@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 @cache
 def _converter() -> Converter:
-    return _configured(make_converter(forbid_extra_keys=True))
+    return _configure(make_converter(forbid_extra_keys=True))
 
 
 @cache
 def _brief_converter() -> Converter:
-    return _configured(make_converter(omit_if_default=True))
+    return _configure(make_converter(omit_if_default=True))
 
 
-def _configured(converter: Converter) -> Converter:
+def _configure(converter: Converter) -> Converter:
     for kind in (str, bool, int, float):
         converter.register_structure_hook(kind, _exact_type)
     converter.register_structure_hook_func(lambda kind: get_origin(kind) is Literal, _literal)
@@ -43,33 +43,35 @@ def _configured(converter: Converter) -> Converter:
     return converter
 
 
-def _exact_type(value: Any, kind: type) -> Any:
+def _exact_type(value: Any, expected_type: type) -> Any:
     """Return a value of exactly this type; an integer is also accepted as a float.
 
     Raises:
         TypeError: the value has another type ("16", true and 16.5 are not int), or is not finite.
     """
-    if kind is float and type(value) is int:
+    if expected_type is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    if type(value) is not expected_type or (expected_type is float and not math.isfinite(value)):
         raise TypeError(_truncated_repr(value))
     return value
 
 
-def _literal(value: Any, kind: Any) -> Any:
+def _literal(value: Any, literal_type: Any) -> Any:
     """Return a value of a Literal, which must also have its type: true is not 1."""
-    if not any(type(value) is type(option) and value == option for option in get_args(kind)):
-        raise ValueError(f"{_truncated_repr(value)}, expected one of {get_args(kind)}")
+    if not any(
+        type(value) is type(option) and value == option for option in get_args(literal_type)
+    ):
+        raise ValueError(f"{_truncated_repr(value)}, expected one of {get_args(literal_type)}")
     return value
 
 
-def _tuple_hook(converter: Converter, kind: Any) -> Callable[[Any, Any], Any]:
+def _tuple_hook(converter: Converter, tuple_type: Any) -> Callable[[Any, Any], Any]:
     """Return a hook that converts lists, but no other iterable such as a string, to tuples.
 
     All values of a tuple have the same type, as in every config.
     """
-    first, *rest = get_args(kind)
-    assert set(rest) in ({...}, {first}), kind
+    first, *rest = get_args(tuple_type)
+    assert set(rest) in ({...}, {first}), tuple_type
     length = None if rest == [...] else 1 + len(rest)
 
     def structure(value: Any, _: Any) -> Any:
@@ -98,14 +100,14 @@ def without_defaults(record: object) -> dict[str, Any]:
     return _brief_converter().unstructure(record)
 
 
-def from_json(record: object, kind: type[T], file: str = "config.json") -> T:
+def from_json(record: object, expected_type: type[T], file: str = "config.json") -> T:
     """Return the dataclass that `to_json` wrote to a file.
 
     Raises:
         RunError: a field is missing, unknown, of another type, or has an invalid value.
     """
     try:
-        return structure(record, kind)
+        return structure(record, expected_type)
     except ValueError as error:
         raise RunError(
             f"{file} does not fit this version of advnets ({error}); "
@@ -113,27 +115,27 @@ def from_json(record: object, kind: type[T], file: str = "config.json") -> T:
         ) from None
 
 
-def structure(value: object, kind: Any) -> Any:
+def structure(value: object, expected_type: Any) -> Any:
     """Return JSON values as a dataclass, or as another type of plain values.
 
     Raises:
         ValueError: they do not fit; the message names the field and what is wrong.
     """
     try:
-        return _converter().structure(value, kind)
+        return _converter().structure(value, expected_type)
     except BaseValidationError as error:
         raise ValueError(transform_error(error, format_exception=_error_message)[0]) from None
     except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
-        raise ValueError(_error_message(error, kind)) from None
+        raise ValueError(_error_message(error, expected_type)) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _error_message(error: BaseException, kind: Any) -> str:
+def _error_message(error: BaseException, expected_type: Any) -> str:
     """Return the message for an error in one field."""
     if isinstance(error, AdvnetsError):
         return str(error)
-    message = format_exception(error, kind)
+    message = format_exception(error, expected_type)
     if type(error) in (TypeError, ValueError) and error.args:
         return f"{message}, got {str(error)[:120]}"
     return message

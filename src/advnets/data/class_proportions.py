@@ -70,8 +70,8 @@ class ClassProportions:
         counts = (n * probabilities).ceil().long() + 1
         labels = present.repeat_interleave(counts)
         number = torch.cat([torch.arange(int(count)) for count in counts])
-        place = (number + 0.5) / probabilities.repeat_interleave(counts)
-        return labels[place.argsort(stable=True)[:n]]
+        sort_key = (number + 0.5) / probabilities.repeat_interleave(counts)
+        return labels[sort_key.argsort(stable=True)[:n]]
 
 
 Labels = Tensor | ClassProportions

@@ -126,7 +126,7 @@ class StreamingLoader:
 
     A batch is a pure function of seed and index, as in `Loader`; but to seek to an index, the
     stream is read (without decoding) from the beginning of the epoch. The next batch is decoded in
-    a thread while one is trained on.
+    a thread during the training step.
 
     Raises:
         DataError: an epoch has no images for this rank.

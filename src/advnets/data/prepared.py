@@ -29,7 +29,6 @@ class DatasetInfo:
     valid: int
     test: int
     num_skipped_files: int
-    """The number of skipped files."""
     digest: str
     white_level: int
     normalization: dict[str, float]

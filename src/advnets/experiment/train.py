@@ -96,7 +96,7 @@ def train(
     """
     check_trusted(run_config, trust_code=trust_code)
     run = RunDirectory(out)
-    with run.lock(), devices.interruptible() as interruption:
+    with run.lock(), devices.catch_stop_signals() as interruption:
         if run.exists and not resume:
             raise RunError(
                 f"{out} already holds a run; add --resume to continue it, or give another --out"
@@ -118,7 +118,7 @@ def train(
 def _run_session(
     run: RunDirectory,
     session: Session,
-    interruption: devices.Interruption,
+    interruption: devices.StopRequest,
     callback: Callback,
     *,
     resume: bool,
@@ -328,7 +328,7 @@ def _train_stages(
     run: RunDirectory,
     session: Session,
     device: torch.device,
-    interruption: devices.Interruption,
+    interruption: devices.StopRequest,
     callback: Callback,
 ) -> bool:
     """Train the remaining stages; return whether the run is complete."""
@@ -376,7 +376,7 @@ def _make_trainer(
     number: int,
     state: TrainState,
     callbacks: Callbacks,
-    interruption: devices.Interruption,
+    interruption: devices.StopRequest,
 ) -> Trainer:
     """Return the trainer of a stage, with EMAs that start at the players' weights."""
     run_config = session.config
@@ -391,7 +391,7 @@ def _make_trainer(
         intervals=run_config.intervals,
         steps=stage.steps or 0,
         callbacks=callbacks,
-        interruption=interruption,
+        stop_request=interruption,
         emas=emas,
         stage=number,
         steps_before=run_config.steps_before(number),
@@ -425,4 +425,4 @@ def _make_callbacks(
     def evaluate(generator: nn.Module) -> Mapping[str, Any]:
         return evaluate_during_training(generator, data, session.config, settings)
 
-    return Callbacks(callback=callback, save_samples=save_samples, evaluate=evaluate)
+    return Callbacks(observer=callback, save_samples=save_samples, evaluate=evaluate)

@@ -28,7 +28,7 @@ from advnets.models.layers import (
     one_hot,
     projection_logit,
 )
-from advnets.models.resolution import Pair, upsampling_sizes
+from advnets.models.resolution import HeightWidth, upsampling_sizes
 from advnets.rng import RNG
 
 _GAIN_STD = 0.02
@@ -285,7 +285,7 @@ def init_weights(net: nn.Module, std: float) -> None:
 
 
 def _upsampling_layer(
-    resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: Pair, bias: bool
+    resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: HeightWidth, bias: bool
 ) -> nn.Module:
     """Return a layer that upsamples by `stride`: a transposed convolution, or repeated pixels."""
     if resampling == "pooling":
@@ -304,7 +304,7 @@ def _upsampling_layer(
 
 
 def _downsampling_layer(
-    resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: Pair, bias: bool
+    resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: HeightWidth, bias: bool
 ) -> nn.Module:
     """Return a layer that downsamples by `stride`: a strided convolution, or max pooling."""
     if resampling == "pooling":

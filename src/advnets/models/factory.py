@@ -130,10 +130,10 @@ def build_residual_discriminator(
     return resnet.Discriminator(shape, **vars(spec), classes=classes)
 
 
-def concatenated_shape(shape: Shape, numbers: int) -> Shape:
-    """Return the shape of flattened images with `numbers` values appended; `shape` if it is 0."""
+def concatenated_shape(shape: Shape, num_values: int) -> Shape:
+    """Return the shape of flattened images with `num_values` more values; `shape` if it is 0."""
     channels, height, width = shape
-    return (1, 1, channels * height * width + numbers) if numbers else shape
+    return (1, 1, channels * height * width + num_values) if num_values else shape
 
 
 GENERATORS: dict[type[Any], Callable[[Any, Shape, Tensor | None, int], nn.Module]] = {

@@ -26,7 +26,7 @@ from advnets.models.layers import (
     one_hot,
     projection_logit,
 )
-from advnets.models.resolution import Pair, upsampling_sizes
+from advnets.models.resolution import HeightWidth, upsampling_sizes
 from advnets.rng import RNG
 
 _leaky_relu = ACTIVATIONS["leaky_relu"]
@@ -198,16 +198,22 @@ class Discriminator(nn.Module):
         return maps
 
 
-def upsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
+def upsample(
+    x: Float[Tensor, "batch c h w"], stride: HeightWidth
+) -> Float[Tensor, "batch c h2 w2"]:
     """Upsample maps by `stride` with linear interpolation, filter [1, 2, 1] / 2 on each axis."""
     for axis, factor in zip((2, 3), stride, strict=True):
         if factor == 2:
-            after = torch.cat((x.narrow(axis, 1, x.shape[axis] - 1), _end(x, axis)), axis)
+            # Pad with the last row or column.
+            size = x.shape[axis]
+            after = torch.cat((x.narrow(axis, 1, size - 1), x.narrow(axis, size - 1, 1)), axis)
             x = torch.stack((x, 0.5 * (x + after)), axis + 1).flatten(axis, axis + 1)
     return x
 
 
-def downsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
+def downsample(
+    x: Float[Tensor, "batch c h w"], stride: HeightWidth
+) -> Float[Tensor, "batch c h2 w2"]:
     """Downsample maps by `stride`: filter each axis by [1, 2, 1] / 4, keep every second pixel."""
     for axis, factor in zip((2, 3), stride, strict=True):
         if factor == 2:
@@ -216,11 +222,6 @@ def downsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "
             before = torch.cat((edge, previous), axis)
             x = 0.25 * (before + odd) + 0.5 * even
     return x
-
-
-def _end(x: Tensor, axis: int) -> Tensor:
-    """Return the last row or column, with which the maps are padded."""
-    return x.narrow(axis, x.shape[axis] - 1, 1)
 
 
 def init_weights(layer: nn.Conv2d, gain: float) -> None:

@@ -1,4 +1,4 @@
-"""The sizes of maps between the smallest ones and an image."""
+"""The sizes of feature maps, from the smallest to that of the image."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ BASE_SIZES = range(3, 8)
 MIN_SIZE = 8
 """The smallest height and width of an image, in pixels."""
 
-Pair = tuple[int, int]
+HeightWidth = tuple[int, int]
+"""A size in pixels, or a factor of each axis."""
 
 
-def upsampling_sizes(shape: Shape) -> tuple[Pair, tuple[Pair, ...]]:
+def upsampling_sizes(shape: Shape) -> tuple[HeightWidth, tuple[HeightWidth, ...]]:
     """Return the height and width of the smallest maps, and the factors of each upsampling layer.
 
     A factor is 1 or 2 for each axis. If one side needs more doublings than the other, they come

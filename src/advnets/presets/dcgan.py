@@ -26,7 +26,7 @@ _STAGE = Stage(
     generator_optimizer=Adam(),
     discriminator_optimizer=Adam(),
     epochs=25,
-    # The EMA does not affect the training; the ramp-up is for short runs on small folders.
+    # The EMA does not affect training; the ramp-up is for short runs on small folders.
     ema_half_life=100_000,
     ema_rampup=0.1,
 )

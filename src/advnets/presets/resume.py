@@ -45,16 +45,16 @@ def resumed_config(out: Path | None, name: str | None, source: str | None = None
 
 def _with_given_game(path: Path, stored: Config, name: str, start: Config) -> Config:
     """Return the stored config with the games of the file that was given, and of no other."""
-    given = custom_games(start)
-    config = update_game_paths(stored, given)
+    given_games = custom_games(start)
+    config = update_game_paths(stored, given_games)
     for game in custom_games(config):
-        if game not in given:
+        if game not in given_games:
             raise RunError(
                 f"{path} was started with the game {game.source!r} (digest {game.digest[:12]!r}), "
                 f"but {name} is another game or has changed since; restore the file or start a "
                 "new run"
             )
-    if not custom_games(config) and (given or start.preset != stored.preset):
+    if not custom_games(config) and (given_games or start.preset != stored.preset):
         raise UsageError(
             f"{path} was started with preset {stored.preset}, not {name}; leave {name} out"
         )

@@ -116,15 +116,15 @@ def sample_blocks_with_rejection(
         latent_blocks(generator, blocks * BLOCK, seed, settings.device, candidate_labels)
     )
     images = generate_batches(generator, latents_copy, settings)
-    for number, (z, x) in enumerate(zip(latents, images, strict=True)):
+    for block, (z, x) in enumerate(zip(latents, images, strict=True)):
         with torch.autocast(
             settings.device.type, settings.precision, enabled=settings.precision != torch.float32
         ):
             logits = rejection_logits(
                 rejection.game, rejection.discriminator, x, z, rejection.classes
             )
-        chosen = select_best(logits.float().cpu(), offered_classes[number], kept_classes[number])
-        yield normalizer.to_pixels(x).float().cpu()[chosen][: n - number * kept]
+        chosen = select_best(logits.float().cpu(), offered_classes[block], kept_classes[block])
+        yield normalizer.to_pixels(x).float().cpu()[chosen][: n - block * kept]
 
 
 def candidate_classes(requested: Int[Tensor, "blocks kept"]) -> Int[Tensor, "blocks block"]:
@@ -147,10 +147,10 @@ def select_best(
     equal logits the earlier candidate is kept.
     """
     chosen = torch.empty_like(requested)
-    for number in requested.unique():
-        candidates, places = (c.eq(number).nonzero().flatten() for c in (classes, requested))
+    for label in requested.unique():
+        candidates, positions = (c.eq(label).nonzero().flatten() for c in (classes, requested))
         order = logits[candidates].argsort(descending=True, stable=True)
-        chosen[places] = candidates[order[: len(places)].sort().values]
+        chosen[positions] = candidates[order[: len(positions)].sort().values]
     return chosen
 
 

@@ -75,15 +75,15 @@ def concatenate_blocks(
     blocks: Iterable[Float[Tensor, "_ channels height width"]], n: int
 ) -> Float[Tensor, "n channels height width"]:
     """Concatenate blocks of n images in total; memory holds the result and one block."""
-    whole: Tensor | None = None
+    images: Tensor | None = None
     start = 0
     for block in blocks:
-        if whole is None:
-            whole = block.new_empty((n, *block.shape[1:]))
-        whole[start : start + len(block)] = block
+        if images is None:
+            images = block.new_empty((n, *block.shape[1:]))
+        images[start : start + len(block)] = block
         start += len(block)
-    assert whole is not None and start == n
-    return whole
+    assert images is not None and start == n
+    return images
 
 
 def sample_blocks(
@@ -96,8 +96,8 @@ def sample_blocks(
 ) -> Iterator[Float[Tensor, "block channels height width"]]:
     """Yield n samples as pixels in [0, 1], a block at a time; the last block may be smaller."""
     latents = latent_blocks(generator, n, seed, settings.device, labels)
-    for number, images in enumerate(image_blocks(generator, normalizer, latents, settings)):
-        yield images[: n - number * BLOCK]
+    for block, images in enumerate(image_blocks(generator, normalizer, latents, settings)):
+        yield images[: n - block * BLOCK]
 
 
 def latent_blocks(

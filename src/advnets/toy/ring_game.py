@@ -28,7 +28,7 @@ PLOT_EXTENT = 1.75
 
 
 @dataclass(frozen=True)
-class Size:
+class Scale:
     """Network widths and training lengths at one scale."""
 
     hidden_size: int
@@ -42,7 +42,7 @@ class Size:
     """Updates of G in the runs with fewer updates of D."""
 
 
-QUICK, FULL = Size(64, 400, 800, 2000, 1000), Size(128, 400, 800, 4000, 4000)
+QUICK, FULL = Scale(64, 400, 800, 2000, 1000), Scale(128, 400, 800, 4000, 4000)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class History:
 
 @dataclass(frozen=True)
 class RingGame:
-    """A two-dimensional game, the ring of its data, and fixed latents for evaluation."""
+    """A two-dimensional game, the ring that its data are drawn from, and fixed latents."""
 
     state: TrainState
     ring: Ring
@@ -142,15 +142,15 @@ def count_per_mode(x: Float64[np.ndarray, "n 2"], ring: Ring) -> Int64[np.ndarra
     return np.bincount(nearest[inside], minlength=len(centers)).astype(np.int64)
 
 
-def run_scenario(size: Size, seed: int = 0) -> History:
+def run_scenario(scale: Scale, seed: int = 0) -> History:
     """Run joint training, G alone and joint training again, then every update ratio.
 
     The update ratios start from the state after the first joint training.
     """
-    game, history = RingGame.create(size.hidden_size, seed), History()
+    game, history = RingGame.create(scale.hidden_size, seed), History()
     state = game.state
     # Train both players jointly.
-    for number in range(size.joint_iterations + 1):
+    for number in range(scale.joint_iterations + 1):
         if number:
             train_step(state)
         if number % 10 == 0:
@@ -159,34 +159,34 @@ def run_scenario(size: Size, seed: int = 0) -> History:
     history.snapshots.append(game.snapshot("after joint training"))
     initial_state = copy_state(state)
     snapshot_updates = {
-        size.generator_updates // 20,
-        size.generator_updates // 4,
-        size.generator_updates,
+        scale.generator_updates // 20,
+        scale.generator_updates // 4,
+        scale.generator_updates,
     }
 
     def record(number: int) -> None:
         if number % 10 == 0:
-            history.counts.append(game.count_modes(size.joint_iterations + number))
+            history.counts.append(game.count_modes(scale.joint_iterations + number))
         if number in snapshot_updates:
             history.snapshots.append(game.snapshot(f"G alone, {number:,} updates"))
 
     # Train G alone.
-    train_player(state, "generator", size.generator_updates, record)
+    train_player(state, "generator", scale.generator_updates, record)
     history.after = history.counts[-1]
     # Train both players again.
-    snapshot_updates = {10, 50, size.recovery_iterations}
-    for number in range(1, size.recovery_iterations + 1):
+    snapshot_updates = {10, 50, scale.recovery_iterations}
+    for number in range(1, scale.recovery_iterations + 1):
         train_step(state)
         if number % 10 == 0:
             history.counts.append(
-                game.count_modes(size.joint_iterations + size.generator_updates + number)
+                game.count_modes(scale.joint_iterations + scale.generator_updates + number)
             )
         if number in snapshot_updates:
             history.snapshots.append(game.snapshot(f"joint again, {number:,} iterations"))
     # Repeat from the state after joint training, with fewer updates of D.
     for ratio in UPDATE_RATIOS:
         history.ratios[ratio] = _train_with_ratio(
-            replace(game, state=copy_state(initial_state)), ratio, size.ratio_updates
+            replace(game, state=copy_state(initial_state)), ratio, scale.ratio_updates
         )
     return history
 

@@ -1,4 +1,4 @@
-"""Training states for small games, and updates outside the usual order."""
+"""Training states for small games, and updates of one player or in other ratios."""
 
 from __future__ import annotations
 

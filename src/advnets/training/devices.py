@@ -130,13 +130,13 @@ def _device(name: str) -> torch.device:
     if not available.get(device.type, False):
         names = ", ".join(kind for kind, is_available in available.items() if is_available)
         raise UsageError(
-            f"device {name!r} is not available; this machine has {names}: give one of these"
+            f"device {name!r} is not available; this machine has {names}; give one of these"
         )
     return device
 
 
-class Interruption:
-    """A request of the user or the system to stop the run; true once there is one."""
+class StopRequest:
+    """A request by the user or the system to stop the run; true once it was made."""
 
     signal: signal.Signals | None = None
     deferred: bool = False
@@ -147,27 +147,27 @@ class Interruption:
 
 
 @contextmanager
-def interruptible() -> Generator[Interruption]:
+def catch_stop_signals() -> Generator[StopRequest]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop.
 
     Before the first step the request is raised as `StoppedBySignal`. A second SIGINT has its usual
     effect. SIGHUP stays ignored if it is, as under nohup.
     """
-    interruption = Interruption()
+    stop_request = StopRequest()
 
     def request(number: int, _frame: FrameType | None) -> None:
-        interruption.signal = signal.Signals(number)
+        stop_request.signal = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not interruption.deferred:
+        if not stop_request.deferred:
             raise StoppedBySignal(number, " before the first step; nothing was trained")
 
     try:
         before = {number: signal.signal(number, request) for number in _stop_signals()}
     except ValueError:  # only the main thread can set signal handlers
-        yield interruption
+        yield stop_request
         return
     try:
-        yield interruption
+        yield stop_request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

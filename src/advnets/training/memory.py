@@ -110,7 +110,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def explained_error(error: Exception, advice: str) -> AdvnetsError | None:
-    """Return the error that `explained` raises instead of this one, or None for other errors."""
+    """Return the error that `explain_errors` raises in place of this one, or None for others."""
     if is_out_of_memory(error):
         return OutOfMemoryError(f"memory ran out ({_describe_request(error)}); {advice}")
     if isinstance(error, ValueError) and _SINGLE_VALUE in str(error):

@@ -24,7 +24,7 @@ from advnets.training.checkpoint import (
     optimizer_tensors,
     write_checkpoint,
 )
-from advnets.training.devices import Interruption
+from advnets.training.devices import StopRequest
 from advnets.training.ema import EMA
 from advnets.training.final_state import (
     ADVICE,
@@ -58,9 +58,9 @@ class Callback(Protocol):
 
 @dataclass(frozen=True)
 class Callbacks:
-    """The functions that the training loop calls at its intervals."""
+    """The functions that the training loop calls at its intervals, and the observer of events."""
 
-    callback: Callback
+    observer: Callback
     save_samples: Callable[[nn.Module, int], None]
     """Save samples of a generator, at a step."""
     evaluate: Callable[[nn.Module], Mapping[str, Any]]
@@ -92,9 +92,9 @@ class Trainer:
     steps: int
     """The last step of the stage."""
     callbacks: Callbacks
-    interruption: Interruption
+    stop_request: StopRequest
     emas: Mapping[str, EMA] = field(default_factory=dict[str, EMA])
-    """EMA of each player's weights; they do not affect the training."""
+    """EMA of each player's weights; they do not affect training."""
     stage: int = 0
     steps_before: int = 0
     """Steps of the earlier stages: file names and events count the steps of the whole run."""
@@ -146,7 +146,7 @@ class Trainer:
             self.save()  # a state to roll back to
         self._last_log = Timer(progress.batches_read)
         while True:
-            while self.state.progress.step < self.steps and not self.interruption:
+            while self.state.progress.step < self.steps and not self.stop_request:
                 self._step()
             # Save the final state; if it is not finite, roll back and continue training.
             if self.directory.checkpoint_file(self.step).exists():
@@ -168,8 +168,8 @@ class Trainer:
         for name, ema in self.emas.items():
             ema.update(self.state.players[name], self.state.progress.step)
         self._accumulate(output.metrics, output.finite)
-        self.interruption.deferred = True  # from the first step on there is a state to save
-        self.callbacks.callback.on_step(self.step)
+        self.stop_request.deferred = True  # from the first step on there is a state to save
+        self.callbacks.observer.on_step(self.step)
 
         # Before anything is logged, saved or evaluated, check that all numbers were finite.
         due = self._due
@@ -309,7 +309,7 @@ class Trainer:
     def _record_event(self, event: Mapping[str, Any]) -> None:
         event = {"step": self.step, **event}
         self.directory.append_event(event)
-        self.callbacks.callback.on_event(event)
+        self.callbacks.observer.on_event(event)
 
     def save(self) -> Path:
         """Write a checkpoint of the whole state; keep the newest few.

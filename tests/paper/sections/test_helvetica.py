@@ -8,7 +8,7 @@ import torch
 
 from advnets.data.synthetic.mixtures import Ring
 from advnets.rng import RNG
-from advnets.toy.ring_game import UPDATE_RATIOS, RingGame, Size, count_per_mode, run_scenario
+from advnets.toy.ring_game import UPDATE_RATIOS, RingGame, Scale, count_per_mode, run_scenario
 from advnets.toy.stepping import FixedUpdates, copy_state, train_player
 from advnets.training.step import train_step
 
@@ -70,7 +70,7 @@ def test_a_copied_state_trains_as_the_original():
 
 
 def test_scenario_counts_modes_every_tenth_update():
-    history = run_scenario(Size(8, 20, 20, 40, 100))
+    history = run_scenario(Scale(8, 20, 20, 40, 100))
     assert [count.update for count in history.counts] == list(range(0, 90, 10))
     assert history.before == history.counts[2]
     assert history.after == history.counts[6]
@@ -79,7 +79,7 @@ def test_scenario_counts_modes_every_tenth_update():
 
 @pytest.mark.slow
 def test_g_alone_loses_modes_and_joint_training_recovers_them():
-    history = run_scenario(Size(64, 400, 800, 2000, 100), seed=1)
+    history = run_scenario(Scale(64, 400, 800, 2000, 100), seed=1)
     assert history.before.modes == 8
     assert history.after.modes <= 4
     assert history.counts[-1].modes >= 7

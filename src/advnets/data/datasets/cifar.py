@@ -311,7 +311,7 @@ def _check_labels(path: Path, labels: np.ndarray, labeling: Labeling) -> None:
 
 
 def _class_names(folder: Path, version: Version, labeling: Labeling) -> tuple[str, ...]:
-    """Return the class names in the folder, or the published ones; empty if there are neither."""
+    """Return the class names in the folder, else the published ones, else an empty tuple."""
     if version.labels_per_record is None:
         path = folder / version.meta
         names = tuple(_meta_names(path, labeling)) if path.is_file() else labeling.names

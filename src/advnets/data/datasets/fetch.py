@@ -296,11 +296,11 @@ def _write(source: Readable, path: Path, max_bytes: int) -> Path:
 # HTTP downloads that resume.
 
 STALL_S = 30.0
-"""The timeout in seconds after which a silent connection is closed."""
+"""The number of seconds without data after which a connection is closed."""
 PAUSE_S = 1.0
 """The pause in seconds between attempts at a mirror."""
 _MAX_RETRIES = 3
-"""The number of attempts without progress after which a mirror is given up."""
+"""The number of attempts without progress after which the next mirror is tried."""
 _CHUNK = 1 << 16
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+|\*)")
 

@@ -24,7 +24,7 @@ KEY = "__key__"
 _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 _LABELS = ("label", "labels", "class", "cls", "fine_label", "target", "y", "category")
 _MAX_TRIED_ROWS = 8
-"""The number of first rows of which one must decode, where the type does not show images."""
+"""The number of first rows, one of which must decode if the column type is not an image."""
 _MAX_CLASSES = 1 << 16
 """The largest number of classes of integer labels without names."""
 
@@ -47,9 +47,9 @@ class Hub:
 class Columns:
     """The columns that are read.
 
-    `classes` are the names of the labels, where they have names. `key` says whether there is a
-    column of WebDataset's keys. `roots` are the folders that may hold files which rows name by
-    their paths; None: any folder.
+    `classes` are the names of the labels, where they have names. `key` is True if there is a
+    column of WebDataset's keys. `roots` are the folders that may contain the files that rows name
+    by path; None: any folder.
     """
 
     image: str
@@ -195,7 +195,7 @@ def _find_image_column(
     # Try columns of bytes that are named after an image suffix first.
     ranked.sort(key=lambda pair: (pair[0], pair[0] == 2 and not is_image_name(f"x.{pair[1]}")))
     for rank, name in ranked:
-        if rank < 2 or _decodes(dataset, name, frame, roots):
+        if rank < 2 or _is_decodable(dataset, name, frame, roots):
             return name
     return None
 
@@ -210,7 +210,7 @@ def _image_rank(feature: Any) -> int | None:
     return 2 if binary or isinstance(feature, bytes) else None
 
 
-def _decodes(dataset: Any, name: str, frame: Frame, roots: tuple[Path, ...] | None) -> bool:
+def _is_decodable(dataset: Any, name: str, frame: Frame, roots: tuple[Path, ...] | None) -> bool:
     """Return whether one of the first rows of a column decodes as an image."""
     rows = iter(dataset.select_columns([name]))
     for _, row in zip(range(_MAX_TRIED_ROWS), rows, strict=False):

@@ -13,7 +13,7 @@ from advnets.errors import AdvnetsError, DataError, require
 
 _LAST_CRASHING_ARROW_VERSION = 24
 _MAX_ERROR_CHARS = 300
-"""The number of characters of a library's error that are passed on."""
+"""The maximal number of characters of a library's error that are shown."""
 
 
 def datasets_module() -> Any:
@@ -43,7 +43,7 @@ def datasets_module() -> Any:
 
 
 @contextmanager
-def errors_as_data_errors(
+def convert_errors(
     subject: str, advice: str, diagnose: Callable[[], DataError | None] = lambda: None
 ) -> Generator[None]:
     """Convert errors in the block to DataErrors: `subject` cannot be read, the cause, `advice`.
@@ -64,7 +64,7 @@ def errors_as_data_errors(
 
 
 @contextmanager
-def warnings_ignored() -> Generator[None]:
+def ignore_warnings() -> Generator[None]:
     """Ignore warnings in the block; not for threads, which share the filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

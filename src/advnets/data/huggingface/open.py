@@ -18,9 +18,9 @@ from advnets.config import Data
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.huggingface.columns import Columns, Hub, find_columns, select_columns
 from advnets.data.huggingface.library import (
+    convert_errors,
     datasets_module,
-    errors_as_data_errors,
-    warnings_ignored,
+    ignore_warnings,
 )
 from advnets.data.huggingface.shards import (
     count_rows,
@@ -28,7 +28,7 @@ from advnets.data.huggingface.shards import (
     find_shards,
     fingerprint,
     is_hub_path,
-    is_saved,
+    is_saved_dataset,
     shard_format,
     size_fingerprint,
 )
@@ -76,14 +76,14 @@ def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
         UsageError: an option does not apply, or names what does not exist.
         MissingExtraError: the library is not installed.
     """
-    if options.revision or (options.config and (path.is_file() or is_saved(path))):
+    if options.revision or (options.config and (path.is_file() or is_saved_dataset(path))):
         name = "revision" if options.revision else "config"
         option = f"{name}={getattr(options, name)}"
         raise UsageError(f"{option} does not apply to {path}, which has no {name}s; remove it")
-    if is_saved(path):
+    if is_saved_dataset(path):
         with (
-            errors_as_data_errors(str(path), "save the set again with save_to_disk"),
-            warnings_ignored(),
+            convert_errors(str(path), "save the set again with save_to_disk"),
+            ignore_warnings(),
         ):
             splits = _by_name(datasets_module().load_from_disk(str(path)))
         files = tuple(sorted(path.rglob("*.arrow")))
@@ -107,7 +107,7 @@ def find_hub_name(name: str, options: Hub, data: Data) -> Dataset | ImageFiles:
         "Parquet files"
     )
     datasets, location = datasets_module(), f"hf:{name}"
-    with errors_as_data_errors(location, advice), warnings_ignored():
+    with convert_errors(location, advice), ignore_warnings():
         builder = datasets.load_dataset_builder(
             name, options.config or None, revision=options.revision or None
         )
@@ -152,8 +152,8 @@ def _open_shards(path: Path, options: Hub, stream: bool) -> _HubDataset:
         raise DataError(f"{path} has no rows; give a dataset with at least one image")
     cache = str(cache_directory() / "datasets")
     with (
-        errors_as_data_errors(str(path), _ADVICE, partial(find_broken_shard, files)),
-        warnings_ignored(),
+        convert_errors(str(path), _ADVICE, partial(find_broken_shard, files)),
+        ignore_warnings(),
     ):
         if path.is_dir():
             if glob.has_magic(str(path.resolve())):
@@ -205,7 +205,7 @@ def _select_splits(source: _HubDataset, options: Hub, data: Data) -> Dataset | I
     diagnose = partial(find_broken_shard, source.files)
     roots = None if data.follow_links else source.roots
     followed = " follow_links" if data.follow_links else ""
-    with errors_as_data_errors(source.location, _ADVICE, diagnose), warnings_ignored():
+    with convert_errors(source.location, _ADVICE, diagnose), ignore_warnings():
         # The class names of a stream would be known only at its end.
         text = not data.stream
         columns = find_columns(train, options, frame, source.location, text=text, roots=roots)

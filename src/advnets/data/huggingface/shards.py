@@ -27,10 +27,10 @@ def is_hub_path(path: Path) -> bool:
     """
     if path.is_file():
         return path.suffix.lower() in _SUFFIXES
-    return path.is_dir() and (is_saved(path) or bool(find_shards(path)))
+    return path.is_dir() and (is_saved_dataset(path) or bool(find_shards(path)))
 
 
-def is_saved(path: Path) -> bool:
+def is_saved_dataset(path: Path) -> bool:
     """Return whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` made the folder."""
     state = (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
     return state or (path / "dataset_dict.json").is_file()

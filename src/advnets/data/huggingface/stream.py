@@ -214,9 +214,7 @@ class HubStream:
 
     def _expected_count(self, rank: int, world_size: int) -> int | None:
         """Return the number of this rank's rows, where it follows from the dataset's."""
-        if self.length is None or (
-            world_size > 1 and _divisible_into_shards(self.dataset, world_size)
-        ):
+        if self.length is None or (world_size > 1 and _has_even_shards(self.dataset, world_size)):
             return None
         return len(range(rank, self.length, world_size))
 
@@ -229,7 +227,7 @@ class HubStream:
             )
 
 
-def _divisible_into_shards(dataset: Any, world_size: int) -> bool:
+def _has_even_shards(dataset: Any, world_size: int) -> bool:
     return dataset.num_shards % world_size == 0
 
 
@@ -237,7 +235,7 @@ def _rank_shard(dataset: Any, rank: int, world_size: int) -> Any:
     """Return a rank's own shards if they can be divided evenly, else every `world_size`-th row."""
     if world_size == 1:
         return dataset
-    if _divisible_into_shards(dataset, world_size):
+    if _has_even_shards(dataset, world_size):
         # split_dataset_by_node would assign the shards anew each epoch: parts of changing length,
         # in which no position could be found again without reading all epochs before it.
         return dataset.shard(num_shards=world_size, index=rank, contiguous=False)

@@ -18,10 +18,10 @@ from advnets.data.huggingface.columns import (
     select_columns,
 )
 from advnets.data.huggingface.library import (
+    convert_errors,
     datasets_module,
     describe_error,
-    errors_as_data_errors,
-    warnings_ignored,
+    ignore_warnings,
 )
 from advnets.data.image_folder.files import ImageFiles
 from advnets.data.image_folder.splits import NO_CLASS, DeclaredSplits
@@ -29,7 +29,7 @@ from advnets.data.spec import SkippedFile, cache_directory
 from advnets.errors import DataError
 
 _MAX_IN_MEMORY_BYTES = 1 << 20
-"""The size in bytes of tables that may be sent to every worker process."""
+"""The size in bytes up to which tables are sent to worker processes and not saved to disk."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def collect_rows(
 ) -> ImageFiles:
     """Return the rows of splits as image files; a split has a name and a role ("": unassigned).
 
-    `location` is where the dataset is, `fingerprint` identifies its contents, `label_requested`
-    says whether the label column was named by the user.
+    `location` is where the dataset is, `fingerprint` identifies its contents, `label_requested` is
+    True if the user named the label column.
 
     Raises:
         DataError: there are no rows, a column is missing in a split, or a label is out of range.
@@ -130,10 +130,10 @@ def _to_disk(table: Any) -> Any:
         return table
     folder = cache_directory() / "datasets" / "tables" / str(table._fingerprint)
     with (
-        errors_as_data_errors(
+        convert_errors(
             str(folder), "set ADVNETS_CACHE to a folder that you can write and that has space"
         ),
-        warnings_ignored(),
+        ignore_warnings(),
     ):
         if not (folder / "state.json").exists():
             table.save_to_disk(str(folder))

@@ -64,7 +64,7 @@ class Audit:
     distinct_training_images: int
     """The number of different training images."""
     notes: tuple[str, ...]
-    """How folders were interpreted where that is ambiguous."""
+    """Sentences on how ambiguous folder names were interpreted."""
     images_16_bit: int = 0
     """The number of images with more than 8 bits per channel."""
     value_range: tuple[float, float] | None = None
@@ -114,18 +114,18 @@ def audit_files(
 def audit_dataset(dataset: Dataset) -> Audit:
     """Summarize a dataset of arrays, such as MNIST."""
     all_splits = (dataset.train, dataset.valid, dataset.test, dataset.unlabeled)
-    parts = dict(zip(SPLITS, all_splits, strict=True))
-    whole = {name: part for name, part in parts.items() if isinstance(part, Split)}
+    named_splits = dict(zip(SPLITS, all_splits, strict=True))
+    array_splits = {name: split for name, split in named_splits.items() if isinstance(split, Split)}
     names: list[str] = []
     inspected: list[InspectedImage] = []
     contents: dict[str, set[bytes]] = {}
     cross_split_duplicates = 0
-    for name, part in whole.items():
+    for name, split in array_splits.items():
         first = len(inspected)
-        for start in range(0, len(part), _BLOCK):
-            rows = part.read(slice(start, start + _BLOCK))
+        for start in range(0, len(split), _BLOCK):
+            rows = split.read(slice(start, start + _BLOCK))
             names += [f"{name}/{start + i}" for i in range(len(rows))]
-            inspected += [_inspect_array(row, part.white_level) for row in rows]
+            inspected += [_inspect_array(row, split.white_level) for row in rows]
         digests = [image.digest for image in inspected[first:]]
         # The unlabeled images may contain the training images.
         others = [contents[other] for other in contents if (other, name) != ("train", "unlabeled")]
@@ -133,13 +133,13 @@ def audit_dataset(dataset: Dataset) -> Audit:
             any(digest in other for other in others) for digest in digests
         )
         contents[name] = set(digests)
-    labels = [part.labels for part in whole.values()]
+    labels = [split.labels for split in array_splits.values()]
     known = [array for array in labels if array is not None]
     return _summarize(
         dataset.name,
         names,
         inspected,
-        splits={name: len(part) for name, part in whole.items()},
+        splits={name: len(split) for name, split in array_splits.items()},
         classes=_class_counts(np.concatenate(known), dataset.classes) if known else {},
         unreadable={file.name: file.reason for file in dataset.skipped_files},
         skipped=None,
@@ -176,11 +176,11 @@ def _summarize(
     notes: tuple[str, ...],
 ) -> Audit:
     infos = [image.info for image in images]
-    exact = group_equal([image.digest for image in images])
-    repeated = {index for group in exact for index in group[1:]}
+    exact_groups = group_equal([image.digest for image in images])
+    repeated = {index for group in exact_groups for index in group[1:]}
     unique = [i for i in range(len(images)) if i not in repeated]
     thumbnails = np.frombuffer(b"".join(images[i].thumbnail for i in unique), np.uint8)
-    near = group_near_duplicates(thumbnails.reshape(-1, *THUMBNAIL_SHAPE))
+    near_groups = group_near_duplicates(thumbnails.reshape(-1, *THUMBNAIL_SHAPE))
     num_color = sum(image.is_color for image in images)
     sizes = [(info.width, info.height) for info in infos]
     ranges = [info.value_range for info in infos if info.value_range is not None]
@@ -202,8 +202,8 @@ def _summarize(
         unreadable_files=unreadable,
         skipped_files=skipped or {},
         unsupported_files=unsupported,
-        exact_duplicates=[[names[i] for i in group] for group in exact],
-        near_duplicates=[[names[unique[i]] for i in group] for group in near],
+        exact_duplicates=[[names[i] for i in group] for group in exact_groups],
+        near_duplicates=[[names[unique[i]] for i in group] for group in near_groups],
         suggestion=suggested,
         color_images=num_color,
         cross_split_duplicates=cross_split_duplicates,
@@ -238,7 +238,7 @@ _SUGGESTED_SIZES = (16, 32, 64)
 _MAJORITY = 9, 10
 """The fraction of images, 9 in 10, that must agree."""
 _ASPECT_TOLERANCE = 1.1
-"""The factor by which aspect ratios may differ that count as the same."""
+"""The factor up to which different aspect ratios count as the same."""
 _MAX_CROP_ASPECT = 2.0
 """The aspect ratio above which a center crop would show less than half of an image."""
 _SIZE_MULTIPLE = 8
@@ -275,7 +275,7 @@ def suggest_flags(sizes: Sequence[tuple[int, int]], num_color: int) -> Suggestio
     A single size of up to 64 pixels is kept. Otherwise the shorter side becomes the largest of 16,
     32 and 64 that 9 in 10 images have; where 9 in 10 have the same aspect ratio it is kept, in
     multiples of 8, else images become square, cropped at the center, or padded where half of them
-    are more than twice as long as wide. Grayscale where at most 1 in 100 is in color.
+    are more than twice as long as wide. Images become grayscale if at most 1 in 100 is in color.
     """
     if not sizes:
         return None

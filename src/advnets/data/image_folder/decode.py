@@ -33,7 +33,7 @@ _SWAP_SIDES = {
 _MAX_UNCROPPED_AREA = 64
 """The largest area of an uncropped image, as a multiple of the frame's area."""
 _DRAFT_SCALE = 4
-"""JPEG files are decoded at reduced size, but at no less than this multiple of the frame's size."""
+"""JPEG files are decoded at a reduced size of at least this multiple of the frame's size."""
 # The exceptions that Pillow's readers raise on broken files.
 _PILLOW_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError),
@@ -358,7 +358,7 @@ _TRANSPOSITIONS = {
 
 
 def exif_transposition(image: Image.Image) -> Image.Transpose | None:
-    """Return the transposition that EXIF data ask for; None where they are absent or broken."""
+    """Return the transposition in the EXIF data; None if they are absent or broken."""
     try:
         return _TRANSPOSITIONS.get(image.getexif().get(_ORIENTATION, 1))
     except (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error):

@@ -133,9 +133,9 @@ def _open_zip(
 
 
 def list_folder(root: Path, *, follow_links: bool = False) -> ImageFiles:
-    """List the image files in a folder and its subfolders; each real folder is entered once.
+    """List the image files in a folder and its subfolders.
 
-    Hidden files are ignored. Symbolic links that lead out of the folder are in `skipped_files`,
+    Each folder is read once, even if links lead to it. Hidden files are ignored. Symbolic links that lead out of the folder are in `skipped_files`,
     unless `follow_links`.
     """
     skipped: list[SkippedFile] = []
@@ -207,27 +207,27 @@ def _walk_folder(
     root: bytes, skipped: list[SkippedFile], unsupported: Counter[str], *, follow_links: bool
 ) -> Iterator[FileEntry]:
     """Yield the image files of a folder; add skipped files and count unsupported ones."""
-    entered: dict[tuple[int, int], bytes] = {}
+    visited: dict[tuple[int, int], bytes] = {}
     real_root = os.path.realpath(root)
     # Follow links to folders last, so that folders within are listed by their own names.
-    pending, linked = [b""], list[bytes]()
-    while pending or linked:
-        relative = pending.pop() if pending else linked.pop()
+    pending, pending_links = [b""], list[bytes]()
+    while pending or pending_links:
+        relative = pending.pop() if pending else pending_links.pop()
         folder = os.path.join(root, relative)  # noqa: PTH118
         try:
             status = os.stat(folder)  # noqa: PTH116
             identity = (status.st_dev, status.st_ino)
-            if identity in entered:
-                original = display_name(entered[identity]) or "the folder itself"
+            if identity in visited:
+                original = display_name(visited[identity]) or "the folder itself"
                 skipped.append(
                     SkippedFile(
                         display_name(relative), f"is a link to {original}, which was already read"
                     )
                 )
                 continue
-            entered[identity] = relative
-            with os.scandir(folder) as scanned:
-                entries = list(scanned)
+            visited[identity] = relative
+            with os.scandir(folder) as entries_iterator:
+                entries = list(entries_iterator)
                 if {entry.name for entry in entries} >= _RUN_FILES:
                     skipped.append(
                         SkippedFile(
@@ -249,12 +249,12 @@ def _walk_folder(
                     elif problem := _link_problem(entry, real_root, follow_links=follow_links):
                         skipped.append(SkippedFile(display_name(name), problem))
                     elif _is_directory(entry):
-                        (linked if entry.is_symlink() else pending).append(name)
+                        (pending_links if entry.is_symlink() else pending).append(name)
                     elif (file := _image_entry(entry, name, skipped)) is not None:
                         yield file
                     else:
                         unsupported[file_suffix(display_name(name))] += 1
-            linked.sort(reverse=True)
+            pending_links.sort(reverse=True)
         except OSError as error:
             skipped.append(
                 SkippedFile(display_name(relative) or ".", f"cannot be entered: {error.strerror}")

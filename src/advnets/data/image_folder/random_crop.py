@@ -19,8 +19,8 @@ class RandomCropSplit:
     """A split of uncropped images, their values one after the other in `values`.
 
     `extents` has the offset in `values`, the height and the width of each image. For training a
-    window of shape `shape` is cropped at random, anew each time; `read` crops the center. `known`
-    is the digest, where it was computed before.
+    window of shape `shape` is cropped at random, anew each time; `read` crops the center.
+    `known_digest` is the digest, if it has been computed before.
     """
 
     values: UInt8[np.ndarray, " values"]

@@ -43,10 +43,10 @@ def count_by_format(suffixes: Mapping[str, int]) -> tuple[dict[str, int], dict[s
             images[_FORMAT_OF[suffix]] += count
         else:
             others[suffix or "without suffix"] += count
-    return _ranked(images), _ranked(others)
+    return _sort_by_count(images), _sort_by_count(others)
 
 
-def _ranked(counts: Mapping[str, int]) -> dict[str, int]:
+def _sort_by_count(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0].casefold())))
 
 

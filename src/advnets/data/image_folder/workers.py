@@ -51,7 +51,7 @@ def process_files(
     large = len(keys) >= _MIN_FILES or files.num_bytes >= _MIN_BYTES
     chunks = [range(i, min(i + _CHUNK, len(keys))) for i in range(0, len(keys), _CHUNK)]
     num_workers = min(joblib.cpu_count(), len(chunks)) if large else 1
-    with _signals_as_exceptions(), _progress_bar(description, len(keys), progress) as bar:
+    with _raise_on_signals(), _progress_bar(description, len(keys), progress) as bar:
         if num_workers == 1:
             chunk_results = (
                 _process_chunk(files.reader, task, chunk, [keys[i] for i in chunk])
@@ -69,7 +69,7 @@ def _run_in_processes(
 ) -> Generator[list[tuple[int, T | DataError]]]:
     """Run the task by chunks in `num_workers` processes, which are ended in any case."""
     setup: Any = (os.getpid(), files.reader, task)
-    with _signals_blocked():
+    with _block_signals():
         executor = ProcessPoolExecutor(num_workers, initializer=_prepare_worker, initargs=setup)
     complete = False
     pending: set[Future[list[tuple[int, T | DataError]]]] = set()
@@ -80,7 +80,7 @@ def _run_in_processes(
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from [future.result() for future in done]
             keys = [files.keys[i] for i in chunk]
-            with _signals_blocked():
+            with _block_signals():
                 pending.add(executor.submit(_process_chunk_in_worker, chunk, keys))
         yield from (future.result() for future in as_completed(pending))
         complete = True
@@ -94,7 +94,7 @@ def _run_in_processes(
 
 
 @contextmanager
-def _signals_blocked() -> Generator[None]:
+def _block_signals() -> Generator[None]:
     """Block SIGTERM and SIGHUP while processes may be started, which inherit the mask.
 
     A closed terminal sends them to all processes at once; only the parent handles them, by ending
@@ -154,7 +154,7 @@ def _process_chunk(
 
 
 @contextmanager
-def _signals_as_exceptions() -> Generator[None]:
+def _raise_on_signals() -> Generator[None]:
     """Raise SIGTERM and SIGHUP as StoppedBySignal if they are unhandled, so that clean-up runs."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
@@ -296,7 +296,7 @@ def content_digest(content: bytes) -> bytes:
 def summarize_image(
     info: ImageInfo, digest: bytes, image: UInt8[np.ndarray, "channels 16 18"]
 ) -> InspectedImage:
-    """Return what an audit keeps of an image that was resized to a thumbnail."""
+    """Return the summary, for an audit, of an image that was resized to a thumbnail."""
     color_difference = np.ptp(image.astype(np.int16), axis=0).max()
     thumbnail = image.mean(0).round().astype(np.uint8)
     return InspectedImage(

@@ -18,7 +18,7 @@ from advnets.toy.ring_game import (
     UPDATE_RATIOS,
     History,
     PlaneSnapshot,
-    Size,
+    Scale,
     run_scenario,
 )
 
@@ -136,7 +136,7 @@ def _colorbar(figure: Figure, axes: Axes) -> None:
     bar.ax.tick_params(colors=LIGHT.text, labelsize=9)
 
 
-def _curve(context: SectionContext, history: History, size: Size) -> FigureBlock:
+def _curve(context: SectionContext, history: History, size: Scale) -> FigureBlock:
     figure = new_figure(8.4, 4.4)
     modes, concentration = figure.subplots(2, 1, sharex=True)
     x = [count.update for count in history.counts]
@@ -183,7 +183,7 @@ def _discussion(history: History) -> str:
     )
 
 
-def _table(history: History, size: Size) -> Table:
+def _table(history: History, size: Scale) -> Table:
     """Return the table of update ratios; its last row is the run of the figures."""
     generator_only = [
         c

@@ -71,7 +71,7 @@ def parse_idx(
 ) -> UInt8[np.ndarray, "..."]:
     """Read an IDX file from a stream, as `read_idx` does; errors name it `path`."""
     compressed_size = _compressed_size(file)
-    with _decompressed(file, path, compressed_size) as stream:
+    with _open_decompressed(file, path, compressed_size) as stream:
         header = read_up_to(stream, 4 + 4 * rank)
         shape = _shape(header, rank, path)
         n = math.prod(shape)
@@ -127,7 +127,10 @@ def decompressed_md5(path: Path) -> str:
     Raises:
         DataError: the file is missing or damaged.
     """
-    with open_data_file(path) as file, _decompressed(file, path, _compressed_size(file)) as stream:
+    with (
+        open_data_file(path) as file,
+        _open_decompressed(file, path, _compressed_size(file)) as stream,
+    ):
         return _md5(iter(lambda: stream.read(_CHUNK), b""))
 
 
@@ -226,7 +229,7 @@ def _compressed_size(file: io.BufferedIOBase) -> int | None:
 
 
 @contextmanager
-def _decompressed(
+def _open_decompressed(
     file: io.BufferedIOBase, path: Path, compressed_size: int | None
 ) -> Generator[Readable]:
     """Open a possibly gzipped file; errors while reading are raised as DataError."""

@@ -109,7 +109,7 @@ def parse_names(file: BufferedIOBase, path: Path) -> tuple[str, ...]:
 
 @dataclass
 class _Elements:
-    """A sequence of elements in at most `left` bytes of a stream."""
+    """A sequence of elements in at most `remaining` bytes of a stream."""
 
     stream: Readable
     remaining: int
@@ -161,7 +161,7 @@ class _Elements:
 
 @dataclass
 class _Variable:
-    """A variable whose values have not been read; `packed` is its compressed size, or None."""
+    """A variable whose values have not been read; `compressed_size` is None if uncompressed."""
 
     elements: _Elements
     flags: int
@@ -232,7 +232,7 @@ class _Variable:
 
 @dataclass
 class _ZlibStream:
-    """A zlib stream of at most `left` bytes of a file, decompressed as it is read."""
+    """A zlib stream of at most `remaining` bytes of a file, decompressed as it is read."""
 
     file: BufferedIOBase
     remaining: int
@@ -288,7 +288,7 @@ def _variables(file: BufferedIOBase, path: Path) -> Iterator[_Variable]:
         if element_type == _MATRIX:
             yield _read_header(_Elements(file, n, order, path), None)
             continue
-        # Decompress a packed variable.
+        # Decompress a compressed variable.
         inner = _Elements(_ZlibStream(file, n, path), 8, order, path)
         element_type, inner.remaining, small = inner.read_tag()
         if small is not None or element_type != _MATRIX:
