@@ -135,8 +135,8 @@ def _open_zip(
 def list_folder(root: Path, *, follow_links: bool = False) -> ImageFiles:
     """List the image files in a folder and its subfolders.
 
-    Each folder is read once, even if links lead to it. Hidden files are ignored. Symbolic links that lead out of the folder are in `skipped_files`,
-    unless `follow_links`.
+    Each folder is read once, even if links lead to it. Hidden files are ignored. Symbolic links
+    that lead out of the folder are in `skipped_files`, unless `follow_links`.
     """
     skipped: list[SkippedFile] = []
     unsupported: Counter[str] = Counter()
