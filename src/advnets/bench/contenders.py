@@ -169,7 +169,7 @@ def metric(compute: Callable[[Tensor, Tensor], object], columns: int) -> Contend
 def prdc_package(_: BenchData) -> Iterator[int]:
     """Compute precision, recall, density and coverage by the package `prdc`."""
     compute = require("prdc", "dev").compute_prdc
-    real, fake = (some.numpy() for some in features(PRDC_FEATURES))
+    real, fake = (rows.numpy() for rows in features(PRDC_FEATURES))
     while True:
         with redirect_stdout(sys.stderr):  # the package prints its progress
             compute(real, fake, nearest_k=5)
@@ -182,8 +182,8 @@ def torchmetrics(_: BenchData) -> Iterator[int]:
     sets = features(INCEPTION_FEATURES)
     while True:
         fid.reset()
-        for some, is_real in zip(sets, (True, False), strict=True):
-            fid.update(some, real=is_real)
+        for images, is_real in zip(sets, (True, False), strict=True):
+            fid.update(images, real=is_real)
         fid.compute()
         yield NUM_SAMPLES
 

@@ -44,7 +44,7 @@ class Train(ValidatedConfig):
     """Preset to train, path of your data, or FILE.py:NAME of a custom game."""
     data: Annotated[Data, arg(name="")] = field(default_factory=Data)
     out: Annotated[Path | None, arg(metavar="RUN")] = None
-    """Run directory; None: runs/, by the name of the preset or of your data."""
+    """Run directory; None: runs/NAME, with the name of the preset or of your data."""
     lr: float | None = None
     """Learning rate of both players, in place of --generator-optimizer.lr and
     --discriminator-optimizer.lr; None: those of the preset."""
@@ -140,7 +140,7 @@ class Sample(ValidatedConfig):
     """Run directory of the model."""
     out: Annotated[Path, arg(metavar="FILE.png|FILE.npz|DIR")]
     """Output: a grid (.png), an array `images` of uint8, N x H x W x C (.npz), or a new directory
-    of PNG files. Of a model of points: a plot (.png) or an array `points`, N x dims (.npz)."""
+    of PNG files. For a model of points: a plot (.png) or an array `points`, N x dims (.npz)."""
     overwrite: bool = False
     """Replace the numbered PNG files (00000.png, …) of a directory; no other file is replaced."""
     num_samples: int = 64
@@ -151,7 +151,7 @@ class Sample(ValidatedConfig):
     """Weights to load: the exponential moving average (ema) or the last ones; None: ema if the run
     has it, else last."""
     label: Annotated[str | None, arg(name="class")] = None
-    """Class of the images of a class-conditional run, by name; None: classes are drawn."""
+    """Class of the images of a class-conditional run, by name; None: random classes."""
     label_index: Annotated[int | None, arg(name="class-index")] = None
     """Class of the images of a class-conditional run, as an index from 0 in the order of
     config.json."""
@@ -165,7 +165,7 @@ class Sample(ValidatedConfig):
     """Fraction of the samples to keep by discriminator rejection sampling: of each block of 500,
     those that D rates most real. 1: all."""
     columns: int | None = None
-    """Columns of the grid; None: about as many as rows."""
+    """Number of columns of the grid; None: an approximately square grid."""
     device: str = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
 
@@ -268,7 +268,7 @@ class Evaluate(ValidatedConfig):
     most real. 1: all."""
     num_samples: int | None = None
     """Number of samples, and of real images; scores of different numbers are not comparable.
-    None: 10,000, or a number of their own for metrics of modes and points."""
+    None: 10,000, except for metrics of modes and points, which have defaults of their own."""
     probe_labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
     """Numbers of labels for the linear probe, 0 for all (slow); none: 100 and 1000."""
     class_proportions: Literal["data", "uniform"] = "data"

@@ -54,7 +54,7 @@ class Fetch:
 
 @dataclass(frozen=True)
 class ListDatasets:
-    """List the datasets that have a name, their sizes or how to get them, and own data formats."""
+    """List the named datasets with their sizes or how to get them, and formats of your own data."""
 
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """The directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
@@ -97,7 +97,7 @@ class AuditData(ValidatedConfig):
     """The directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
     user's cache directory."""
     near_duplicates: bool = False
-    """Find near-duplicates by the codes of an autoencoder that is trained on the images, as in the
+    """Find near-duplicates by the hashes of an autoencoder that is trained on the images, as in the
     DCGAN paper, in a minute or two. Without this flag, gradients of thumbnails are compared."""
     white_level: float | None = None
     """The value of 16-bit images that is white; None: 65,535."""
@@ -118,22 +118,24 @@ class AuditData(ValidatedConfig):
         from advnets.data.registry import find_source
 
         _warn_shadowed(self.path)
-        found = find_source(
+        opened = find_source(
             Data(source=self.path, directory=self.data_dir, follow_links=self.follow_links)
         )
-        if not isinstance(found, ImageFiles) and found.distribution is not None:
-            facts = point_statistics(found)
+        if not isinstance(opened, ImageFiles) and opened.distribution is not None:
+            facts = point_statistics(opened)
             print(json.dumps(facts, indent=2) if self.json else format_points(facts))
             return 0
-        files = isinstance(found, ImageFiles)
-        audit = audit_files(found, white_level=self.white_level) if files else audit_dataset(found)
+        files = isinstance(opened, ImageFiles)
+        audit = (
+            audit_files(opened, white_level=self.white_level) if files else audit_dataset(opened)
+        )
         if self.near_duplicates:
-            near = (
-                group_names(found, near_duplicate_files(found))
+            groups = (
+                group_names(opened, near_duplicate_files(opened))
                 if files
-                else near_duplicate_rows(found)
+                else near_duplicate_rows(opened)
             )
-            audit = replace(audit, near_duplicates=near)
+            audit = replace(audit, near_duplicates=groups)
         print(json.dumps(asdict(audit), indent=2) if self.json else format_audit(audit, self.path))
         return 0 if audit.suggestion else 1
 
@@ -165,8 +167,8 @@ class Pack:
         check_output(self.out, "OUT", folder=True)
         _warn_shadowed(self.path)
         start = time.monotonic()
-        found = find_source(Data(source=self.path, follow_links=self.framing.follow_links))
-        if not isinstance(found, ImageFiles):
+        opened = find_source(Data(source=self.path, follow_links=self.framing.follow_links))
+        if not isinstance(opened, ImageFiles):
             raise UsageError(f"{self.path} needs no packing; give it to --data as it is")
         if self.without_near_duplicates:
             from advnets.data.image_folder.duplicates import (
@@ -174,9 +176,9 @@ class Pack:
                 remove_duplicates,
             )
 
-            every, found = found, remove_duplicates(found, near_duplicate_files(found))
-            print(f"near-duplicates skipped: {len(every.keys) - len(found.keys):,}")
-        splits = pack(found, Frame.from_config(self.framing), self.out)
+            all_files, opened = opened, remove_duplicates(opened, near_duplicate_files(opened))
+            print(f"near-duplicates skipped: {len(all_files.keys) - len(opened.keys):,}")
+        splits = pack(opened, Frame.from_config(self.framing), self.out)
         seconds = time.monotonic() - start
         for file in splits.skipped_files[:_MAX_LINES]:
             print(f"skipped: {printable(f'{file.name} {file.reason}')}")
@@ -274,8 +276,8 @@ def _as_preset_argument(source: str) -> str:
     from advnets import presets
     from advnets.data import spec
 
-    taken = source in presets.PRESETS and not spec.is_dataset_name(source)
-    return shell_quote(f"./{source}" if taken else source)
+    is_preset = source in presets.PRESETS and not spec.is_dataset_name(source)
+    return shell_quote(f"./{source}" if is_preset else source)
 
 
 def point_statistics(dataset: Dataset) -> dict[str, Any]:

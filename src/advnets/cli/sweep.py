@@ -15,7 +15,7 @@ from advnets.config import ValidatedConfig, check_min
 from advnets.errors import UsageError
 
 MAX_CURVE_POINTS = 200
-"""The most points of a training curve that a record keeps."""
+"""The largest number of points of a training curve in a record."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Sweep(ValidatedConfig):
     seeds: int = 10
     """Number of seeds."""
     first: int = 0
-    """First seed; several sweeps with seeds of their own can run side by side."""
+    """First seed; sweeps with different seeds can run in parallel."""
     metrics: tuple[str, ...] = ("parzen",)
     """Metrics to compute at the end of each run, as for `advnets evaluate`."""
     evaluate: str = ""

@@ -23,7 +23,7 @@ class ImagePreprocessing(ValidatedConfig):
     """Channels of your own images: 1 (gray) or 3 (RGB). Named datasets keep theirs."""
     crop: Literal["center", "pad", "random"] = "center"
     """Treatment of your own images of another aspect ratio: cropped at the center, padded to
-    show the whole image, or cropped at a random place, drawn anew every time."""
+    show the whole image, or cropped at a new random place every time."""
     background: str = "white"
     """Color behind transparent and padded images: a name, or '#rrggbb' in quotes."""
     white_level: float | None = None
@@ -48,7 +48,7 @@ class Data(ImagePreprocessing):
     """Folder of the named datasets. None: the environment variable ADVNETS_DATA, else the user's
     cache folder."""
     hflip: bool = False
-    """Flip each training image horizontally with probability 0.5, drawn anew every time."""
+    """Flip each training image horizontally with probability 0.5 every time it is used."""
     stream: bool = False
     """Read shards or a Hugging Face dataset during training, instead of packing them first."""
     normalize: Literal["unit", "symmetric", "contrast", "none", "standard"] = "unit"

@@ -131,7 +131,7 @@ def _case_name(name: str, metric: str, case: Mapping[str, Any]) -> str:
 
 def _unique(mappings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return each mapping once, in order of first appearance."""
-    return list({json.dumps(some, sort_keys=True): some for some in mappings}.values())
+    return list({json.dumps(mapping, sort_keys=True): mapping for mapping in mappings}.values())
 
 
 def _shared_by_all(
@@ -166,7 +166,7 @@ def _num_distinct(variants: Sequence[Mapping[str, Any]], keys: Sequence[str]) ->
 def _not_comparable(name: str, of_case: _RunSettings) -> str:
     """Return the message about the first two runs that were scored with different settings."""
     first, settings = of_case[0]
-    second, others = next((path, some) for path, some in of_case if some != settings)
+    second, others = next((path, s) for path, s in of_case if s != settings)
     differences = ", ".join(
         f"{setting_label(key)} ({abbreviate(key, settings.get(key))} and "
         f"{abbreviate(key, others.get(key))})"

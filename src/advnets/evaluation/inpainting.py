@@ -83,7 +83,7 @@ def draw_inpaintings(
         rng = RNG(context.seed, step=draw, purpose="completions", device=device)
         z = inpainter.sample_z(len(x), rng)
         inpaintings.append(normalizer.to_pixels(net(inpainter.condition(z, x, mask))))
-    return [some.float().cpu() for some in inpaintings]
+    return [images.float().cpu() for images in inpaintings]
 
 
 def _masks(test: Tensor, seed: int) -> dict[str, Tensor]:

@@ -93,8 +93,10 @@ def check_image_shape(name: str, pixels: Tensor, expected: InputShape = ANY_SHAP
             f"extractor {name!r} expects images of shape (n, channels, height, width), got "
             f"{tuple(pixels.shape)}"
         )
-    if any(want is not None and want != have for want, have in zip(expected, shape, strict=True)):
-        sizes = ", ".join("any" if want is None else str(want) for want in expected)
+    if any(
+        size is not None and size != actual for size, actual in zip(expected, shape, strict=True)
+    ):
+        sizes = ", ".join("any" if size is None else str(size) for size in expected)
         raise DataError(
             f"extractor {name!r} expects images of shape ({sizes}), got {shape}; choose another "
             "extractor"
@@ -125,12 +127,12 @@ def extract_in_batches(
     """
     rows: list[Tensor] = []
     for block in pixels.split(max_batch):
-        lacking = max(min_batch - len(block), 0)
-        row = function(F.pad(block, (0, 0, 0, 0, 0, 0, 0, lacking)) if lacking else block)
-        if row.ndim != 2 or len(row) != len(block) + lacking:
+        padding = max(min_batch - len(block), 0)
+        row = function(F.pad(block, (0, 0, 0, 0, 0, 0, 0, padding)) if padding else block)
+        if row.ndim != 2 or len(row) != len(block) + padding:
             raise DataError(
                 f"extractor {name!r} returned shape {tuple(row.shape)} for "
-                f"{len(block) + lacking} images; expected (images, features): flatten the output "
+                f"{len(block) + padding} images; expected (images, features): flatten the output "
                 "of its last layer"
             )
         if not row.shape[1]:

@@ -90,10 +90,10 @@ def load_classifier(name: str) -> Classifier:
         raise DataError(
             f"the weights of extractor {name!r} are missing; reinstall advnets"
         ) from None
-    found, expected = hashlib.sha256(content).hexdigest(), CLASSIFIER_DIGESTS[name]
-    if found != expected:
+    digest, expected = hashlib.sha256(content).hexdigest(), CLASSIFIER_DIGESTS[name]
+    if digest != expected:
         raise DataError(
-            f"the weights of extractor {name!r} have SHA-256 {found[:12]}… but {expected[:12]}… "
+            f"the weights of extractor {name!r} have SHA-256 {digest[:12]}… but {expected[:12]}… "
             "was expected; reinstall advnets"
         )
     return parse_classifier(name, content)

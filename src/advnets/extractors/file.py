@@ -59,40 +59,42 @@ class ExportedExtractor:
                 or differ the second time, as those of a network exported in training mode.
         """
         pixels = check_pixels(self.name, pixels, self.shape)
-        found = extract_in_batches(
+        features = extract_in_batches(
             self.name, self._run, pixels, min_batch=self.min_batch, max_batch=self.max_batch
         )
-        few = min(_NUM_REPEATED, len(pixels) // 2)
-        if few:
-            again = extract_in_batches(
+        num_repeated = min(_NUM_REPEATED, len(pixels) // 2)
+        if num_repeated:
+            repeated = extract_in_batches(
                 self.name,
                 self._run,
-                pixels[:few],
+                pixels[:num_repeated],
                 min_batch=self.min_batch,
                 max_batch=self.max_batch,
             )
-            if (again - found[:few]).abs().max() > _TOLERANCE * found[:few].abs().max():
+            if (repeated - features[:num_repeated]).abs().max() > _TOLERANCE * features[
+                :num_repeated
+            ].abs().max():
                 raise DataError(
                     f"features by extractor {self.name!r} differ between two passes over the "
                     "same images; export it after .eval()"
                 )
-        return found
+        return features
 
     def _run(self, block: Tensor) -> Tensor:
         try:
-            found = self.function(block)
+            output = self.function(block)
         except Exception as error:  # a program can fail in any way
             raise DataError(
                 f"extractor {self.name!r} failed on {len(block)} images of shape "
                 f"{tuple(block.shape[1:])} ({shorten_error(error)}); give one for such images"
             ) from None
-        if not isinstance(found, Tensor) or found.is_complex():
-            what = "complex numbers" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        if not isinstance(output, Tensor) or output.is_complex():
+            what = "complex numbers" if isinstance(output, Tensor) else f"a {type(output).__name__}"
             raise DataError(
                 f"extractor {self.name!r} returned {what}; expected one tensor of real numbers of "
                 "shape (images, features)"
             )
-        return found
+        return output
 
 
 def load_extractor_file(path: Path, *, trust_code: bool = False) -> Extractor:
@@ -134,16 +136,16 @@ def _load_exported(name: str, content: bytes) -> Extractor:
         raise _unreadable_error(name, error, "torch.export.save") from None
     finally:
         log.setLevel(level)
-    (given,) = _only(name, "inputs", program.graph_signature.user_inputs)
+    (input_name,) = _only(name, "inputs", program.graph_signature.user_inputs)
     _only(name, "outputs", program.graph_signature.user_outputs)
-    taken = next(node.meta["val"] for node in program.graph.nodes if node.name == given)
-    if not isinstance(taken, Tensor) or taken.ndim != 4 or taken.dtype != torch.float32:
+    example = next(node.meta["val"] for node in program.graph.nodes if node.name == input_name)
+    if not isinstance(example, Tensor) or example.ndim != 4 or example.dtype != torch.float32:
         raise _not_images_error(name)
-    count, *shape = (_fixed_size(size) for size in taken.shape)
-    least, most = (count, count) if count else _batch_range(program, taken.shape[0])
-    of = cast(Callable[[Tensor], object], program.module())
+    count, *shape = (_fixed_size(size) for size in example.shape)
+    min_batch, max_batch = (count, count) if count else _batch_range(program, example.shape[0])
+    function = cast(Callable[[Tensor], object], program.module())
     return ExportedExtractor(
-        name, _sha256(content), of, cast(InputShape, tuple(shape)), least, most
+        name, _sha256(content), function, cast(InputShape, tuple(shape)), min_batch, max_batch
     )
 
 
@@ -170,19 +172,21 @@ def _load_onnx(name: str, content: bytes) -> Extractor:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has many classes of exceptions
         raise _unreadable_error(name, error, "an ONNX exporter") from None
-    (taken,) = _only(name, "inputs", session.get_inputs())
+    (input_info,) = _only(name, "inputs", session.get_inputs())
     _only(name, "outputs", session.get_outputs())
-    if len(taken.shape) != 4 or taken.type != "tensor(float)":
+    if len(input_info.shape) != 4 or input_info.type != "tensor(float)":
         raise _not_images_error(name)
-    count, *shape = (_fixed_size(size) for size in taken.shape)
+    count, *shape = (_fixed_size(size) for size in input_info.shape)
 
     def function(block: Tensor) -> Tensor:
-        (row,) = session.run(None, {taken.name: block.numpy()})
+        (row,) = session.run(None, {input_info.name: block.numpy()})
         return torch.from_numpy(row)
 
-    least, most = (count, count) if count else (1, BATCH_SIZE)
-    size, ran_by = cast(InputShape, tuple(shape)), {"onnxruntime": runtime.__version__}
-    return ExportedExtractor(name, _sha256(content), function, size, least, most, ran_by)
+    min_batch, max_batch = (count, count) if count else (1, BATCH_SIZE)
+    size, libraries = cast(InputShape, tuple(shape)), {"onnxruntime": runtime.__version__}
+    return ExportedExtractor(
+        name, _sha256(content), function, size, min_batch, max_batch, libraries
+    )
 
 
 READERS: dict[str, Callable[[str, bytes], Extractor]] = {
@@ -200,7 +204,7 @@ def _fixed_size(size: object) -> int | None:
 
 def _only(name: str, what: str, entries: Any) -> Any:
     if len(entries) != 1:
-        names = ", ".join(str(getattr(some, "name", some)) for some in entries)
+        names = ", ".join(str(getattr(entry, "name", entry)) for entry in entries)
         raise DataError(f"{name} has {len(entries)} {what} ({names}); expected one")
     return entries
 

@@ -63,10 +63,10 @@ class Inception:
     def _layer(self, pixels: Tensor, number: int) -> Tensor:
         pixels = check_pixels(self.name, pixels, (3, None, None))
 
-        def of(block: Tensor) -> Tensor:
+        def layer_output(block: Tensor) -> Tensor:
             return self.net((block * 255).round().byte())[number]
 
-        return extract_in_batches(self.name, of, pixels, max_batch=_BLOCK)
+        return extract_in_batches(self.name, layer_output, pixels, max_batch=_BLOCK)
 
 
 def load_inception() -> Inception:

@@ -252,12 +252,12 @@ def _caption(canvas: _Canvas, real: _PointSet | None, fake: _PointSet, note: str
             continue
         outside = len(points.values) - len(points.within(canvas.frame))
         broken = points.count - len(points.values)
-        of = f" of {points.count:,} {name} points"
+        total = f" of {points.count:,} {name} points"
         if outside:
             also = f", {broken:,} not finite" if broken else ""
-            parts.append(f"{outside:,}{of} outside the frame{also}")
+            parts.append(f"{outside:,}{total} outside the frame{also}")
         elif broken:
-            parts.append(f"{broken:,}{of} not finite")
+            parts.append(f"{broken:,}{total} not finite")
     lines = [""]
     for part in parts:
         longer = f"{lines[-1]}; {part}" if lines[-1] else part

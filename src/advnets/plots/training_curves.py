@@ -190,9 +190,9 @@ def training_curves(
         style_axes(axes, metric_curve.title, metric_curve.unit, theme)
         if metric == "parzen" and real_data is not None and _is_finite(real_data):
             reference_line(axes, real_data, f"real data: {real_data:,.0f}", theme)
-        for (label, color, style), some in _by_weights(evaluations, theme):
-            _plot_series(axes, _Series.of(some, x, key), label, color, style)
-            _plot_band(axes, some, x, key, color)
+        for (label, color, style), events_of_weights in _by_weights(evaluations, theme):
+            _plot_series(axes, _Series.of(events_of_weights, x, key), label, color, style)
+            _plot_band(axes, events_of_weights, x, key, color)
         legend(axes, theme)
 
     figure.align_ylabels()
@@ -268,9 +268,9 @@ def _by_weights(
         "last": ("last weights", theme.fake, "-."),
     }
     for weights, style in styles.items():
-        some = [event for event in evaluations if event.get("weights", "last") == weights]
-        if some:
-            yield style, some
+        selected = [event for event in evaluations if event.get("weights", "last") == weights]
+        if selected:
+            yield style, selected
 
 
 def _plot_band(axes: Axes, evaluations: Sequence[Event], x: str, key: str, color: str) -> None:

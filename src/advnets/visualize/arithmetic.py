@@ -225,7 +225,7 @@ def project(
             (generator(z) - x).square().flatten(1).mean(1)
             for z, x in zip(candidates, target, strict=True)
         ]
-    best = torch.stack([some.argmin() for some in errors])
+    best = torch.stack([error.argmin() for error in errors])
     initial = candidates[torch.arange(n), best]
     classes = initial[:, latent_dim:] if latent_dim else initial[:, :0]
     z = initial[:, :latent_dim].clone().requires_grad_()

@@ -106,8 +106,8 @@ class Neighbors(View):
         else:
             distances, indices = nearest(samples.flatten(1), train.flatten(1), self.neighbors)
         neighbors = [
-            {"training_images": some.tolist(), "distances": [round(d, 4) for d in row.tolist()]}
-            for some, row in zip(indices, distances, strict=True)
+            {"training_images": index.tolist(), "distances": [round(d, 4) for d in row.tolist()]}
+            for index, row in zip(indices, distances, strict=True)
         ]
         images = torch.cat((samples[:, None], train[indices]), 1)
         return ViewData({"samples and neighbors": images}, {"samples": neighbors})
