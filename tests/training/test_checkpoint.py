@@ -148,7 +148,7 @@ def halve(path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda path: flip(path, -3, 6), "is damaged: its content is not what was written"),
+        (lambda path: flip(path, -3, 6), "is damaged: the hash of its content differs"),
         (lambda path: write_checkpoint(path, state(30, "theirs")), "belongs to another run"),
         (lambda path: write_checkpoint(path, state(30, weight=float("nan"))), "non-finite"),
         (lambda path: write_checkpoint(path, state(30, weight=float("-inf"))), "non-finite"),

@@ -119,7 +119,7 @@ def structure(value: object, expected_type: Any) -> Any:
     """Return JSON values as a dataclass, or as another type of plain values.
 
     Raises:
-        ValueError: they do not fit; the message names the field and what is wrong.
+        ValueError: they do not fit; the message names the field and the problem.
     """
     try:
         return _converter().structure(value, expected_type)

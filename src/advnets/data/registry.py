@@ -39,7 +39,7 @@ class NamedDataset:
     """A dataset with a name.
 
     `open_fn` takes an instance of `options` and the folders to search for the dataset's files.
-    `files_of` is the dataset whose files it is made from, if that is another one.
+    `files_of` is the dataset that provides its files, if that is another one.
     """
 
     description: str

@@ -33,7 +33,7 @@ POINT_FILE_SUFFIXES = (".csv", ".npy")
 HUB_PREFIX = "hf"
 """The prefix of Hugging Face names, before the colon."""
 RUN_FILES = ("config.json", "events.jsonl")
-"""The files by which a run directory is recognized."""
+"""The files that identify a run directory."""
 _RUN_SUBFOLDERS = ("samples", "views", "checkpoints")
 
 _OPTION = re.compile(r"\s*[\w-]+\s*=")
@@ -138,7 +138,7 @@ def resolve_data_paths(data: Data) -> Data:
 
 
 def _absolute_path(path: Path) -> Path:
-    # Do not follow links: the name of a target may lack the suffix by which its format is known.
+    # Do not follow links: the name of a target may lack the suffix that determines its format.
     path = path.absolute()
     return path.resolve() if ".." in path.parts else path
 

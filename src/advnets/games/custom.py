@@ -75,7 +75,7 @@ def load_game(spec: config.CustomGame, *, trust_code: bool) -> Game:
 
 
 def check_trusted(run: config.Config, *, trust_code: bool) -> None:
-    """Refuse a config with a custom game, whose code would run, unless the code is trusted.
+    """Reject a config with a custom game, as its code would run, unless the code is trusted.
 
     Raises:
         RunError: the config has a custom game, and `trust_code` is False.
@@ -149,7 +149,7 @@ def _read_content(file: Path, spec: str) -> bytes:
 def _load(file: Path, name: str, content: bytes) -> object:
     """Run the content of a file and return its global variable of this name.
 
-    The content whose digest was checked is compiled; an import could run a cached file instead.
+    The content that was checked is compiled, as an import could run a cached file instead.
     """
     module = ModuleType(f"own_{file.stem}")
     module.__file__ = str(file)

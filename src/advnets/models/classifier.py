@@ -1,4 +1,4 @@
-"""A small convolutional classifier, whose features serve as an extractor for metrics."""
+"""A small convolutional classifier that serves as a feature extractor for metrics."""
 
 from __future__ import annotations
 

@@ -165,8 +165,8 @@ RESIDUAL = replace(
 # 99 % of samples lie within 3 σ of a mode, but only 93 to 95 % if modes are half as wide, and 57 to
 # 58 % if a quarter (docs/results/points.md). It takes (LOG.md) a mixture prior with separate
 # components, so that G need not bridge the gaps; Fourier features, so that D resolves fine details;
-# a D that keeps learning to the end; and a G whose learning rate has become small by then, as the
-# EMA of a moving G is too narrow.
+# a D that keeps learning to the end; and a small learning rate of G at the end, as the EMA of a
+# moving G is too narrow.
 _POINTS = Stage(
     generator=MLPGenerator(
         # Two coordinates of a 32-dimensional sphere are nearly normal, without the tails that would

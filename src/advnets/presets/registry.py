@@ -43,7 +43,7 @@ def starting_config(name: str) -> Config:
     preset with the game of that file.
 
     Raises:
-        UnknownNameError: the name is none of them.
+        UnknownNameError: the name is neither a preset, a data source nor a file.
         UsageError: the file cannot be run, or does not define the name.
     """
     if name in PRESETS:

@@ -89,7 +89,7 @@ def read_checkpoint(path: Path, identity: str | None = None) -> Checkpoint:
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     if record.pop("digest") != _digest(tensors, record):
         raise UnusableCheckpointError(
-            f"{path} is damaged: its content is not what was written (the hash differs)"
+            f"{path} is damaged: the hash of its content differs from the stored one"
         )
     if identity is not None and record["identity"] != identity:
         raise UnusableCheckpointError(

@@ -1,4 +1,4 @@
-"""Optimizers: fused SGD and Adam whose update the device itself can skip, and their schedules.
+"""Optimizers: fused SGD and Adam with updates that the device can skip, and their schedules.
 
 The operators are those of `torch.optim` with `fused=True`. Its classes are not used, because
 constructing or stepping the first of them imports torch's compiler, which takes 1.5 seconds.

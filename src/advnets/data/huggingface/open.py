@@ -67,7 +67,7 @@ class _HubDataset:
 
 
 def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
-    """Find a Parquet or tar file, a folder of such files, or a folder of `save_to_disk`.
+    """Find a Parquet or tar file, a folder of them, or a folder of `save_to_disk`.
 
     The library assigns shards to splits by their file or folder names.
 

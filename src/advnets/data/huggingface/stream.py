@@ -236,8 +236,8 @@ def _rank_shard(dataset: Any, rank: int, world_size: int) -> Any:
     if world_size == 1:
         return dataset
     if _has_even_shards(dataset, world_size):
-        # split_dataset_by_node would assign the shards anew each epoch: parts of changing length,
-        # in which no position could be found again without reading all epochs before it.
+        # split_dataset_by_node would reassign the shards each epoch, to parts of varying length: to
+        # resume, all earlier epochs would have to be read.
         return dataset.shard(num_shards=world_size, index=rank, contiguous=False)
     datasets_module()
     from datasets.distributed import split_dataset_by_node

@@ -68,8 +68,8 @@ SUFFIXES = frozenset(
 class Frame:
     """The size, color mode and cropping that every image is decoded to.
 
-    `height` and `width` are in pixels; `channels` is 1 for grayscale, 3 for RGB. `crop` says how
-    other aspect ratios are handled: "center" covers the frame and crops the center, "pad" fits the
+    `height` and `width` are in pixels; `channels` is 1 for grayscale, 3 for RGB. `crop` is the
+    treatment of other aspect ratios: "center" covers the frame and crops the center, "pad" fits the
     whole image onto `background`, "random" covers the frame and is cropped at random in training.
     `white_level` is the value of 16-bit images that is white (None: 65,535).
 

@@ -83,9 +83,9 @@ def is_image_source(path: Path) -> bool:
 
 
 def find_images(path: Path, *, follow_links: bool = False) -> ImageFiles:
-    """List the image files of a folder or zip; none of them is read yet.
+    """List the image files of a folder or zip without reading them.
 
-    `follow_links` also reads what symbolic links outside of the folder lead to.
+    `follow_links` also lists files outside the folder that symbolic links lead to.
 
     Raises:
         DataError: it is a zip that cannot be read.
@@ -390,8 +390,8 @@ def write_record(
 ) -> None:
     """Write pack.json: the description of the arrays in a folder, and the checksums of all files.
 
-    `counts` are the numbers of images for training, validation and test and of those without
-    labels, in whose order the arrays are. `identity` identifies the files and the frame that the
+    `counts` are the numbers of training, validation, test and unlabeled images, which are stored in
+    this order. `identity` identifies the files and the frame that the
     pack was made of.
     """
     record = {

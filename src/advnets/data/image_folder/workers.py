@@ -125,7 +125,7 @@ def _prepare_worker(parent: int, reader: Reader, task: ImageTask[Any]) -> None:
 
 
 def _exit_with_parent(parent: int) -> NoReturn:
-    # A process whose parent has ended gets another parent.
+    # The parent ID of a process changes when its parent ends.
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_S)
     os._exit(1)
@@ -289,7 +289,7 @@ class DecodeImage(ImageTask[bytes]):
 
 
 def content_digest(content: bytes) -> bytes:
-    """Return the BLAKE2b digest, 16 bytes, by which duplicates are found."""
+    """Return the BLAKE2b digest, 16 bytes, used to find duplicates."""
     return hashlib.blake2b(content, digest_size=16).digest()
 
 

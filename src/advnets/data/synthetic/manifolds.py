@@ -147,7 +147,7 @@ class Moons(SyntheticDistribution):
     p(x) = ½ Σ_moons 1/(π ρ) N(±ρ; 1, sd²),
 
     with sign + for φ in [0, π] and - otherwise, as s may be negative; ρ is bounded as in `Spiral`.
-    The shape is that of scikit-learn's make_moons, which however adds noise to both coordinates.
+    The shape is that of scikit-learn's make_moons, which adds noise to both coordinates instead.
     """
 
     description: ClassVar[str] = "two interlocking half circles"

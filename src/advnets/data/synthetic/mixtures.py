@@ -134,7 +134,7 @@ class Mixture(NormalMixture):
 
 @dataclass(frozen=True)
 class Ring(NormalMixture):
-    """Normal distributions equally spaced on a circle; 8 modes are those of VEEGAN and PacGAN.
+    """Normal distributions equally spaced on a circle; VEEGAN and PacGAN use 8 modes.
 
     p(x) = 1/K Σ_k N(x; radius (cos 2πk/K, sin 2πk/K), sd² I)
 
@@ -169,7 +169,7 @@ class Ring(NormalMixture):
 
 @dataclass(frozen=True)
 class Grid(NormalMixture):
-    """Normal distributions on a square grid about 0; side 5 is that of VEEGAN and PacGAN.
+    """Normal distributions on a square grid about 0; VEEGAN and PacGAN use a side of 5.
 
     p(x) = 1/side² Σ_ij N(x; spacing (i - m, j - m), sd² I), m = (side - 1) / 2
 

@@ -55,7 +55,7 @@ _LEVEL_4 = 5000
 
 
 def read_mat(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Read the named variables of a file, as far as it has them.
+    """Read those of the named variables that a file has.
 
     Arrays have MATLAB's shape and class (logical arrays are uint8) and column-major order.
 
