@@ -187,7 +187,7 @@ def train(
         device = devices.setup_process(run_config.runtime)
         state = setup.make_train_state(run_config, data, 0, device)
         score = ValidationScore(
-            data, run_config.seed, ComputeSettings.of(run_config.runtime, device)
+            data, run_config.seed, ComputeSettings.from_runtime(run_config.runtime, device)
         )
         run.write_config({**options, "versions": versions(), "real": score.score_real()})
 

@@ -175,7 +175,7 @@ class RecordingRNG(RNG):
     draws: list[RandomDraw] = field(default_factory=list[RandomDraw], compare=False)
 
     @classmethod
-    def of(cls, rng: RNG) -> RecordingRNG:
+    def from_rng(cls, rng: RNG) -> RecordingRNG:
         """Return a recording generator that draws the numbers of `rng`."""
         return cls(**{f.name: getattr(rng, f.name) for f in fields(RNG)}, root=rng.purpose)
 

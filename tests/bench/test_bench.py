@@ -54,7 +54,7 @@ def test_image_files_are_written_once_and_can_be_read(tmp_path):
 
 
 def test_a_summary_has_median_minimum_and_maximum():
-    assert Summary.of([3.0, 1.0, 2.0]) == Summary(2.0, 1.0, 3.0)
+    assert Summary.from_values([3.0, 1.0, 2.0]) == Summary(2.0, 1.0, 3.0)
 
 
 def test_goals_are_checked_against_the_measurements():

@@ -135,7 +135,7 @@ def test_after_a_roll_back_a_compiled_step_draws_the_numbers_of_the_new_attempt(
 
 def test_recorded_draws_can_be_replayed_at_any_step():
     rng = RNG(3, purpose="stage0").fold_in("discriminator").fold_in("0")
-    recorder = RecordingRNG.of(rng)
+    recorder = RecordingRNG.from_rng(rng)
 
     def draw(source):
         inner = source.fold_in("bottom")

@@ -18,13 +18,13 @@ def player(*weights):
 
 
 def test_a_changed_and_bounded_state_has_no_problem():
-    initial = InitialWeights.of(player(0.1, 0.2))
+    initial = InitialWeights.from_players(player(0.1, 0.2))
     assert training_problem(initial, player(0.1, 0.3), FINE, 1e4) is None
 
 
 @pytest.mark.parametrize("loss", [1.1e4, -1.1e4, math.inf, math.nan])
 def test_a_loss_above_the_limit_or_not_finite_is_divergence(loss):
-    initial = InitialWeights.of(player(0.1))
+    initial = InitialWeights.from_players(player(0.1))
     problem = training_problem(initial, player(0.2), {"generator": torch.tensor(loss)}, 1e4)
     assert problem is not None
     assert problem.reason == "diverged"
@@ -43,7 +43,7 @@ def test_a_loss_above_the_limit_or_not_finite_is_divergence(loss):
     ],
 )
 def test_weights_are_bounded_by_the_initial_ones(first, last, diverged):
-    problem = training_problem(InitialWeights.of(player(first)), player(last), FINE, 1e4)
+    problem = training_problem(InitialWeights.from_players(player(first)), player(last), FINE, 1e4)
     assert (problem is not None) == diverged
     if problem is not None:
         assert problem.reason == "diverged"
@@ -52,7 +52,7 @@ def test_weights_are_bounded_by_the_initial_ones(first, last, diverged):
 
 def test_unchanged_weights_have_learned_nothing():
     """For each player with a loss; a player without one is not trained."""
-    initial = InitialWeights.of({**player(0.1), "encoder": player(0.2)["generator"]})
+    initial = InitialWeights.from_players({**player(0.1), "encoder": player(0.2)["generator"]})
     still = {**player(0.1), "encoder": player(0.3)["generator"]}
     problem = training_problem(initial, still, FINE, 1e4)
     assert problem is not None

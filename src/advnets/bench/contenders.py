@@ -111,7 +111,7 @@ def sampling(data: BenchData) -> Iterator[int]:
     shape = prepared.info.shape
     players = build_players(run, 0, shape, torch.zeros(shape))
     generator = devices.to_device(players["generator"], device)
-    settings = ComputeSettings.of(run.runtime, device)
+    settings = ComputeSettings.from_runtime(run.runtime, device)
     while True:
         for block in sample_blocks(generator, prepared.normalizer, NUM_SAMPLES, 0, settings):
             yield len(block)

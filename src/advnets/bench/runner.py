@@ -33,7 +33,7 @@ class Summary:
     max: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Summary:
+    def from_values(cls, values: Sequence[float]) -> Summary:
         """Return the summary of some values."""
         return cls(statistics.median(values), min(values), max(values))
 
@@ -83,16 +83,16 @@ def run_case(
             for name in PEAKS
             if case.flops and _is_fast(name)
         }
-        turns = [(name, contender, seconds) for name, contender in contenders.items()]
-        turns += [(f"peak {name}", worker, _WARM_UP) for name, worker in peaks.items()]
+        participants = [(name, contender, seconds) for name, contender in contenders.items()]
+        participants += [(f"peak {name}", worker, _WARM_UP) for name, worker in peaks.items()]
 
         # Warm up, then measure all in turn, so that other load on the machine affects all alike.
-        for _, contender, _ in turns:
+        for _, contender, _ in participants:
             if isinstance(contender, Worker):
                 contender.work(_WARM_UP)
-        rates: dict[str, list[float]] = {name: [] for name, _, _ in turns}
+        rates: dict[str, list[float]] = {name: [] for name, _, _ in participants}
         for number in range(rounds):
-            for name, contender, duration in turns:
+            for name, contender, duration in participants:
                 report_progress(f"{case.name}: round {number + 1} of {rounds}, {name}")
                 rates[name].append(contender.work(duration))
         peak_bytes = {name: contender.peak_bytes() for name, contender in contenders.items()}
@@ -112,9 +112,9 @@ def _result(
         for name, values in rates_by_round.items()
         if name.startswith("peak ")
     }
-    rates = {name: Summary.of(rates_by_round[name]) for name in ("ours", *case.baselines)}
+    rates = {name: Summary.from_values(rates_by_round[name]) for name in ("ours", *case.baselines)}
     ratios = {
-        name: Summary.of(
+        name: Summary.from_values(
             [a / b for a, b in zip(rates_by_round["ours"], rates_by_round[name], strict=True)]
         )
         for name in case.baselines

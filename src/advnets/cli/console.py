@@ -78,9 +78,9 @@ class Console:
             event["step"],
         )
         first = "" if event["kind"] == "start" else f", from step {event['step']:,}"
-        verb = "training" if event["kind"] == "start" else "resuming"
+        action = "training" if event["kind"] == "start" else "resuming"
         self.line(
-            f"{verb}: {self.steps:,} steps{first}, on {event['device']} in {event['precision']}"
+            f"{action}: {self.steps:,} steps{first}, on {event['device']} in {event['precision']}"
         )
         for text in data_lines(event["data"]) if "data" in event else ():
             self.line(text)
@@ -103,13 +103,17 @@ class Console:
         if self.bar is not None:
             self.bar.set_postfix_str(metrics, refresh=False)
             return
-        done = event["step"] - self._start_step
-        left = (time.monotonic() - self._start_time) / max(done, 1) * (self.steps - event["step"])
+        steps_done = event["step"] - self._start_step
+        seconds_left = (
+            (time.monotonic() - self._start_time)
+            / max(steps_done, 1)
+            * (self.steps - event["step"])
+        )
         rate = event.get("images_per_second")  # absent where a coarse clock has not advanced
         speed = "" if rate is None else f"{rate:,.0f} images/s  "
         self.line(
             f"step {event['step']:,}/{self.steps:,}  epoch {event['epoch']:.1f}  {metrics}  "
-            f"{speed}{duration(left)} left"
+            f"{speed}{duration(seconds_left)} left"
         )
 
     def _evaluate(self, event: Mapping[str, Any]) -> None:

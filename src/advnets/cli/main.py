@@ -156,12 +156,12 @@ def _check_command(name: str) -> None:
 def _print_help(arguments: list[str]) -> int:
     """Print the help of a command with its examples; of train a page, a group, or everything."""
     # The preset, if it is typed before --help, gives the defaults; a word after it is a group.
-    asked = ("-h", "--help", "--help-all")
-    at = next(i for i, argument in enumerate(arguments) if argument in asked)
+    help_flags = ("-h", "--help", "--help-all")
+    at = next(i for i, argument in enumerate(arguments) if argument in help_flags)
     group = arguments[at + 1] if at + 1 < len(arguments) else ""
     train = arguments[0] == "train"
     start, preset = starting_point(arguments[:at] if train else [])
-    words = ["train"] if train else [word for word in arguments if word not in asked]
+    words = ["train"] if train else [word for word in arguments if word not in help_flags]
     full = help_pages.capture(lambda: _parse([*words, "--help"], Train.defaults(start, preset)))
     if not train or "--help-all" in arguments:
         print(help_pages.full_help(full, arguments[0]))

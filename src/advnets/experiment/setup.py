@@ -77,10 +77,10 @@ def _make_loader(
 ) -> BatchStream:
     if not isinstance(game, config.SemiSupervisedGame):
         return make_loader(dataset.train, transform)
-    every = all_training_images(dataset)
+    all_images = all_training_images(dataset)
     few = labeled_subset(cast(Split, dataset.train), game.labels, game.label_seed)
     labeled = replace(transform, batch_size=game.labeled_batch or transform.batch_size)
-    return SemiSupervisedLoader(every, few, transform, labeled)
+    return SemiSupervisedLoader(all_images, few, transform, labeled)
 
 
 def gradient_function(runtime: config.Runtime, game: config.GameConfig) -> GradientFn:

@@ -256,10 +256,10 @@ def _require_device(runtime: config.Runtime, path: Path) -> None:
     try:
         devices.resolve(runtime)
     except UsageError:
-        here = devices.resolve(config.Runtime()).device
+        current_device = devices.resolve(config.Runtime()).device
         raise UsageError(
             f"{path} was trained on {runtime.device}, which this machine lacks; give "
-            f"--device {here} to continue here, where the run will no longer be bit-exact"
+            f"--device {current_device} to continue here, where the run will no longer be bit-exact"
         ) from None
 
 
@@ -406,7 +406,7 @@ def _make_callbacks(
 ) -> Callbacks:
     """Return the trainer's callbacks: events, sample files, and evaluation."""
     data, seed = session.data, session.config.seed
-    settings = ComputeSettings.of(session.config.runtime, device)
+    settings = ComputeSettings.from_runtime(session.config.runtime, device)
     conditional = session.config.stage.game.conditional
     classes = data.info.class_proportions().present if conditional else torch.arange(0)
     columns = classes[grid_classes(len(classes))]

@@ -121,7 +121,7 @@ class TrainedModel:
     @property
     def compute_settings(self) -> ComputeSettings:
         """The device, and the precision that the run was trained in, for drawing samples."""
-        return ComputeSettings.of(self.config.runtime, self.device)
+        return ComputeSettings.from_runtime(self.config.runtime, self.device)
 
     def sample(
         self,

@@ -46,7 +46,7 @@ def render_page(
     return document(
         title="Generative Adversarial Nets: a reproduction · advnets",
         heading="Generative Adversarial Nets: a reproduction",
-        kicker=(
+        subtitle=(
             "Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville and Bengio, "
             f"2014. Sections of the paper computed on this machine, at scale: {scales}"
         ),

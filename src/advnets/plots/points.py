@@ -41,8 +41,8 @@ def points_image(
     """
     if size < _MIN_SIZE:
         raise UsageError(f"size is {size}; expected at least {_MIN_SIZE} pixels")
-    fake_set = _PointSet.of(points, "points")
-    real_set = None if real is None else _PointSet.of(real, "real points")
+    fake_set = _PointSet.from_array(points, "points")
+    real_set = None if real is None else _PointSet.from_array(real, "real points")
     if not fake_set.count + (real_set.count if real_set else 0):
         raise UsageError("there are no points; give at least one")
     if real_set and real_set.values.shape[1] != fake_set.values.shape[1]:
@@ -51,7 +51,7 @@ def points_image(
             f"{real_set.values.shape[1]}; give points of one distribution"
         )
     reference = real_set if real_set and len(real_set.values) else fake_set
-    canvas = _Canvas.of(_frame(reference.values), size)
+    canvas = _Canvas.from_frame(_frame(reference.values), size)
     draw = _histograms if fake_set.values.shape[1] == 1 else _scatter
     note = draw(canvas, real_set, fake_set)
     _legend(canvas, real_set, fake_set)
@@ -67,7 +67,7 @@ class _PointSet:
     count: int
 
     @classmethod
-    def of(cls, points: Tensor | np.ndarray, name: str) -> _PointSet:
+    def from_array(cls, points: Tensor | np.ndarray, name: str) -> _PointSet:
         if isinstance(points, Tensor):
             points = points.detach().cpu().double().numpy()
         array = points.astype(np.float64)
@@ -92,14 +92,14 @@ class _Canvas:
     image: Image.Image
     draw: ImageDraw.ImageDraw
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-    small: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    small_font: ImageFont.FreeTypeFont | ImageFont.ImageFont
     frame: Float64[np.ndarray, "dims 2"]
     left: int
     top: int
     side: int
 
     @classmethod
-    def of(cls, frame: Float64[np.ndarray, "dims 2"], size: int) -> _Canvas:
+    def from_frame(cls, frame: Float64[np.ndarray, "dims 2"], size: int) -> _Canvas:
         image = Image.new("RGB", (size, size), _BACKGROUND)
         font, small = (ImageFont.load_default(size * part) for part in (0.0265, 0.0215))
         side = round(size * 0.81)
@@ -120,11 +120,11 @@ class _Canvas:
         for text, value in _ticks(*map(float, self.frame[0])):
             x = self.x(value)
             self.draw.line((x, bottom, x, bottom + mark), fill=_LABEL)
-            self.draw.text((x, bottom + 2 * mark), text, _LABEL, self.small, anchor="mt")
+            self.draw.text((x, bottom + 2 * mark), text, _LABEL, self.small_font, anchor="mt")
         for text, value in _ticks(low, high):
             y = self.y(value, low, high)
             self.draw.line((self.left - mark, y, self.left, y), fill=_LABEL)
-            self.draw.text((self.left - 2 * mark, y), text, _LABEL, self.small, anchor="rm")
+            self.draw.text((self.left - 2 * mark, y), text, _LABEL, self.small_font, anchor="rm")
         self.draw.rectangle((self.left, self.top, right, bottom), outline=_RULE)
 
 
@@ -148,8 +148,8 @@ def _scatter(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> str:
             opacity = min(0.7, max(0.12, 25 / math.sqrt(max(1, len(inside)))))
             cover = 1 - (1 - opacity) ** _dots(inside, canvas, size)
             pixels *= 1 - cover[..., None] * (1 - np.array(color) / 255)
-    large = Image.fromarray(pixels.round().astype(np.uint8))
-    box = large.resize((canvas.side, canvas.side), Image.Resampling.BOX)
+    supersampled = Image.fromarray(pixels.round().astype(np.uint8))
+    box = supersampled.resize((canvas.side, canvas.side), Image.Resampling.BOX)
     canvas.image.paste(box, (canvas.left, canvas.top))
     canvas.axes(*map(float, canvas.frame[1]))
     return ""
@@ -189,26 +189,26 @@ def _histograms(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> str
     top = 1.08 * (min(peak, _MAX_PEAK * highest) if highest else peak)
     top = max(top, 1.08 * highest) or 1.0
 
-    large = Image.new(
+    supersampled = Image.new(
         "RGB", (canvas.side * _SUPERSAMPLING, canvas.side * _SUPERSAMPLING), _BACKGROUND
     )
-    draw = ImageDraw.Draw(large)
+    draw = ImageDraw.Draw(supersampled)
 
     def corners(bars: np.ndarray) -> list[tuple[float, float]]:
-        x = np.repeat(np.linspace(0, large.width, _NUM_BINS + 1), 2)[1:-1]
-        y = np.repeat(np.clip(1 - bars / top, 0.0, 1.0) * large.height, 2)
+        x = np.repeat(np.linspace(0, supersampled.width, _NUM_BINS + 1), 2)[1:-1]
+        y = np.repeat(np.clip(1 - bars / top, 0.0, 1.0) * supersampled.height, 2)
         return list(zip(x.tolist(), y.tolist(), strict=True))
 
     if real is not None:
-        ends = [(large.width, large.height), (0, large.height)]
+        ends = [(supersampled.width, supersampled.height), (0, supersampled.height)]
         draw.polygon([*corners(heights[0]), *ends], fill=_BAR)
-    thick = max(2, round(canvas.side * 0.005)) * _SUPERSAMPLING
-    draw.line(corners(heights[-1]), fill=_FAKE, width=thick, joint="curve")
-    box = large.resize((canvas.side, canvas.side), Image.Resampling.BOX)
+    line_width = max(2, round(canvas.side * 0.005)) * _SUPERSAMPLING
+    draw.line(corners(heights[-1]), fill=_FAKE, width=line_width, joint="curve")
+    box = supersampled.resize((canvas.side, canvas.side), Image.Resampling.BOX)
     canvas.image.paste(box, (canvas.left, canvas.top))
     canvas.axes(0.0, top)
     corner = (canvas.left + canvas.side * 0.015, canvas.top + canvas.side * 0.015)
-    canvas.draw.text(corner, "density", _LABEL, canvas.small)
+    canvas.draw.text(corner, "density", _LABEL, canvas.small_font)
     return f"the peak of generated points, {peak:.3g}, is cut" if peak > top else ""
 
 
@@ -236,8 +236,8 @@ def _legend(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> None:
         plane = len(canvas.frame) == 2
         marks.insert(0, (f"real ({real.count:,})", _REAL if plane else _BAR))
         if plane:
-            both = [real * fake // 255 for real, fake in zip(_REAL, _FAKE, strict=True)]
-            marks.append(("both", (both[0], both[1], both[2])))
+            blend = [real * fake // 255 for real, fake in zip(_REAL, _FAKE, strict=True)]
+            marks.append(("both", (blend[0], blend[1], blend[2])))
     for text, color in marks:
         canvas.draw.ellipse((x, y - r, x + 2 * r, y + r), fill=color)
         canvas.draw.text((x + 3.2 * r, y), text, _TEXT, canvas.font, anchor="lm")
@@ -251,19 +251,19 @@ def _caption(canvas: _Canvas, real: _PointSet | None, fake: _PointSet, note: str
         if points is None:
             continue
         outside = len(points.values) - len(points.within(canvas.frame))
-        broken = points.count - len(points.values)
+        num_not_finite = points.count - len(points.values)
         total = f" of {points.count:,} {name} points"
         if outside:
-            also = f", {broken:,} not finite" if broken else ""
+            also = f", {num_not_finite:,} not finite" if num_not_finite else ""
             parts.append(f"{outside:,}{total} outside the frame{also}")
-        elif broken:
-            parts.append(f"{broken:,}{total} not finite")
+        elif num_not_finite:
+            parts.append(f"{num_not_finite:,}{total} not finite")
     lines = [""]
     for part in parts:
         longer = f"{lines[-1]}; {part}" if lines[-1] else part
-        if canvas.left + canvas.draw.textlength(longer, canvas.small) < canvas.image.width:
+        if canvas.left + canvas.draw.textlength(longer, canvas.small_font) < canvas.image.width:
             lines[-1] = longer
         else:
             lines.append(part)
     place = (canvas.left, canvas.image.height * 0.921)
-    canvas.draw.text(place, "\n".join(lines), _LABEL, canvas.small, spacing=2)
+    canvas.draw.text(place, "\n".join(lines), _LABEL, canvas.small_font, spacing=2)

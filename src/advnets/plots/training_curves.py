@@ -142,7 +142,7 @@ class _Series:
     num_not_finite: int
 
     @classmethod
-    def of(cls, events: Sequence[Event], x: str, y: str) -> _Series:
+    def from_events(cls, events: Sequence[Event], x: str, y: str) -> _Series:
         pairs = [(event[x], event[y]) for event in events if x in event and y in event]
         finite = [(float(a), float(b)) for a, b in pairs if _is_finite(a) and _is_finite(b)]
         return cls([a for a, _ in finite], [b for _, b in finite], len(pairs) - len(finite))
@@ -191,7 +191,7 @@ def training_curves(
         if metric == "parzen" and real_data is not None and _is_finite(real_data):
             reference_line(axes, real_data, f"real data: {real_data:,.0f}", theme)
         for (label, color, style), events_of_weights in _by_weights(evaluations, theme):
-            _plot_series(axes, _Series.of(events_of_weights, x, key), label, color, style)
+            _plot_series(axes, _Series.from_events(events_of_weights, x, key), label, color, style)
             _plot_band(axes, events_of_weights, x, key, color)
         legend(axes, theme)
 
@@ -210,13 +210,13 @@ def _plot_discriminator(
     reference_line(first, 0.5, "1/2: optimum", theme)
     styles = (theme.real, "-"), (theme.fake, "-.")
     for name, label, (color, style) in zip(spec.probabilities, spec.labels, styles, strict=False):
-        _plot_series(first, _Series.of(logs, x, name), label, color, style)
+        _plot_series(first, _Series.from_events(logs, x, name), label, color, style)
     first.set_ylim(-0.03, 1.03)
     legend(first, theme)
 
     style_axes(second, "Value of the game", "V(D, G), nats", theme)
     reference_line(second, spec.value_optimum, f"{spec.value_optimum_text[0]}: optimum", theme)
-    _plot_series(second, _Series.of(logs, x, spec.value), spec.formula, theme.real, "-")
+    _plot_series(second, _Series.from_events(logs, x, spec.value), spec.formula, theme.real, "-")
     legend(second, theme)
 
 
@@ -229,7 +229,11 @@ def _plot_metrics(first: Axes, second: Axes, logs: Sequence[Event], x: str, them
         style_axes(axes, title, "mean of an interval", theme)
         for name, (color, style) in zip(names, styles, strict=False):
             _plot_series(
-                axes, _Series.of(logs, x, name), name.removeprefix(LOSS_PREFIX), color, style
+                axes,
+                _Series.from_events(logs, x, name),
+                name.removeprefix(LOSS_PREFIX),
+                color,
+                style,
             )
         if names:
             legend(axes, theme)

@@ -45,14 +45,14 @@ def join(parts: Iterable[object]) -> Html:
 
 
 def document(
-    *, title: str, heading: object, kicker: object, sections: Iterable[object], footer: object
+    *, title: str, heading: object, subtitle: object, sections: Iterable[object], footer: object
 ) -> str:
     """Return a page in the package's template: one file, without scripts or requests."""
     template = resources.files("advnets.report").joinpath("report_template.html")
     return Template(template.read_text("utf-8")).substitute(
         title=join([title]),
         heading=join([heading]),
-        kicker=join([kicker]),
+        subtitle=join([subtitle]),
         sections=join(sections),
         footer=join([footer]),
     )

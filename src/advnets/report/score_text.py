@@ -17,7 +17,7 @@ def score_lines(records: Sequence[Record]) -> str:
     """Return records as tables of plain text, with those of real images for comparison."""
     parzen = [record for record in records if record["metric"] == "parzen"]
     others = [record for record in records if record["metric"] != "parzen"]
-    tables = [table(some) for some, table in ((parzen, _parzen_table), (others, _table)) if some]
+    tables = [table(group) for group, table in ((parzen, _parzen_table), (others, _table)) if group]
     return "\n\n".join(tables)
 
 

@@ -47,7 +47,7 @@ class ComputeSettings:
     precision: torch.dtype = torch.float32
 
     @classmethod
-    def of(cls, runtime: config.Runtime, device: torch.device) -> ComputeSettings:
+    def from_runtime(cls, runtime: config.Runtime, device: torch.device) -> ComputeSettings:
         """Return the settings that a run was trained with."""
         return cls(device, PRECISIONS[runtime.precision])
 

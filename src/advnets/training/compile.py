@@ -37,7 +37,7 @@ class OutputStructure:
     metrics: tuple[str, ...]
 
     @classmethod
-    def of(cls, output: StepOutput) -> OutputStructure:
+    def from_output(cls, output: StepOutput) -> OutputStructure:
         """Return the structure of an output."""
         counts = {name: len(gradients) for name, gradients in output.gradients.items()}
         return cls(counts, tuple(output.losses), tuple(output.metrics))
@@ -97,7 +97,7 @@ class CompiledStep:
         # Run the phase once and record its random draws.
         buffers = [buffer for player in players.values() for buffer in player.buffers()]
         saved = [buffer.clone() for buffer in buffers]
-        recorder = RecordingRNG.of(rng)
+        recorder = RecordingRNG.from_rng(rng)
         output = compute_gradients(players, phase, batch, recorder, precision)
 
         # Compile it as a function of the minibatch and the draws.
@@ -115,7 +115,7 @@ class CompiledStep:
         # Restore the batch-norm statistics, which these trial runs have changed.
         for buffer, value in zip(buffers, saved, strict=True):
             buffer.copy_(value)
-        return CompiledPhase(run, tuple(recorder.draws), OutputStructure.of(output))
+        return CompiledPhase(run, tuple(recorder.draws), OutputStructure.from_output(output))
 
 
 def _batch_tensors(batch: Batch) -> Tensors:

@@ -39,7 +39,7 @@ class InitialWeights:
     """The largest absolute weight of all players."""
 
     @classmethod
-    def of(cls, players: Mapping[str, nn.Module]) -> InitialWeights:
+    def from_players(cls, players: Mapping[str, nn.Module]) -> InitialWeights:
         """Return the summary of untrained players."""
         digests = {name: _digest(player.parameters()) for name, player in players.items()}
         return cls(digests, max(map(largest_weight, players.values()), default=0.0))

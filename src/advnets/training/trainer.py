@@ -115,7 +115,7 @@ class Trainer:
     """The time of the last log."""
 
     def __post_init__(self) -> None:
-        self._initial_weights = InitialWeights.of(self.state.players)
+        self._initial_weights = InitialWeights.from_players(self.state.players)
 
     @property
     def step(self) -> int:
