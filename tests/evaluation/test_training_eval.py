@@ -76,7 +76,7 @@ def test_points_are_scored_on_the_way_by_the_finer_count(source, score, bins, tm
             "ring:sd=0.5",
             "mixture",
             UsageError,
-            "their modes overlap; .* or ask for their divergence",
+            "their modes overlap; .* or the metric kl-jsd",
         ),
     ],
 )
