@@ -399,7 +399,7 @@ def test_an_exported_program_is_opened_only_where_it_is_trusted(said, whole, tmp
     words = ("evaluate", run, "--metrics", "frechet", "--num-samples", "20", "--extractor", path)
     code, _, err = said(*words)
     assert code == 2
-    assert f"opening {path} can run any code that is in it" in err
+    assert f"opening {path} can run any code in it" in err
     assert said(*words, "--trust-code")[0] == 0
     trained = advnets.load(run)
     with pytest.raises(UsageError, match="trust_code=True"):
@@ -420,7 +420,7 @@ def test_no_file_of_an_extractor_runs(ending, tmp_path, canary, monkeypatch):
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(path))
     monkeypatch.setattr("advnets.extractors.inception._DIGEST", "")  # as if the hash did agree
     monkeypatch.setattr("advnets.extractors.inception._torch_fidelity", lambda: None)
-    with pytest.raises(AdvnetsError, match="is no file of weights"):
+    with pytest.raises(AdvnetsError, match="is not a file of weights"):
         load_inception()
     assert not canary.sang()
 
@@ -472,14 +472,15 @@ def test_metadata_of_a_checkpoint_are_not_run(whole, tmp_path, canary):
 # ----------------------------------------------------------------------------------- the package
 
 EXECUTING = {
-    ("experiment/custom_game.py", "exec"): "a file whose place was typed or trusted",
-    ("experiment/custom_game.py", "compile"): "the same",
+    ("games/custom.py", "exec"): "a file whose place was typed or trusted",
+    ("games/custom.py", "compile"): "the same",
     ("extractors/file.py", "torch.export.load"): "with trust_code only",
     ("extractors/inception.py", "torch.load"): "weights_only",
     ("extractors/inception.py", "importlib.import_module"): "a module of an installed library",
     ("training/memory.py", "importlib.import_module"): "`resource` of the standard library",
     ("errors.py", "importlib.import_module"): "a library by a name that stands in the source",
     ("__init__.py", "importlib.import_module"): "a module of the package's own",
+    ("lazy.py", "importlib.import_module"): "a module of the package's own",
     ("bench/processes.py", "subprocess.Popen"): "this package's own worker",
     ("metrics/linear_probe.py", "torch.compile"): "",
 }

@@ -87,7 +87,7 @@ def test_every_encoding_is_served(trained, encoding):
         "--help",
         "train --help",
         "evaluate --help",
-        "view --help",
+        "visualize --help",
         "paper --sections list",
         "presets",
     ]

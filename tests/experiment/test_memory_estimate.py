@@ -67,7 +67,7 @@ def test_every_preset_is_estimated_and_fits(preset):
 )
 def test_networks_larger_than_memory_are_refused_before_they_are_built(nets):
     run = presets.get_preset("digits").with_stage(nets)
-    with pytest.raises(OutOfMemoryError, match=r"make (smaller|the nets smaller)"):
+    with pytest.raises(OutOfMemoryError, match=r"smaller (networks|layers)"):
         check_memory(run, FACTS, CPU)
 
 
@@ -87,7 +87,7 @@ def test_a_stored_config_with_such_networks_is_refused_too(said, tmp_path):
     assert said("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
     file = RunDirectory(run).config_file
     record = json.loads(file.read_text())
-    record["config"]["stages"][0]["generator"]["hidden"] = [10**6, 10**6]
+    record["config"]["stages"][0]["generator"]["hidden_sizes"] = [10**6, 10**6]
     record["config"]["stages"][0]["generator"]["activations"] = ["relu", "relu"]
     file.write_text(json.dumps(record))
     for checkpoint in RunDirectory(run).checkpoint_files():  # which say that they are of other nets
@@ -154,7 +154,7 @@ def test_running_out_of_memory_does_not_blame_the_config(said, tmp_path, monkeyp
     def exhausted(*_):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(stored_run, "rebuilt_players", exhausted)
+    monkeypatch.setattr(stored_run, "players_of_run", exhausted)
     code, _, err = said("sample", run, "--out", tmp_path / "grid.png")
     assert code == 1
     assert "memory ran out" in err

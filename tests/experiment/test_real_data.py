@@ -49,7 +49,7 @@ def small(run):
         replace(
             stage,
             generator=replace(
-                stage.generator, hidden_sizes=tuple(200 for _ in stage.generator.hidden)
+                stage.generator, hidden_sizes=tuple(200 for _ in stage.generator.hidden_sizes)
             ),
             discriminator=replace(stage.discriminator, **fewer(stage.discriminator)),
         )

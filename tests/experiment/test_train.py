@@ -10,7 +10,8 @@ import torch
 from advnets import config
 from advnets.data.prepared import mean_image, open_data
 from advnets.errors import ConfigDiffersError, RunError, StoppedBySignal
-from advnets.evaluation.context import EvaluationContext, parzen_records
+from advnets.evaluation.context import EvaluationContext
+from advnets.evaluation.distances import parzen_records
 from advnets.experiment.players import build_players
 from advnets.experiment.stored_run import players_of_run
 from advnets.experiment.train import train

@@ -66,7 +66,7 @@ def test_order_and_blocks_do_not_matter_and_the_seed_does(monkeypatch):
     found = sliced_wasserstein(x, y, directions=230).value
     assert sliced_wasserstein(x.flip(0), y.flip(0), directions=230).value == pytest.approx(found)
     assert sliced_wasserstein(y, x, directions=230).value == pytest.approx(found)
-    monkeypatch.setattr(sliced_wasserstein, "_BLOCK", 7)
+    monkeypatch.setattr("advnets.metrics.sliced_wasserstein._BLOCK", 7)
     assert sliced_wasserstein(x, y, directions=230).value == pytest.approx(found, rel=1e-12)
     assert sliced_wasserstein(x, y, directions=230, seed=1).value != found
 

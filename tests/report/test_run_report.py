@@ -168,7 +168,7 @@ def test_a_file_that_is_not_a_grid_is_skipped(finished, kind):
 def test_each_score_is_next_to_that_of_real_data(finished):
     """A score is followed by the row of real images at the same grid, and told when above it."""
     rows = [row for row in report(finished).rows if "10,000 on 300" in row]
-    generator, real = "generator, averaged weights", "real training images"
+    generator, real = "generator, EMA weights", "real training images"
     above = generator + "above real images: smoother than the data"
     assert rows == [
         [generator, "19.2 ± 0.9", "0.215", "paper", "10,000 on 300", "12,000", "0"],
@@ -311,7 +311,7 @@ def test_rows_are_named_by_what_is_scored(finished):
     rows = [
         row[0] for row in report(finished).rows if row and "classification error 50.00 %" in row
     ]
-    assert rows == ["generator, averaged weights", "D, last weights", *[*names][2:]]
+    assert rows == ["generator, EMA weights", "D, last weights", *[*names][2:]]
 
 
 def test_without_matplotlib_the_page_names_the_extra(finished, drawn, without_matplotlib):

@@ -178,7 +178,7 @@ def test_scores_of_chosen_samples_say_so_and_stand_beside_the_others(tiny, tmp_p
     assert stored[0]["value"] != stored[1]["value"]
     assert "0.4 kept by D" in score_lines(records)
     page = trained.report().read_text("utf-8")
-    assert "generator, averaged weights, the 0.4 that D judges most real" in page
+    assert "generator, EMA weights, the fraction 0.4 with the highest D(x)" in page
 
 
 @pytest.mark.parametrize("metric", ["probe", "classification-error", "elbo"])

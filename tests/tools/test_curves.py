@@ -27,7 +27,7 @@ def test_a_curve_is_the_score_of_the_average_against_what_d_was_shown(script):
     }
     curve = script.curve_of(told)
     assert (curve.shown, curve.values) == ([200, 400], [0.2, 0.1])
-    assert curve.title == "modern-stacked: KL of modes"
+    assert curve.title == "modern-stacked: KL divergence of modes"
 
 
 def test_without_a_score_it_is_what_d_says_of_the_data(script):

@@ -273,7 +273,7 @@ def test_a_d_without_convolutions_has_no_features(tiny, tmp_path, quiet):
 
 def test_a_packed_d_has_no_features_of_single_images(packed):
     for function in (GuidedBackprop().render, Activations().render, lambda m: m.evaluate("probe")):
-        with pytest.raises(UsageError, match="a D that judges 2 at once; give a run that was"):
+        with pytest.raises(UsageError, match="this one takes 2 at once; give a run that was"):
             function(packed)
 
 

@@ -143,9 +143,9 @@ def _row(score: Record, real: Record | None) -> Html:
 
 def _samples(score: Record) -> str:
     """Return what is scored: samples of which weights, kept by D or not, of which classes."""
-    weights = {"last": ", last weights", "ema": ", averaged weights"}
+    weights = {"last": ", last weights", "ema": ", EMA weights"}
     kept = score.get("keep_fraction")
-    rejection = "" if kept is None else f", the {kept:g} with the highest D(x)"
+    rejection = "" if kept is None else f", the fraction {kept:g} with the highest D(x)"
     uniform = score.get("class_proportions") == "uniform"
     classes = ", uniform class proportions" if uniform else ""
     samples = str(score.get("samples", ""))

@@ -213,7 +213,7 @@ def test_names_of_the_packs_files():
     """The two kinds of pack consist of what the module says."""
     assert [sorted(files) for files in PACK] == [
         ["images.npy", "labels.npy", "pack.json"],
-        ["labels.npy", "pack.json", "places.npy", "uncut.bin"],
+        ["extents.npy", "labels.npy", "pack.json", "uncropped.bin"],
     ]
     assert json.loads(PACK[0]["pack.json"])["counts"] == [6, 0, 0, 0]
     assert os.sep not in "".join(PACK[1])
