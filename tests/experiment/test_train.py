@@ -32,10 +32,10 @@ class Crashing:
     def __init__(self, step):
         self.step = step
 
-    def event(self, event):
+    def on_event(self, event):
         pass
 
-    def progress(self, step):
+    def on_step(self, step):
         if step == self.step:
             raise Crash
 
@@ -104,7 +104,7 @@ def test_a_learned_prior_is_trained_averaged_and_resumed(tiny, tmp_path, quiet):
     assert whole.read_bytes() == last(tmp_path / "cut").read_bytes()
     tensors = read_checkpoint(whole).tensors
     begun = players_of_run(run, 0, load(tmp_path / "whole").info)["generator"].state_dict()
-    for part in ("prior.means", "prior.log_deviations"):
+    for part in ("prior.means", "prior.log_stds"):
         moved = [tensors[f"{kept}/generator/{part}"] for kept in ("players", "ema")]
         assert not torch.equal(moved[0], begun[part])
         assert not torch.equal(*moved)
@@ -213,7 +213,7 @@ def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, quiet):
     last_weight, average = "players/generator/output.weight", "ema/generator/output.weight"
     seen = [tuple(tensors[average].flatten().tolist()) for tensors in ends.values()]
     assert len(set(seen)) == len(seen)
-    assert torch.equal(ends["all"][last_weight], ends["average_share"][last_weight])
+    assert torch.equal(ends["all"][last_weight], ends["ema_rampup"][last_weight])
 
 
 def test_options_change_what_is_learned(tiny, tmp_path, quiet):
@@ -326,7 +326,7 @@ def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, qui
     """Also after config.json is written: the same command starts the same training."""
 
     class Stopped(Crashing):
-        def event(self, event):
+        def on_event(self, event):
             raise StoppedBySignal(signal.SIGTERM)
 
     with pytest.raises(StoppedBySignal):

@@ -53,7 +53,7 @@ def test_one_value_has_no_interval_and_none_no_mean():
 
 @pytest.mark.parametrize("wild", [math.nan, math.inf])
 def test_what_is_not_finite_has_no_interval(wild):
-    with pytest.raises(UsageError, match="give finite numbers"):
+    with pytest.raises(UsageError, match="expected finite numbers"):
         student_interval([1.0, wild])
 
 
