@@ -73,7 +73,7 @@ def test_a_dry_run_says_that_memory_is_not_known(tmp_path):
     told = ("train", "digits", "--steps", "10", *QUICK, "--out", tmp_path / "run", "--dry-run")
     status, out, err = said_by(WITHOUT_POSIX, *told)
     assert status == 0, err
-    assert "memory: not known on this system" in out
+    assert "memory: unknown on this system" in out
 
 
 def test_images_are_packed_without_posix(tmp_path):

@@ -12,12 +12,12 @@ STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 SLOW_TO_OPEN = """
 import sys, time
 from pathlib import Path
-import advnets.experiment.setup as build
+import advnets.data.prepared as prepared
 from advnets.cli.main import main
 def open_data(_):
     Path({mark!r}).touch()
     time.sleep(600)
-build.open_data = open_data
+prepared.open_data = open_data
 sys.exit(main())
 """
 """A training whose data take ten minutes to open, as a folder that is packed first may."""
