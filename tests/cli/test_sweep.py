@@ -52,7 +52,9 @@ def test_a_failure_ends_it_and_leaves_no_record(sweep, tmp_path):
     assert not list((tmp_path / "records").iterdir())
 
 
-def test_a_sweep_needs_a_preset(sweep):
-    code, _, err = sweep("--seeds", "1")
+@pytest.mark.parametrize("training", [(), ("--", "--steps", "5")])
+def test_a_sweep_needs_a_preset(sweep, tmp_path, training):
+    code, _, err = sweep("--seeds", "1", *training)
     assert code == 2
     assert err.startswith("advnets: no preset was given; give it after --")
+    assert not list(tmp_path.iterdir())

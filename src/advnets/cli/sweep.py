@@ -53,7 +53,7 @@ class Sweep(ValidatedConfig):
 
         `advnets` executes a command line and returns its exit status.
         """
-        if not self.train:
+        if not self.train or self.train[0].startswith("-"):
             raise UsageError(
                 "no preset was given; give it after --, such as "
                 "advnets sweep --seeds 5 -- digits --steps 2000"
