@@ -479,7 +479,6 @@ EXECUTING = {
     ("extractors/inception.py", "importlib.import_module"): "a module of an installed library",
     ("training/memory.py", "importlib.import_module"): "`resource` of the standard library",
     ("errors.py", "importlib.import_module"): "a library by a name that stands in the source",
-    ("__init__.py", "importlib.import_module"): "a module of the package's own",
     ("lazy.py", "importlib.import_module"): "a module of the package's own",
     ("bench/processes.py", "subprocess.Popen"): "this package's own worker",
     ("metrics/linear_probe.py", "torch.compile"): "",

@@ -12,10 +12,10 @@ imports neither torch nor matplotlib.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from advnets._version import __version__
+from advnets.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from advnets import (
@@ -70,12 +70,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in _MODULE_OF:
-        return getattr(importlib.import_module(_MODULE_OF[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"advnets.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, _ = lazy_attributes(
+    __name__,
+    {name: _MODULE_OF.get(name, f"advnets.{name}") for name in __all__ if name != "__version__"},
+)
 
 
 def __dir__() -> list[str]:

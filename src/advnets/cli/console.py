@@ -1,4 +1,4 @@
-"""What a training prints: a progress bar on a terminal, else one line for each log interval."""
+"""Console output of a training: a progress bar on a terminal, else a line per log interval."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ MAX_TRAIN_IMAGES = 60_000
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What a metric is computed from: players, data, extractor and seed, with cached samples."""
+    """The inputs of a metric: players, data, extractor and seed, with cached samples."""
 
     players: Mapping[str, nn.Module]
     data: PreparedData

@@ -126,7 +126,7 @@ class Published:
     alias: str
     name: str
     quantity: str
-    """What the Inception network computes for it."""
+    """The output of the Inception network that the published metric uses."""
 
     def note(self, title: str, extractor: str) -> str:
         """Return a sentence that says how this result differs from the published metric."""
@@ -172,13 +172,13 @@ class MetricSpec:
     uses_own_features: bool = False
     """Whether its features are the run's own and so part of what is scored, not a setting."""
     needs: str = ""
-    """What it needs of the run or the data beyond test images; "": nothing."""
+    """Requirements on the run or the data beyond test images; "": none."""
     aliases: tuple[str, ...] = ()
     """Other names that the command line accepts."""
     published: Published | None = None
     """The published metric that one of the aliases names."""
     curve: MetricCurve | None = None
-    """How a training curve shows it (--eval-metric); None: it cannot be computed in training."""
+    """The training curve of the metric (--eval-metric); None: it is not computed in training."""
     check_data: Callable[[PreparedData], object] = bool
     """Raises where data lacks what a training curve of it needs."""
 

@@ -40,7 +40,7 @@ class ParzenScore:
     mean: float
     """Mean log p(x) over the test points, in nats."""
     valid_mean: float
-    """The same over the validation points that σ was selected on; use it to select an epoch."""
+    """Mean over the validation points that σ was selected on; use it to select an epoch."""
     standard_error: float
     """Standard deviation of log p(x) over the test points / √n_test, in nats."""
     sigma: float

@@ -94,7 +94,7 @@ class _BallMembership:
     """Pairs of image and sample, by index, for which float32 does not decide whether the sample is
     inside the ball of the image; they are not counted yet."""
     doubtful_fake: list[Int64[Tensor, "2 _"]]
-    """The same for the ball of the sample."""
+    """Pairs for which it does not decide whether the image is inside the ball of the sample."""
 
 
 def _ball_membership(

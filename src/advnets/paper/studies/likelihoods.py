@@ -131,7 +131,7 @@ _STYLES = {"ema": "-", "last": ":"}
 
 
 def processor_seconds(events: Sequence[Event]) -> float:
-    """What a training has taken, of all threads and without looks; NaN where it was not noted."""
+    """Return CPU seconds of a training on all threads, without evaluations; NaN if not recorded."""
     return sum(event.get("processor_seconds", nan) for event in events if event["kind"] == "log")
 
 
