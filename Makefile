@@ -1,4 +1,4 @@
-# The whole set-up is a .venv beside this file; nothing is assumed but Python 3.11+ and make.
+# Everything is installed into .venv beside this file; only Python 3.11+ and make are required.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,18 +11,18 @@ demo: $(VENV)/.runtime
 	$(BIN)/advnets evaluate runs/demo
 	@echo
 	@echo "samples  runs/demo/samples/   report  runs/demo/report.html"
-	@echo "next, MNIST:      $(BIN)/advnets data fetch mnist && $(BIN)/advnets train paper-mnist"
-	@echo "next, your own:   $(BIN)/advnets train path/to/a/folder/of/images"
+	@echo "MNIST:            $(BIN)/advnets data fetch mnist && $(BIN)/advnets train paper-mnist"
+	@echo "your own images:  $(BIN)/advnets train path/to/a/folder/of/images"
 
-# A process for each core, each of one thread; a file is tested in one, as its tests share runs.
-# By their names: ordered by how many tests they have, the long ones would come last, and alone.
+# Run one process with one thread for each core. A file runs in one process, as its tests share
+# runs; files run in the order of names: ordered by size, the longest would run last and alone.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
 
-# Careless changes that no test notices, of the files and as many as are asked for.
+# Mutation testing: NUMBER random changes to SOURCES, and those that no test detects.
 SOURCES ?= src/advnets/losses.py src/advnets/games/*.py src/advnets/training/*.py
 NUMBER ?= 100
 SEED ?= 0
@@ -36,7 +36,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 $(VENV)/.python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.12 or so")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required; set PYTHON, for example PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
@@ -46,7 +46,8 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/.python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-# It asks for torchvision, which its formulas do not need; apart, or torchmetrics would find it too.
+# torch-fidelity requires torchvision, which its formulas do not need: install it without, in a
+# folder of its own, where torchmetrics does not find it.
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --no-deps --target $(VENV)/apart torch-fidelity==0.4.0
 	touch $@ $(VENV)/.runtime
 
