@@ -125,7 +125,7 @@ def table_rows(records: Path, experiment: str, num_seeds: int) -> Iterator[str]:
             for record in results
         ]
         cells = [", ".join(map(column, scores)) for column in spec.columns.values()]
-        seconds = ", ".join(f"{record['processor_seconds']:,.0f}" for record in results)
+        seconds = ", ".join(f"{record['cpu_seconds']:,.0f}" for record in results)
         seeds_of = ", ".join(map(str, range(num_seeds)))
         yield f"| {name} | {seeds_of} | {' | '.join(cells)} | {seconds} |"
 

@@ -252,7 +252,7 @@ def record(
         "command": command,
         "seed": seed,
         "seconds": round(sum(tick["seconds"] for tick in ticks), 1),
-        "processor_seconds": round(sum(tick["processor_seconds"] for tick in ticks), 1),
+        "cpu_seconds": round(sum(tick["cpu_seconds"] for tick in ticks), 1),
         "versions": stored["versions"],
         "runtime": stored["config"]["runtime"],
         "real": stored["real"],

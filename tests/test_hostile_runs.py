@@ -184,7 +184,7 @@ EVENTS = (
     b'{"kind": "end", "step": 4, "problem": [1], "reason": "diverged"}',
     b'{"kind": "skipped_files", "step": 0, "files": ["a"]}',
     b'{"kind": "resume", "step": 2, "steps": "many"}',
-    b'{"kind": "rollback", "step": "back", "met": null}',
+    b'{"kind": "rollback", "step": "back", "diverged_step": null}',
     *(DEEP.encode(), b"\xff\xfe", b"x" * 3_000_000, b'{"' + b"n" * 5000 + b'": 1, "kind": "log"}'),
 )
 

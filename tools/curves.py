@@ -43,7 +43,7 @@ class Curve:
 def curve_of(record: Mapping[str, Any]) -> Curve:
     """The score on the way of a record, or what D said of real images."""
     config = config_of(record["command"])
-    looks = record["on_the_way"]
+    looks = record["training_eval"]
     if not looks:
         events = record["curve"]
         shown = curve_spec(events) or SINGLE_SAMPLES

@@ -16,7 +16,7 @@ AdvnetsError
 │       └── UnusableCheckpointError  a checkpoint is damaged or of another run
 ├── StoppedError          a training that is part of another command was stopped
 ├── OutOfMemoryError      memory ran out, or would; the message says what to make smaller
-└── DivergedError         training diverged, or ended without having learned anything
+└── DivergedError         training diverged, or that had no effect
 
 KeyboardInterrupt
 └── StoppedBySignal       a signal ended the process before there was anything to save
@@ -141,11 +141,11 @@ class StoppedError(AdvnetsError):
 
 
 class OutOfMemoryError(AdvnetsError):
-    """A lack of memory, met or foreseen; the message says what to make smaller."""
+    """A lack of memory, observed or predicted; the message says what to make smaller."""
 
 
 class DivergedError(AdvnetsError):
-    """A training that diverged, or ended without having learned anything."""
+    """A training that diverged, or that had no effect."""
 
 
 class DivergedWarning(UserWarning):

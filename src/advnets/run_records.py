@@ -56,9 +56,9 @@ _SCORE_TYPES = {
     **dict.fromkeys(("seed", "step", "labels", "n_known", "n_fake"), _PLAIN),
 }
 _EVENT_TYPES = {
-    **dict.fromkeys(("step", "steps", "met", "attempt", "threads"), int),
+    **dict.fromkeys(("step", "steps", "diverged_step", "attempt", "threads"), int),
     **dict.fromkeys(("kind", "device", "reason", "problem", "metric", "weights", "precision"), str),
-    **dict.fromkeys(("epoch", "seconds", "processor_seconds", "time"), float),
+    **dict.fromkeys(("epoch", "seconds", "cpu_seconds", "time"), float),
     "images_per_second": float | None,
     "files": dict[str, str],
 }

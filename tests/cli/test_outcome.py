@@ -57,7 +57,7 @@ def test_a_run_in_which_a_player_did_not_change_ends_with_status_3(
     code, _, err = said("train", "digits", *quick, *flags, "--out", tmp_path / "run")
     assert code == 3
     assert err.splitlines()[-1] == (
-        f"advnets: the training learned nothing: no weight of the {players} differs from its "
+        f"advnets: the training had no effect: no weight of the {players} differs from its "
         "initial value; start a new run with higher learning rates"
     )
 

@@ -40,7 +40,7 @@ def test_scores_during_training_are_recorded_too(sweep, tmp_path):
     during = ("--eval-every", "2", "--eval-metric", "mixture")
     assert sweep("--seeds", "1", "--", *RING, *during)[0] == 0
     record = json.loads((tmp_path / "records" / "modern-ring-0.json").read_text())
-    evaluations = [event for event in record["on_the_way"] if event["weights"] == "ema"]
+    evaluations = [event for event in record["training_eval"] if event["weights"] == "ema"]
     assert [event["step"] for event in evaluations] == [2, 4]
     assert evaluations[-1]["jsd"] == pytest.approx(record["scores"][1]["jsd"], rel=1e-4)
 

@@ -14,7 +14,7 @@ from advnets.experiment.trained_model import load
 from advnets.run_directory import RunDirectory
 
 
-def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path, quiet):
+def test_a_parzen_score_in_training_is_an_event(tiny, tmp_path, quiet):
     run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
     train(replace(run, intervals=replace(run.intervals, eval_every=4)), tmp_path / "run", quiet)
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
@@ -26,7 +26,7 @@ def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path, quiet):
         assert event["valid_mean"] == pytest.approx(event["mean"], rel=0.2)
 
 
-def test_another_score_on_the_way_is_what_evaluate_finds_at_that_step(tiny, tmp_path, quiet):
+def test_another_score_in_training_is_what_evaluate_finds_at_that_step(tiny, tmp_path, quiet):
     run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
     run = replace(run, intervals=replace(run.intervals, eval_every=2, eval_metric="frechet"))
     train(run, tmp_path / "run", quiet)
@@ -43,7 +43,7 @@ def test_another_score_on_the_way_is_what_evaluate_finds_at_that_step(tiny, tmp_
 @pytest.mark.parametrize(
     ("source", "score", "bins"), [("ring:n=500", "mixture", 16), ("moons:n=500", "kl-jsd", 256)]
 )
-def test_points_are_scored_on_the_way_by_the_finer_count(source, score, bins, tmp_path, quiet):
+def test_points_are_scored_in_training_by_the_finer_count(source, score, bins, tmp_path, quiet):
     run = presets.get_preset("points")
     run = replace(
         run.with_stage(replace(run.stage, steps=2)),

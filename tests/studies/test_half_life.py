@@ -44,7 +44,7 @@ def test_every_half_life_is_scored_without_test_images(script, tmp_path, monkeyp
         (20000, 300),
     ]
     assert all(one["frechet"] > 0 and 0 <= one["recall"] <= 1 for one in record["features"])
-    assert {"command", "versions", "seconds", "processor_seconds", "runtime"} <= set(record)
+    assert {"command", "versions", "seconds", "cpu_seconds", "runtime"} <= set(record)
     assert record["real"]["mean"] > max(score["mean"] for score in record["scores"])
     assert "shortest that reaches real training images: None" in capsys.readouterr().out
 

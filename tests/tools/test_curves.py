@@ -19,7 +19,7 @@ def test_a_curve_is_the_score_of_the_average_against_what_d_was_shown(script):
     told = {
         "command": "advnets train modern-stacked --batch-size 20 --threads 1 --seed 4",
         "curve": [],
-        "on_the_way": [
+        "training_eval": [
             look,
             look | {"weights": "last", "kl_uniform": 0.3},
             look | {"step": 20, "kl_uniform": 0.1},
@@ -34,7 +34,7 @@ def test_without_a_score_it_is_what_d_says_of_the_data(script):
     told = {
         "command": "advnets train modern-ring --threads 1 --seed 0",
         "curve": [{"step": 500, "d_real": 0.6}, {"step": 1000, "d_real": 0.5}],
-        "on_the_way": [],
+        "training_eval": [],
     }
     curve = script.curve_of(told)
     assert (curve.shown, curve.values) == ([64_000, 128_000], [0.6, 0.5])

@@ -50,13 +50,13 @@ def test_weights_are_bounded_by_the_initial_ones(first, last, diverged):
         assert problem.detail.startswith("the largest weight of the generator is ")
 
 
-def test_unchanged_weights_have_learned_nothing():
+def test_unchanged_weights_mean_that_training_had_no_effect():
     """For each player with a loss; a player without one is not trained."""
     initial = InitialWeights.from_players({**player(0.1), "encoder": player(0.2)["generator"]})
     still = {**player(0.1), "encoder": player(0.3)["generator"]}
     problem = training_problem(initial, still, FINE, 1e4)
     assert problem is not None
-    assert problem.reason == "learned nothing"
+    assert problem.reason == "had no effect"
     assert problem.detail.startswith("no weight of the generator differs")
     moved = {**player(0.3), "encoder": player(0.2)["generator"]}
     assert training_problem(initial, moved, FINE, 1e4) is None

@@ -128,7 +128,7 @@ class Console:
 
     def _rollback(self, event: Mapping[str, Any]) -> None:
         self.line(
-            f"NaN or infinite values at step {event['met']:,}: rolled back to step "
+            f"NaN or infinite values at step {event['diverged_step']:,}: rolled back to step "
             f"{event['step']:,} and continuing with other noise (attempt {event['attempt'] + 1})"
         )
         if self.bar is not None:

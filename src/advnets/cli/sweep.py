@@ -96,9 +96,9 @@ def run_record(path: Path, seed: int, command: str) -> dict[str, Any]:
         "command": command,
         "seed": seed,
         "seconds": round(sum(event["seconds"] for event in logs), 1),
-        "processor_seconds": round(sum(event["processor_seconds"] for event in logs), 1),
+        "cpu_seconds": round(sum(event["cpu_seconds"] for event in logs), 1),
         "scores": run.scores(),
-        "on_the_way": [_rounded(event) for event in evaluations],
+        "training_eval": [_rounded(event) for event in evaluations],
         "curve": [_rounded(event) for event in curve],
     }
 

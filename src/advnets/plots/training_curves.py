@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Event = Mapping[str, Any]
 
 LOSS_PREFIX = "loss/"
-_COMMON_KEYS = {"step", "kind", "epoch", "seconds", "processor_seconds", "images_per_second"}
+_COMMON_KEYS = {"step", "kind", "epoch", "seconds", "cpu_seconds", "images_per_second"}
 """Keys of "log" events of every game."""
 _MAX_MARKERS = 40
 """The number of points up to which each has a marker; a single point draws no line."""

@@ -28,7 +28,7 @@ _END_REASONS = {
     "done": "The run is complete.",
     "stopped": "The run was stopped before its last step.",
     "diverged": "The run diverged.",
-    "learned nothing": "The run learned nothing.",
+    "had no effect": "Training had no effect.",
 }
 """A sentence for each reason of an "end" event."""
 

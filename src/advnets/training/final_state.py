@@ -21,7 +21,7 @@ WEIGHT_GROWTH = 1e6
 class Problem:
     """The reason why the final state of training is not usable."""
 
-    reason: Literal["diverged", "learned nothing"]
+    reason: Literal["diverged", "had no effect"]
     detail: str
     """One clause that gives numbers, and what to do."""
 
@@ -73,7 +73,7 @@ def training_problem(
     ]
     if unchanged:
         return Problem(
-            "learned nothing",
+            "had no effect",
             f"no weight of the {' and of the '.join(sorted(unchanged))} differs from its initial "
             "value; start a new run with higher learning rates",
         )

@@ -259,7 +259,7 @@ class Trainer:
         unusable = {path.name: reason for path, reason in newest.unusable.items()}
         files_field = {"files": unusable} if unusable else {}
         self._record_event(
-            {"kind": "rollback", "met": diverged_step, "attempt": attempt, **files_field}
+            {"kind": "rollback", "diverged_step": diverged_step, "attempt": attempt, **files_field}
         )
 
     def _regular_checkpoints(self) -> list[Path]:
@@ -290,7 +290,7 @@ class Trainer:
                 "epoch": self._epoch,
                 "seconds": round(seconds, 3),
                 # CPU time of all threads, which does not depend on other processes.
-                "processor_seconds": round(now.cpu - since.cpu, 3),
+                "cpu_seconds": round(now.cpu - since.cpu, 3),
                 # A coarse clock may not have advanced.
                 **({"images_per_second": round(images / seconds, 1)} if seconds else {}),
                 **means,

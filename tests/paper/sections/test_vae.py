@@ -13,7 +13,7 @@ from advnets.metrics.distance import nearest
 from advnets.paper import trainings
 from advnets.paper.blocks import FigureBlock, Table, Text
 from advnets.paper.sections import vae
-from advnets.paper.studies.likelihoods import processor_seconds
+from advnets.paper.studies.likelihoods import cpu_seconds
 from advnets.paper.studies.sample_statistics import gradient_energy, sharpness
 
 
@@ -43,9 +43,9 @@ def test_blur_lowers_the_energy_of_an_edge_and_leaves_its_variation():
 
 
 def test_cpu_seconds_sum_all_log_events_or_are_nan():
-    ticks = [{"kind": "log", "processor_seconds": s} for s in (1.5, 2.0)]
-    assert processor_seconds([{"kind": "start"}, *ticks, {"kind": "end"}]) == 3.5
-    assert math.isnan(processor_seconds([*ticks, {"kind": "log"}]))
+    ticks = [{"kind": "log", "cpu_seconds": s} for s in (1.5, 2.0)]
+    assert cpu_seconds([{"kind": "start"}, *ticks, {"kind": "end"}]) == 3.5
+    assert math.isnan(cpu_seconds([*ticks, {"kind": "log"}]))
 
 
 def test_vae_decoder_is_the_generator_of_digits():

@@ -15,13 +15,13 @@ def score(step, weights, mean):
 
 def test_score_curve_sums_cpu_minutes_before_each_score():
     events = [
-        tick(5, seconds=99.0, processor_seconds=30.0),
-        tick(10, seconds=99.0, processor_seconds=60.0),
+        tick(5, seconds=99.0, cpu_seconds=30.0),
+        tick(10, seconds=99.0, cpu_seconds=60.0),
         score(10, "ema", 2.0),
         score(10, "last", 1.0),
         {"kind": "resume", "step": 10},
-        tick(15, seconds=99.0, processor_seconds=30.0),
-        tick(20, seconds=99.0, processor_seconds=90.0),
+        tick(15, seconds=99.0, cpu_seconds=30.0),
+        tick(20, seconds=99.0, cpu_seconds=90.0),
         score(20, "ema", 4.0),
         score(20, "last", 3.0),
     ]

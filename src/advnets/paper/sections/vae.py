@@ -27,7 +27,7 @@ from advnets.paper.blocks import (
     Text,
     escape_markup,
 )
-from advnets.paper.studies.likelihoods import Record, format_mean, processor_seconds
+from advnets.paper.studies.likelihoods import Record, cpu_seconds, format_mean
 from advnets.paper.studies.sample_statistics import gallery, gradient_energy, grid_png
 from advnets.paper.trainings import load_or_evaluate, reference_runs, relativistic_runs, vae_runs
 from advnets.protocols import Encoder
@@ -72,7 +72,7 @@ class RunScores:
             energy=gradient_energy(trained.sample(NUM_SAMPLES)) / real_energy,
             elbo=bound.get("elbo"),
             kl=bound.get("kl"),
-            seconds=processor_seconds(trained.run.events()),
+            seconds=cpu_seconds(trained.run.events()),
         )
 
 

@@ -130,9 +130,9 @@ Event = Mapping[str, Any]
 _STYLES = {"ema": "-", "last": ":"}
 
 
-def processor_seconds(events: Sequence[Event]) -> float:
+def cpu_seconds(events: Sequence[Event]) -> float:
     """Return CPU seconds of a training on all threads, without evaluations; NaN if not recorded."""
-    return sum(event.get("processor_seconds", nan) for event in events if event["kind"] == "log")
+    return sum(event.get("cpu_seconds", nan) for event in events if event["kind"] == "log")
 
 
 def score_curve(events: Sequence[Event], weights: str) -> tuple[list[float], list[float]]:
@@ -142,9 +142,9 @@ def score_curve(events: Sequence[Event], weights: str) -> tuple[list[float], lis
     otherwise idle core. They are empty for a run that did not record CPU time.
     """
     ticks = [event for event in events if event["kind"] == "log"]
-    if any("processor_seconds" not in tick for tick in ticks):
+    if any("cpu_seconds" not in tick for tick in ticks):
         return [], []
-    taken = accumulate(tick["processor_seconds"] for tick in ticks)
+    taken = accumulate(tick["cpu_seconds"] for tick in ticks)
     minutes = {event["step"]: seconds / 60 for event, seconds in zip(ticks, taken, strict=True)}
     scores = {
         event["step"]: event["mean"]
