@@ -1,4 +1,4 @@
-"""What is written agrees with what is there: images, links, commands, formulas, languages."""
+"""README and docs agree with the code and each other: images, links, commands, formulas, guides."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DISPLAYED = re.compile(r"^\$\$\n(.*?)\n\$\$$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"\$([^$\n]+)\$")
 TEMPLATE = re.compile(r"[\[\]…]|\b(RUN|DIR|NAME|PATH|SOURCE|PRESET)\b")
-"""What a command has where the reader is to put their own."""
-NAMES = {
+"""Placeholders; a command that has one is not parsed."""
+SUBCOMMANDS = {
     "train",
     "sample",
     "evaluate",
@@ -43,17 +43,18 @@ NAMES = {
     "audit",
     "pack",
 }
-"""Of commands that are spoken of, and not given."""
+"""Commands that the text may mention without their arguments."""
 
 
 def prose(text: str) -> str:
-    """The page without its code."""
+    """Return the page without its code."""
     return re.sub(r"`[^`\n]+`|^    .*$", "", FENCED.sub("", text), flags=re.MULTILINE)
 
 
 def formulas(text: str) -> list[str]:
-    shown = prose(text)
-    return DISPLAYED.findall(shown) + INLINE.findall(DISPLAYED.sub("", shown))
+    """Return the displayed formulas of a page, then the inline ones."""
+    text = prose(text)
+    return DISPLAYED.findall(text) + INLINE.findall(DISPLAYED.sub("", text))
 
 
 def commands(text: str) -> list[list[str]]:
@@ -62,21 +63,34 @@ def commands(text: str) -> list[list[str]]:
     Commands stand between backticks or on a line of code.
     """
     text = re.sub(r" *\\\n\s+", " ", text)
-    typed = re.findall(r"`advnets ([^`\n]+)`", text)
-    typed += re.findall(r"^    (?:\.venv/bin/)?advnets (.+)$", text, re.MULTILINE)
-    arguments = [shlex.split(line, comments=True) for line in typed if not TEMPLATE.search(line)]
-    for sweep in [some for some in arguments if some[0] == "sweep" and "--" in some]:
-        at = sweep.index("--")
-        trained = [argument.replace("{seed}", "0") for argument in sweep[at + 1 :]]
-        arguments.append(["train", *trained])
-        del sweep[at:]
-    return [some for some in arguments if not NAMES.issuperset(some)]
+    lines = re.findall(r"`advnets ([^`\n]+)`", text)
+    lines += re.findall(r"^    (?:\.venv/bin/)?advnets (.+)$", text, re.MULTILINE)
+    commands = [shlex.split(line, comments=True) for line in lines if not TEMPLATE.search(line)]
+    for sweep in [command for command in commands if command[0] == "sweep" and "--" in command]:
+        separator = sweep.index("--")
+        training = [argument.replace("{seed}", "0") for argument in sweep[separator + 1 :]]
+        commands.append(["train", *training])
+        del sweep[separator:]
+    return [command for command in commands if not SUBCOMMANDS.issuperset(command)]
 
 
-def parts(text: str) -> set[str]:
-    """Parts of the paper that a page names."""
-    lists = [c[i + 1] for c in commands(text) for i, a in enumerate(c) if a == "--sections"]
-    return {name for names in lists for name in names.split(",")} - {"list"}
+def sections(text: str) -> set[str]:
+    """Return the sections of `advnets paper` that a page names."""
+    values = [c[i + 1] for c in commands(text) for i, flag in enumerate(c) if flag == "--sections"]
+    return {name for names in values for name in names.split(",")} - {"list"}
+
+
+def blocks(text: str) -> list[tuple[str, int]]:
+    """Return the first sign and the number of items or rows of every block of a page.
+
+    The sign is `text` for a paragraph, and the level for a heading.
+    """
+    kinds = []
+    for block in re.split(r"\n{2,}", FENCED.sub("", text).strip()):
+        sign = re.match(r"#+|\||!|\$\$|    |- |\d\.", block)
+        items = re.findall(r"^(?:\||- |\d\. )", block, re.MULTILINE)
+        kinds.append((sign[0] if sign else "text", len(items)))
+    return kinds
 
 
 def anchors(text: str) -> set[str]:
@@ -86,7 +100,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
-def test_every_link_to_a_file_leads_there(page: Path):
+def test_links_lead_to_existing_files_and_headings(page: Path):
     for target in LINK.findall(page.read_text("utf-8")):
         if not target.startswith("http"):
             name, _, anchor = target.partition("#")
@@ -102,46 +116,46 @@ def test_the_index_of_results_lists_every_page():
     assert pages == {target for target in linked if target in pages}
 
 
-def test_every_image_is_shown_and_small():
+def test_every_image_is_used_and_small():
     shown = {
         (page.parent / target).resolve()
         for page in PAGES
         for target in IMAGE.findall(page.read_text("utf-8"))
     }
-    there = {path.resolve() for path in (DOCS / "images").rglob("*") if path.is_file()}
-    assert shown == there
-    for path in there:
+    files = {path.resolve() for path in (DOCS / "images").rglob("*") if path.is_file()}
+    assert shown == files
+    for path in files:
         assert path.stat().st_size <= IMAGE_BYTES[path.suffix], path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
-def test_every_command_is_one(page: Path, tmp_path, monkeypatch):
-    given = commands(page.read_text("utf-8"))
-    assert given or page.parent.name == "results"  # some results come from scripts alone
+def test_every_command_parses(page: Path, tmp_path, monkeypatch):
+    listed = commands(page.read_text("utf-8"))
+    assert listed or page.parent.name == "results"  # some results come from scripts alone
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for arguments in given:
-        begins_with = [name for name in arguments[1:2] if arguments[0] == "train"]
+    for arguments in listed:
+        preset = arguments[1] if arguments[0] == "train" and len(arguments) > 1 else None
         if "--resume" in arguments or "--tyro-print-completion" in arguments:
-            continue  # of a run that is not here; not ours
-        if begins_with and begins_with[0] not in PRESETS and not is_game_spec(begins_with[0]):
-            Path(begins_with[0]).mkdir(parents=True, exist_ok=True)
+            continue  # resuming needs the run; completion is tyro's own
+        if preset and preset not in PRESETS and not is_game_spec(preset):
+            Path(preset).mkdir(parents=True, exist_ok=True)
         parse(arguments, Train.defaults(*starting_point(arguments)))  # exits if it cannot
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda page: page.name)
-def test_the_guides_name_every_part_of_the_paper(guide: Path):
-    assert set(SECTIONS) == parts(guide.read_text("utf-8"))
+def test_guides_name_every_section_of_the_paper(guide: Path):
+    assert set(SECTIONS) == sections(guide.read_text("utf-8"))
 
 
-def test_the_readme_has_the_table_of_all_metrics():
+def test_readme_has_the_table_of_all_metrics():
     """The lines between the markers are those of `metrics_table()`: paste its output there."""
     readme = (ROOT / "README.md").read_text("utf-8")
     (table,) = re.findall(r"<!-- metrics -->\n(.*)\n<!-- /metrics -->", readme, re.DOTALL)
     assert table == metrics_table()
 
 
-def test_the_guides_explain_every_metric_of_samples():
+def test_guides_explain_every_metric_of_samples():
     with_extractor = {name for name, spec in METRICS.items() if spec.uses_extractor}
     with_curve = {name for name, spec in METRICS.items() if spec.curve}
     for guide in GUIDES:
@@ -149,25 +163,26 @@ def test_the_guides_explain_every_metric_of_samples():
         assert with_curve | with_extractor - {"class-accuracy"} <= explained
 
 
-def test_the_guides_are_built_alike():
-    """Same headings by level, formulas, images, tables, programs and commands, in one order."""
-    texts = [guide.read_text("utf-8") for guide in GUIDES]
-    for pattern in (r"^(#+) ", r"^\|---.*$", r"^\d\. \*\*"):
-        first, second = (re.findall(pattern, text, re.MULTILINE) for text in texts)
-        assert first == second
-    for taken in (DISPLAYED.findall, IMAGE.findall, FENCED.findall, commands):
-        first, second = (taken(text) for text in texts)
-        assert first == second
-    first, second = (set(INLINE.findall(prose(text))) for text in texts)
-    assert first == second
+def test_guides_agree_block_by_block():
+    """The Korean guide has the English guide's headings, tables, formulas, links and commands."""
+    english, korean = (guide.read_text("utf-8") for guide in GUIDES)
+    assert blocks(english) == blocks(korean)
+    assert LINK.findall(english)[1:] == LINK.findall(korean)[1:]  # the first links to the other
+    for find in (DISPLAYED.findall, IMAGE.findall, FENCED.findall, commands):
+        assert find(english) == find(korean)
+    for pattern in (INLINE, re.compile(r"`[^`\n]+`")):
+        terms, translated = (
+            set(pattern.findall(FENCED.sub("", text))) for text in (english, korean)
+        )
+        assert terms == translated
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda page: page.name)
 def test_formulas_survive_markdown(guide: Path):
-    """GitHub reads Markdown first, and formulas only where they begin after a blank."""
+    """GitHub parses Markdown before formulas, and formulas only after a space or a line break."""
     text = guide.read_text("utf-8")
     for formula in formulas(text):
-        assert not re.search(r"[*<>`]", formula), f"Markdown has a meaning for a sign in {formula}"
+        assert not re.search(r"[*<>`]", formula), f"Markdown interprets a character of {formula}"
         assert not re.search(r"\\[^a-zA-Z]", formula), f"Markdown drops a backslash of {formula}"
         assert not re.search(r"(?<![a-zA-Z0-9])_", formula), f"_ may begin emphasis in {formula}"
         assert "operatorname" not in formula, f"GitHub refuses \\operatorname: {formula}"
@@ -175,26 +190,26 @@ def test_formulas_survive_markdown(guide: Path):
     plain = DISPLAYED.sub("", prose(text))
     for match in INLINE.finditer(plain):
         before, after = plain[match.start() - 1], plain[match.end()]
-        assert before in " \n", f"no blank before {match[0]}"
+        assert before in " \n", f"no space before {match[0]}"
         assert not re.match(r"[a-zA-Z0-9$]", after), f"{after} after {match[0]}"
-    assert "$" not in INLINE.sub("", plain), "a $ without its other"
-    assert "$$" not in DISPLAYED.sub("", text), "$$ is to stand on lines of its own"
+    assert "$" not in INLINE.sub("", plain), "an unpaired $"
+    assert "$$" not in DISPLAYED.sub("", text), "$$ has to be on a line of its own"
 
 
-def test_the_guides_programs_give_what_they_say():
-    """Both guides have the same; it is run here, and the numbers beside it are looked at."""
-    seen: dict[str, object] = {}
+def test_programs_of_the_guide_give_the_numbers_in_their_comments():
+    """Both guides have the same programs, so those of the first are run."""
+    names: dict[str, object] = {}
     for _, program in FENCED.findall(GUIDES[0].read_text("utf-8")):
-        exec(program, seen)
-    slopes = [seen["naive_slope"], seen["our_slope"]]
-    assert seen["naive"] == float("-inf")
-    assert seen["ours"] == -17
+        exec(program, names)
+    slopes = [names["naive_slope"], names["our_slope"]]
+    assert names["naive"] == float("-inf")
+    assert names["ours"] == -17
     assert torch.isnan(slopes[0]).all()
     assert slopes[1] == -1
-    found = [float(value) for value in (*seen["along_means"], seen["mixture"])]
-    assert found == pytest.approx([-1.3863, -0.1209, -0.0002, -0.9548], abs=1e-4)
-    assert seen["distance"] == pytest.approx(16.2, abs=0.005)
-    scores = seen["scores"]
-    shares = [scores.precision, scores.recall, scores.density, scores.coverage]
-    assert shares == pytest.approx([0.96, 0.95, 1.02, 0.97], abs=0.005)
-    assert seen["features"].shape == (2, 128)
+    criteria = [float(value) for value in (*names["along_means"], names["mixture"])]
+    assert criteria == pytest.approx([-1.3863, -0.1209, -0.0002, -0.9548], abs=1e-4)
+    assert names["distance"] == pytest.approx(16.2, abs=0.005)
+    scores = names["scores"]
+    fractions = [scores.precision, scores.recall, scores.density, scores.coverage]
+    assert fractions == pytest.approx([0.96, 0.95, 1.02, 0.97], abs=0.005)
+    assert names["features"].shape == (2, 128)
