@@ -13,7 +13,7 @@ import torch
 from advnets.cli.commands import Train
 from advnets.cli.main import parse, starting_point
 from advnets.evaluation.registry import METRICS, metrics_table
-from advnets.paper.registry import SECTIONS
+from advnets.paper.sections import SECTIONS
 from advnets.presets import PRESETS, is_game_spec
 
 ROOT = Path(__file__).parent.parent

@@ -12,10 +12,10 @@ from scipy.stats import norm
 
 from advnets.data.synthetic.gaussian import Gaussian
 from advnets.paper.sections import proposition1, proposition2, theorem1
+from advnets.paper.toy import Grid, Snapshot, bin_probabilities, density
 from advnets.protocols import Generator
 from advnets.rng import RNG
 from advnets.theory import OPTIMUM
-from advnets.toy.line_game import Grid, Snapshot, bin_probabilities, density
 
 UNIFORM = next(pair for pair in proposition1.PAIRS if pair.name == "uniform")
 SHIFTED = next(pair for pair in proposition1.PAIRS if pair.name == "shifted")

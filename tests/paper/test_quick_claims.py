@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from advnets.paper.registry import SECTIONS
-from advnets.paper.sections import density, table2, vae
+from advnets.paper.sections import SECTIONS, density, table2, vae
+from advnets.paper.sections.density import ClassFrequencies
+from advnets.paper.sections.table2 import ChainSnapshot
 from advnets.paper.studies import bad_start
-from advnets.paper.studies.density_models import ClassFrequencies
-from advnets.paper.studies.gibbs_chains import ChainSnapshot
-from advnets.toy.line_game import Grid, Snapshot
+from advnets.paper.toy import Grid, Snapshot
 
 SEEDS = range(10)
 

@@ -151,18 +151,18 @@ def render_block(block: object, folder: Path) -> Html:
 
 
 @render_block.register
-def _(block: Text, folder: Path) -> Html:  # noqa: ARG001
+def _render_text(block: Text, folder: Path) -> Html:  # noqa: ARG001
     return element("p", *markup_to_html(block.text))
 
 
 @render_block.register
-def _(block: Formula, folder: Path) -> Html:  # noqa: ARG001
+def _render_formula(block: Formula, folder: Path) -> Html:  # noqa: ARG001
     number = element("span", f"({block.number})", class_="equation") if block.number else None
     return element("div", latex_to_mathml(block.latex, "block"), number, class_="formula")
 
 
 @render_block.register
-def _(block: FigureBlock, folder: Path) -> Html:
+def _render_figure(block: FigureBlock, folder: Path) -> Html:
     path = folder / block.file
     with Image.open(path, formats=("PNG", "GIF")) as image:
         width, kind = image.width, path.suffix.removeprefix(".")
@@ -172,7 +172,7 @@ def _(block: FigureBlock, folder: Path) -> Html:
 
 
 @render_block.register
-def _(block: Table, folder: Path) -> Html:  # noqa: ARG001
+def _render_table(block: Table, folder: Path) -> Html:  # noqa: ARG001
     head = element("tr", *(element("th", *markup_to_html(name)) for name in block.header))
     body = [
         element(

@@ -30,9 +30,8 @@ from advnets.paper.studies.inner_loop import (
     split_digits,
     train_to_completion,
 )
+from advnets.paper.toy import STAGE, Snapshot, make_line_game, make_state
 from advnets.rng import RNG
-from advnets.toy.line_game import STAGE, Snapshot, make_line_game
-from advnets.toy.stepping import make_state
 from advnets.training.step import train_step
 
 

@@ -17,7 +17,7 @@ from advnets.paper.sections.counterfeiter import (
     train_and_score,
 )
 from advnets.paper.sections.counterfeiter import _stage as stage
-from advnets.toy.line_game import STAGE
+from advnets.paper.toy import STAGE
 
 
 class Brightness(nn.Module):

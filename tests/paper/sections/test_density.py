@@ -15,7 +15,7 @@ from advnets.data.registry import open_dataset
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.paper.sections import density
-from advnets.paper.studies.density_models import (
+from advnets.paper.sections.density import (
     Gaussian,
     ImageRows,
     class_frequencies,

@@ -7,9 +7,15 @@ import pytest
 import torch
 
 from advnets.data.synthetic.mixtures import Ring
+from advnets.paper.sections.helvetica import (
+    UPDATE_RATIOS,
+    RingGame,
+    Scale,
+    count_per_mode,
+    run_scenario,
+)
+from advnets.paper.toy import FixedUpdates, copy_state, train_player
 from advnets.rng import RNG
-from advnets.toy.ring_game import UPDATE_RATIOS, RingGame, Scale, count_per_mode, run_scenario
-from advnets.toy.stepping import FixedUpdates, copy_state, train_player
 from advnets.training.step import train_step
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from advnets.paper.sections import saturation
-from advnets.paper.studies import bad_start, init_range, loss_gradients
-from advnets.toy.line_game import Grid, Snapshot
+from advnets.paper.studies import bad_start
+from advnets.paper.toy import Grid, Snapshot
 
 
 @pytest.mark.parametrize("verdict", [0.5, 1e-2, 1e-4])
 def test_gradient_norms_match_calculus(verdict):
     """-1/(1 - D) and -1/D in D; -D and D - 1 in the logit; and their ratio again in G."""
-    comparison = loss_gradients.compare_losses(verdict)
+    comparison = saturation.compare_losses(verdict)
     assert comparison.probability == pytest.approx(verdict, rel=5e-6)
     weak, strong = comparison.minimax, comparison.non_saturating
     assert (weak.probability, strong.probability) == pytest.approx(
@@ -31,39 +31,39 @@ def test_gradient_norms_match_calculus(verdict):
 
 def test_check_fails_for_a_ratio_that_differs_from_theory():
     """At D(G(z)) = 1/100 the ratio is 99 instead of the expected 9999."""
-    comparison = loss_gradients.compare_losses(1e-2)
-    held = [check.passed for check in loss_gradients._checks(comparison)]
+    comparison = saturation.compare_losses(1e-2)
+    held = [check.passed for check in saturation._gradient_checks(comparison)]
     assert held == [False, False, False, True]
 
 
 class TestRanges:
     def test_logit_limits_are_those_of_float32(self):
         """1 + e^-a rounds to 1 below 2^-24; e^a leaves the normal numbers at 2^-126."""
-        limit = init_range.logit_limits()
+        limit = saturation.logit_limits()
         assert limit.high == pytest.approx(24 * math.log(2), abs=0.011)
         # Where denormal numbers cannot be flushed they reach to 2^-149.
         assert -149 * math.log(2) - 0.011 <= limit.low <= -126 * math.log(2) + 0.011
 
-    @pytest.mark.parametrize("name", init_range.LOSSES)
+    @pytest.mark.parametrize("name", saturation.LOSSES)
     def test_both_forms_of_a_loss_are_equal(self, name):
-        written = init_range.LOSSES[name]
+        written = saturation.LOSSES[name]
         real, fake = torch.linspace(-9, 9, 41).double(), torch.linspace(5, -7, 41).double()
         naive, ours = written.naive(real, fake), written.stable(real, fake)
         assert ours.item() == pytest.approx(naive.item(), rel=1e-6)
 
     def test_only_the_stable_form_is_finite_for_large_weights(self):
-        limit = init_range.logit_limits()
-        small, large = (init_range.measure_init_range(r, 1, limit) for r in (0.05, 5.0))
+        limit = saturation.logit_limits()
+        small, large = (saturation.measure_init_range(r, 1, limit) for r in (0.05, 5.0))
         assert set(small.failures.values()) == {(0, 0)}
         assert set(large.failures.values()) == {(1, 0)}
-        assert large.predicted == dict.fromkeys(init_range.LOSSES, 1)
+        assert large.predicted == dict.fromkeys(saturation.LOSSES, 1)
         assert large.max_logit > limit.high > small.max_logit
 
     def test_check_fails_if_the_stable_form_is_not_finite(self):
-        tried = init_range.measure_init_range(5.0, 1, init_range.logit_limits())
-        broken = replace(tried, failures=dict.fromkeys(init_range.LOSSES, (1, 1)))
-        assert all(check.passed for check in init_range._checks([tried], 1))
-        assert not init_range._checks([broken], 1)[0].passed
+        tried = saturation.measure_init_range(5.0, 1, saturation.logit_limits())
+        broken = replace(tried, failures=dict.fromkeys(saturation.LOSSES, (1, 1)))
+        assert all(check.passed for check in saturation._range_checks([tried], 1))
+        assert not saturation._range_checks([broken], 1)[0].passed
 
 
 class TestBadStart:

@@ -17,8 +17,7 @@ from advnets.games.gan import GAN
 from advnets.paper import trainings
 from advnets.paper.blocks import SectionContext, Sources
 from advnets.paper.sections import table2
-from advnets.paper.studies import gibbs_chains
-from advnets.paper.studies.gradient_path import game_variants, initial_differences, swap_batch
+from advnets.paper.sections.table2 import game_variants, initial_differences, swap_batch
 from advnets.paper.studies.sample_statistics import correlation, gallery, sharpness
 from advnets.protocols import Batch
 from advnets.rng import RNG
@@ -82,16 +81,16 @@ def make_rbm(weight):
 
 def test_chains_of_an_rbm_without_weights_are_independent():
     """Its pixels are independent, with probability 1/2 in every image."""
-    samples = gibbs_chains.run_chains(make_rbm(0.0), (1, 3))
+    samples = table2.run_chains(make_rbm(0.0), (1, 3))
     assert [snapshot.steps for snapshot in samples.snapshots] == [1, 3]
     for snapshot in samples.snapshots:
-        torch.testing.assert_close(snapshot.images, torch.full((gibbs_chains.NUM_CHAINS, 4), 0.5))
+        torch.testing.assert_close(snapshot.images, torch.full((table2.NUM_CHAINS, 4), 0.5))
     assert samples.states.mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_chains_of_a_bimodal_rbm_rarely_change_mode():
     """All pixels are on if the hidden unit is on, else off; a chain rarely changes."""
-    samples = gibbs_chains.run_chains(make_rbm(8.0), (1, 20))
+    samples = table2.run_chains(make_rbm(8.0), (1, 20))
     assert samples.snapshots[0].correlation > 0.9
     assert samples.snapshots[0].correlation > samples.snapshots[1].correlation
     lit = samples.snapshots[1].images > 0.5

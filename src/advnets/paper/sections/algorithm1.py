@@ -20,8 +20,8 @@ from advnets.paper.blocks import (
     Text,
 )
 from advnets.paper.studies import inner_loop, update_order
+from advnets.paper.toy import STAGE, Grid, Snapshot, make_line_game
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
-from advnets.toy.line_game import STAGE, Grid, Snapshot, make_line_game
 from advnets.training.step import TrainState, num_updates
 
 if TYPE_CHECKING:

@@ -13,11 +13,10 @@ from advnets import config, presets
 from advnets.data.dataset import Split
 from advnets.data.prepared import open_data
 from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionContext, Table, Text
+from advnets.paper.toy import STAGE, make_state
 from advnets.plots.image_grid import grid
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
 from advnets.protocols import Generator
-from advnets.toy.line_game import STAGE
-from advnets.toy.stepping import make_state
 from advnets.training.step import TrainState, train_step
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionContext, Text
+from advnets.paper.toy import STAGE, Grid, LineGame, Snapshot, best_response, make_line_game
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
-from advnets.toy.line_game import STAGE, Grid, LineGame, Snapshot, best_response, make_line_game
 from advnets.training.step import StepMetrics
 
 if TYPE_CHECKING:

@@ -23,10 +23,7 @@ from advnets.paper.blocks import (
     Table,
     Text,
 )
-from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
-from advnets.rng import RNG
-from advnets.theory import virtual_criterion
-from advnets.toy.line_game import (
+from advnets.paper.toy import (
     STAGE,
     Grid,
     Snapshot,
@@ -35,6 +32,9 @@ from advnets.toy.line_game import (
     discriminator_logits,
     make_line_game,
 )
+from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
+from advnets.rng import RNG
+from advnets.theory import virtual_criterion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,6 +21,7 @@ from advnets.paper.blocks import (
     Table,
     Text,
 )
+from advnets.paper.toy import Grid, bin_probabilities
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
 from advnets.theory import (
     OPTIMUM,
@@ -31,7 +32,6 @@ from advnets.theory import (
     value_at,
     virtual_criterion,
 )
-from advnets.toy.line_game import Grid, bin_probabilities
 
 GRID = Grid(-6.0, 6.0, 300)
 GOAL = Mixture(means=((-2.0,), (2.0,)), sds=(0.7,), weights=(0.6, 0.4))

@@ -1,17 +1,22 @@
-"""Table 2: challenges of approaches to deep generative modeling, and measurements of some."""
+"""Table 2: challenges of deep generative modeling, and measurements of some of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from advnets import config, presets
 from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData, open_data
+from advnets.errors import require
+from advnets.experiment.players import build_players
 from advnets.experiment.trained_model import TrainedModel
 from advnets.metrics.distance import nearest
 from advnets.paper.blocks import (
@@ -23,23 +28,11 @@ from advnets.paper.blocks import (
     Text,
     escape_markup,
 )
-from advnets.paper.studies.gibbs_chains import (
-    NUM_CHAINS,
-    NUM_CONSECUTIVE,
-    ChainSamples,
-    ChainSnapshot,
-    run_chains,
-    train_rbm,
-)
-from advnets.paper.studies.gradient_path import (
-    BatchSwap,
-    game_variants,
-    initial_differences,
-    swap_batch,
-)
 from advnets.paper.studies.sample_statistics import correlation, gallery, sharpness
+from advnets.paper.toy import make_state
 from advnets.paper.trainings import reference_run
 from advnets.sampling.sampler import read_pixel_rows
+from advnets.training.step import TrainState, apply_gradients, train_step
 
 LENGTHS = (1, 10, 100, 1000)
 """Steps of the Gibbs chains at which samples are taken."""
@@ -366,3 +359,186 @@ def _gradient_path(
         ),
     )
     return blocks, checks
+
+
+NUM_CHAINS = 500
+"""Number of parallel chains; G draws as many samples at once."""
+NUM_CONSECUTIVE = 14
+"""Number of consecutive steps of one chain that are kept."""
+
+
+@dataclass(frozen=True)
+class ChainSnapshot:
+    """The chains after a number of steps from noise."""
+
+    steps: int
+    seconds: float
+    """Seconds per chain, with all chains running in parallel."""
+    images: Float[Tensor, "chains pixels"]
+    correlation: float
+    """Correlation between samples this many steps apart, after the initial noise is forgotten."""
+
+
+@dataclass(frozen=True)
+class ChainSamples:
+    """Samples of the Gibbs chains of one machine."""
+
+    snapshots: tuple[ChainSnapshot, ...]
+    consecutive: Float[Tensor, "steps pixels"]
+    """Consecutive steps of one chain."""
+    states: Float[Tensor, "chains pixels"]
+    """Final states of the chains: each pixel sampled, 0 or 1."""
+
+
+def train_rbm(
+    images: Float[Tensor, "n pixels"], hidden: int, passes: int, lr: float, seed: int = 0
+) -> Any:
+    """Train a restricted Boltzmann machine; pixels in [0, 1] are probabilities of being 1.
+
+    The algorithm of scikit-learn's `BernoulliRBM` is persistent contrastive divergence (Tieleman
+    2008).
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    network: Any = require("sklearn.neural_network", "paper")
+    rbm = network.BernoulliRBM(
+        hidden, learning_rate=lr, batch_size=10, n_iter=passes, random_state=seed
+    )
+    return rbm.fit(images.numpy())
+
+
+def run_chains(rbm: Any, lengths: Sequence[int], seed: int = 0) -> ChainSamples:
+    """Run chains from noise for the given lengths, then as long again to measure correlations."""
+    rng = np.random.default_rng(seed)
+    state = rng.random((NUM_CHAINS, rbm.components_.shape[1])) < 0.5
+    rbm.gibbs(state)  # warm up: the first call is slower
+    seconds: list[float] = []
+    images: list[Tensor] = []
+    correlations: list[float] = []
+    start, excluded = time.perf_counter(), 0.0
+    for step in range(1, max(lengths) + 1):
+        state = rbm.gibbs(state)
+        if step in lengths:
+            seconds.append((time.perf_counter() - start - excluded) / NUM_CHAINS)
+            paused = time.perf_counter()
+            images.append(_visible_probabilities(rbm, state, rng))
+            excluded += time.perf_counter() - paused
+    reference, consecutive = images[-1], [images[-1][0]]
+    for step in range(1, max(lengths) + 1):
+        state = rbm.gibbs(state)
+        if step < NUM_CONSECUTIVE:
+            consecutive.append(_visible_probabilities(rbm, state, rng)[0])
+        if step in lengths:
+            correlations.append(correlation(reference, _visible_probabilities(rbm, state, rng)))
+    rows = zip(sorted(lengths), seconds, images, correlations, strict=True)
+    return ChainSamples(
+        tuple(ChainSnapshot(*row) for row in rows),
+        torch.stack(consecutive),
+        torch.from_numpy(state).float(),
+    )
+
+
+def _visible_probabilities(
+    rbm: Any, state: np.ndarray, rng: np.random.Generator
+) -> Float[Tensor, "chains pixels"]:
+    """Return p(v = 1 | h) for an h sampled from each state, without pixel noise."""
+    hidden = rng.random((len(state), len(rbm.components_))) < rbm.transform(state)
+    inputs = hidden @ rbm.components_ + rbm.intercept_visible_
+    return torch.sigmoid(torch.from_numpy(inputs).float())
+
+
+WARMUP_ITERATIONS = 20
+"""Iterations before D is frozen, so that D has a nonzero gradient."""
+BATCHES = 1000, 1001
+"""Indices of the two batches for G's update, neither of which was used before."""
+
+
+@dataclass(frozen=True)
+class BatchSwap:
+    """The effect of replacing a batch of real images."""
+
+    game: str
+    generator_differs: int
+    """Parameters of G that differ after its update."""
+    generator_size: int
+    """Number of parameters of G."""
+    generator_moved: int
+    """Parameters of G that the update changed."""
+    discriminator_differs: int
+    """Entries that differ in the unused gradient of the frozen D."""
+
+
+def game_variants() -> dict[str, config.Stage]:
+    """Return stages with different update schemes, all with the non-saturating loss."""
+    stage = presets.get_preset("digits").stage
+    games = {
+        "alternating, fresh fakes": config.GANGame(),
+        "alternating, shared fakes": config.GANGame(reuse_fakes=True),
+        "simultaneous": config.GANGame(updates="simultaneous"),
+    }
+    return {name: replace(stage, game=game) for name, game in games.items()}
+
+
+def swap_batch(game: str, stage: config.Stage, data: PreparedData) -> BatchSwap:
+    """Update G twice from the same state, with D frozen and different batches of real images."""
+    (before, after, gradient), (_, other_after, other_gradient) = (
+        _update_generator(stage, data, at) for at in BATCHES
+    )
+    return BatchSwap(
+        game,
+        generator_differs=_count_differing(after, other_after),
+        generator_size=sum(parameter.numel() for parameter in after),
+        generator_moved=_count_differing(before, after),
+        discriminator_differs=_count_differing(gradient, other_gradient),
+    )
+
+
+def initial_differences(data: PreparedData, bias: str | float) -> dict[str, Float[Tensor, "..."]]:
+    """Return differences of G's initial parameters between halves of the training images.
+
+    The parameters that differ are given by name; `bias` is the config's initial output bias.
+    """
+    run = presets.get_preset("digits")
+    net = replace(run.stage.generator, output_bias=bias)
+    run = run.with_stage(replace(run.stage, generator=net))
+    train, shape = cast(Split, data.dataset.train), data.info.shape
+    half = len(train) // 2
+    first, second = (
+        build_players(run, 0, shape, read_pixel_rows(train, half_slice).mean(0).view(shape))[
+            "generator"
+        ]
+        for half_slice in (slice(half), slice(half, None))
+    )
+    pairs = zip(first.named_parameters(), second.parameters(), strict=True)
+    return {name: (a - b).detach() for (name, a), b in pairs if not torch.equal(a, b)}
+
+
+def _update_generator(
+    stage: config.Stage, data: PreparedData, number: int
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Return G before and after its update on a batch, and D's unused gradient."""
+    state = make_state(stage, presets.get_preset("digits").data, data)
+    for _ in range(WARMUP_ITERATIONS):
+        train_step(state)
+    before, gradient = _generator_parameters(state), list[Tensor]()
+    carry, rng = None, state.rng.at_step(WARMUP_ITERATIONS)
+    for phase in state.game.phases():
+        batch = replace(state.loader.batch_at(number), carry=carry)
+        output = state.compute_gradients(
+            state.players, phase, batch, rng.fold_in(phase.name), state.precision
+        )
+        carry = output.carry
+        gradient += output.gradients.get("discriminator", ())
+        if "generator" in output.gradients:
+            only_g = {"generator": output.gradients["generator"]}
+            apply_gradients(state, replace(output, gradients=only_g))
+    return before, _generator_parameters(state), gradient
+
+
+def _generator_parameters(state: TrainState) -> list[Tensor]:
+    return [p.detach().clone() for p in state.players["generator"].parameters()]
+
+
+def _count_differing(first: Iterable[Tensor], second: Iterable[Tensor]) -> int:
+    return sum(int((a != b).sum()) for a, b in zip(first, second, strict=True))

@@ -21,9 +21,9 @@ from advnets.paper.blocks import (
     Table,
     Text,
 )
+from advnets.paper.toy import Grid, bin_probabilities
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
 from advnets.theory import OPTIMUM, jensen_shannon, virtual_criterion
-from advnets.toy.line_game import Grid, bin_probabilities
 
 NUM_VALUES = 50
 """Number of values of a random distribution."""

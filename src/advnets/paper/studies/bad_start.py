@@ -21,8 +21,7 @@ from advnets.paper.blocks import (
     Table,
     Text,
 )
-from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
-from advnets.toy.line_game import (
+from advnets.paper.toy import (
     STAGE,
     Grid,
     LineGame,
@@ -31,6 +30,7 @@ from advnets.toy.line_game import (
     latent_quantiles,
     make_line_game,
 )
+from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
 from advnets.training.step import StepMetrics
 
 Objective = Literal["minimax", "non-saturating"]

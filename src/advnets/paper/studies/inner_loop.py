@@ -30,11 +30,11 @@ from advnets.paper.blocks import (
     Text,
     escape_markup,
 )
+from advnets.paper.toy import make_state, train_player
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
 from advnets.protocols import Generator
 from advnets.rng import RNG
 from advnets.theory import OPTIMUM
-from advnets.toy.stepping import make_state, train_player
 from advnets.training.step import TrainState, train_step
 
 NUM_DIGITS = 1000

@@ -25,10 +25,10 @@ from advnets.paper.blocks import (
     Text,
     escape_markup,
 )
+from advnets.paper.toy import copy_state, make_state
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
 from advnets.protocols import Players
 from advnets.rng import RNG
-from advnets.toy.stepping import copy_state, make_state
 from advnets.training.step import TrainState, train_step
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ NUM_SAMPLES = 500
 SATURATED_SLOPE = 0.0025
 """Derivative of the sigmoid (at most 1/4) below which an output pixel is saturated."""
 START_MARGIN = 0.1
-"""D(x) - 1/2| at which competition has started; before, only D's small weights grow."""
+"""The |D(x) - 1/2| at which competition has started; before, only D's small weights grow."""
 
 
 @dataclass(frozen=True)

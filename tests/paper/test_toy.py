@@ -9,7 +9,7 @@ from scipy.stats import norm
 from torch import nn
 
 from advnets import config
-from advnets.toy.line_game import (
+from advnets.paper.toy import (
     STAGE,
     Grid,
     Snapshot,

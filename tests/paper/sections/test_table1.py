@@ -1,4 +1,4 @@
-"""Tests of the faces column of Table 1: trained runs, scores, and texts."""
+"""Tests of Table 1: the check of its scores, curves and features, and the faces by folds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from advnets.experiment.trained_model import load
 from advnets.paper import trainings
 from advnets.paper.blocks import Sources, Table, Text
 from advnets.paper.sections import table1
-from advnets.paper.studies import cross_validation, likelihoods
+from advnets.paper.sections.table1 import features_table
+from advnets.paper.studies import likelihoods
+from advnets.paper.studies.likelihoods import BEST, LAST, ScoreRow, score_curve
 from advnets.run_directory import RunDirectory
 from advnets.sampling import sampler
 
@@ -54,9 +56,9 @@ def context(context, tmp_path, monkeypatch):
     """Return a context without data; two stages of four steps, and networks of 250 units."""
     monkeypatch.setattr(trainings, "QUICK_STEPS", 8)
     monkeypatch.setattr(trainings, "WIDTH_DIVISOR", 32)
-    monkeypatch.setattr(cross_validation, "QUICK_FOLDS", 3)
+    monkeypatch.setattr(table1, "QUICK_FOLDS", 3)
     monkeypatch.setattr(sampler, "NUM_SAMPLES", N_SAMPLES)
-    monkeypatch.setattr(cross_validation, "NUM_SAMPLES", N_SAMPLES)
+    monkeypatch.setattr(table1, "NUM_SAMPLES", N_SAMPLES)
     return replace(context, data_dir=str(tmp_path / "data"))
 
 
@@ -65,7 +67,7 @@ def on(context, source):
 
 
 def shown(context):
-    return cross_validation.faces_content(context, cross_validation.open_faces(context))
+    return table1.faces_content(context, table1.open_faces(context))
 
 
 def tables(shown):
@@ -173,7 +175,7 @@ def test_fold_scores_equal_an_independent_computation(context, tmp_path, unlabel
 
 
 def test_ten_thousand_samples_are_scored():
-    assert cross_validation.NUM_SAMPLES is sampler.NUM_SAMPLES
+    assert table1.NUM_SAMPLES is sampler.NUM_SAMPLES
     assert sampler.NUM_SAMPLES == 10_000
 
 
@@ -187,7 +189,7 @@ def test_score_during_training_equals_that_of_a_shorter_training(context, tmp_pa
     train(shorter, tmp_path / "shorter", context.callback)
     centers = samples_of(tmp_path / "shorter")
     for fold in (1, 2, 3):
-        first, last = cross_validation.training_scores(trained, fold)
+        first, last = table1.training_scores(trained, fold)
         assert (first["step"], last["step"]) == (6, 8)
         assert first["mean"] == pytest.approx(expected(arrays, fold, centers, PAPER), abs=1e-3)
 
@@ -230,10 +232,10 @@ def test_a_requested_fold_is_shown_and_scored(context, tmp_path, monkeypatch):
     write(tmp_path / "faces.mat", unlabeled=False)
     asked = on(context, f"{tmp_path / 'faces.mat'}:fold=3")
     assert "faces-3-quick" in trainings.large_configs(asked)
-    faces = cross_validation.open_faces(asked)
-    assert cross_validation.folds_of(faces, full=True) == [3, 1, 2]
-    monkeypatch.setattr(cross_validation, "QUICK_FOLDS", 2)
-    assert cross_validation.folds_of(faces, full=False) == [3, 1]
+    faces = table1.open_faces(asked)
+    assert table1.folds_of(faces, full=True) == [3, 1, 2]
+    monkeypatch.setattr(table1, "QUICK_FOLDS", 2)
+    assert table1.folds_of(faces, full=False) == [3, 1]
     plain, first = (on(context, f"{tmp_path / 'faces.mat'}{said}") for said in ("", ":fold=1"))
     assert trainings.faces_run(plain, 3).config == trainings.faces_run(asked).config
     assert trainings.faces_run(plain).config == trainings.faces_run(first).config
@@ -258,8 +260,8 @@ def test_published_scores_are_shown_for_tfd(context, tmp_path, by_path):
 def test_tfd_of_another_size_is_not_comparable(context, tmp_path):
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / "TFD_96x96.mat", unlabeled=True, size=(96, 96))
-    faces = cross_validation.open_faces(on(context, "tfd:size=96"))
-    assert "96x96" in cross_validation.tfd_mismatch("tfd:size=96", faces)
+    faces = table1.open_faces(on(context, "tfd:size=96"))
+    assert "96x96" in table1.tfd_mismatch("tfd:size=96", faces)
 
 
 @pytest.fixture
@@ -329,13 +331,80 @@ def test_k_means_needs_more_images_than_centers(context, tmp_path, monkeypatch, 
     """At full scale; if each image were a center, the row is omitted."""
     write(tmp_path / "faces.mat", unlabeled=True)
     context = on(context, tmp_path / "faces.mat")
-    monkeypatch.setattr(cross_validation, "NUM_SAMPLES", centers)
+    monkeypatch.setattr(table1, "NUM_SAMPLES", centers)
     monkeypatch.setattr(
-        cross_validation, "faces_run", lambda _, fold=None: trainings.faces_run(context, fold)
+        table1, "faces_run", lambda _, fold=None: trainings.faces_run(context, fold)
     )
-    half = cross_validation.faces_content(
-        replace(context, full=True), cross_validation.open_faces(context)
-    )
+    half = table1.faces_content(replace(context, full=True), table1.open_faces(context))
     names = [row[0] for row in tables(half)[1].rows]
     assert names[0] == f"{centers} real training images, mean of 3"
     assert names[1:] == [f"{centers} centers of k-means, mean of 3"] * found
+
+
+def records(value: float) -> list[dict]:
+    common = {"extractor": "digits", "n_real": 10_000, "n_fake": 10_000}
+    found = []
+    for row, shift in (("generator", 0.0), ("real training images", 100.0)):
+        here = {"samples": row, **common}
+        x = value + shift
+        found += [
+            {"metric": "parzen", **here, "mean": -1.0},
+            {"metric": "frechet", **here, "value": x},
+            {"metric": "prdc", **here, "precision": x, "recall": 2 * x, "coverage": 3 * x},
+            {"metric": "two-sample-1nn", **here, "accuracy": x / 2},
+        ]
+    return found
+
+
+def test_feature_rows_are_means_over_seeds_then_real_images():
+    table = features_table(
+        {"last": [records(1.0), records(2.0), records(6.0)], "one": [records(4.0)]}
+    )
+    error = math.sqrt(7 / 3)  # of 1, 2, 6: s² = 7
+    last, one, real = table.rows
+    assert last[:3] == ("last", f"3.00 ± {error:.2f}", f"3.000 ± {error:.3f}")
+    assert last[3:5] == (f"6.000 ± {2 * error:.3f}", f"9.000 ± {3 * error:.3f}")
+    assert one == ("one", "4.00", "4.000", "8.000", "12.000", "2.000")
+    assert real == ("real training images", "101.00", "101.000", "202.000", "303.000", "50.500")
+    assert table.caption == "10,000 samples against 10,000 test images, through `digits`"
+
+
+@pytest.mark.parametrize(("average", "holds"), [((222.0, 224.1), True), ((222.0, 223.9), False)])
+def test_published_check_uses_last_epochs_of_ema_weights(average, holds):
+    def line(weights, choice, mean):
+        return ScoreRow("some", weights, choice, {"mean": mean}, None)
+
+    scored = [line("ema", BEST, 300.0), line("last", LAST, 150.0)]
+    scored += [line("ema", LAST, mean) for mean in average]
+    check = table1._published_check(scored)
+    assert check.passed == holds
+    assert check.measured.endswith("(last weights: 150.0)")
+
+
+def tick(step, **time):
+    return {"kind": "log", "step": step, **time}
+
+
+def score(step, weights, mean):
+    return {"kind": "evaluate", "step": step, "weights": weights, "mean": mean}
+
+
+def test_score_curve_sums_cpu_minutes_before_each_score():
+    events = [
+        tick(5, seconds=99.0, cpu_seconds=30.0),
+        tick(10, seconds=99.0, cpu_seconds=60.0),
+        score(10, "ema", 2.0),
+        score(10, "last", 1.0),
+        {"kind": "resume", "step": 10},
+        tick(15, seconds=99.0, cpu_seconds=30.0),
+        tick(20, seconds=99.0, cpu_seconds=90.0),
+        score(20, "ema", 4.0),
+        score(20, "last", 3.0),
+    ]
+    assert score_curve(events, "ema") == ([1.5, 3.5], [2.0, 4.0])
+    assert score_curve(events, "last") == ([1.5, 3.5], [1.0, 3.0])
+
+
+def test_score_curve_is_empty_without_cpu_seconds():
+    """Wall-clock time of a machine with other work is no substitute."""
+    assert score_curve([tick(5, seconds=120.0), score(5, "last", 1.0)], "last") == ([], [])

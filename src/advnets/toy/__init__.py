@@ -1,1 +1,0 @@
-"""Small games whose densities are known exactly."""
