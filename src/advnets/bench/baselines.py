@@ -1,8 +1,13 @@
-"""Baselines of the benchmarks: networks in plain PyTorch, and training loops as in tutorials."""
+"""Baselines of the benchmarks: networks in plain PyTorch, and training loops as in tutorials.
+
+`python -m advnets.bench.baselines DIR` is a script as in tutorials, which trains one epoch on MNIST
+and imports no more than such a script does.
+"""
 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,3 +200,23 @@ def make_step(spec: BaselineSpec) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         return real_loss.detach() + fake_loss.detach(), g_loss.detach()
 
     return step
+
+
+def main(directory: str) -> None:
+    """Train the fully connected networks for one epoch on MNIST in a folder ("": the default)."""
+    from advnets.data.dataset import Split
+    from advnets.data.datasets.mnist import open_mnist
+    from advnets.data.spec import dataset_folders
+
+    train = open_mnist(dataset_folders("mnist", directory or None)).train
+    assert isinstance(train, Split)
+    images = ArrayDataset(np.asarray(train.read(slice(None))), symmetric=True)
+    trained = 0
+    for done in tutorial_loop(mlp(), images):
+        trained += done
+        if trained >= len(images):
+            break
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -126,7 +126,7 @@ class Process:
     def _command(self) -> tuple[str, ...]:
         directory = self.data.data_dir
         if self.contender != "ours":
-            return ("advnets.bench.epoch", directory or "")
+            return ("advnets.bench.baselines", directory or "")
         data = ("--data-dir", directory) if directory else ()
         out = self.folder / f"run{self._runs}"
         return ("advnets", *self.case.command, *data, "--out", str(out))
