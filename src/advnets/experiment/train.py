@@ -42,10 +42,9 @@ from advnets.sampling.sampler import ComputeSettings, draw_samples, grid_classes
 from advnets.training import devices
 from advnets.training.checkpoint import Checkpoint
 from advnets.training.ema import EMA
-from advnets.training.final_state import Problem
 from advnets.training.memory import explain_errors, memory_limit
 from advnets.training.step import TrainState
-from advnets.training.trainer import Callback, Callbacks, Trainer
+from advnets.training.trainer import Callback, Callbacks, Problem, Trainer
 
 GRID_IMAGES, PLOT_POINTS = 100, 2500
 """The number of samples in a grid of images, and in a plot of points."""

@@ -20,7 +20,7 @@ from advnets.errors import DataError, DivergedError, UsageError
 from advnets.protocols import ConditionalGenerator, Fusable, Generator
 from advnets.rng import RNG
 from advnets.training.devices import PRECISIONS
-from advnets.training.final_state import ADVICE
+from advnets.training.trainer import ADVICE
 
 if TYPE_CHECKING:
     from advnets.data.prepared import PreparedData
