@@ -14,7 +14,7 @@ from advnets.cli import commands
 from advnets.cli.main import config_of
 from advnets.config.serialize import from_json, to_json
 from advnets.errors import RunError, UsageError
-from advnets.visualize.registry import view_classes
+from advnets.visualize import view_classes
 
 BAD = [math.inf, -math.inf, math.nan, 1e39]
 COUNTS = {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from advnets import visualize
 from advnets.plots.image_grid import grid
-from advnets.visualize import registry
 
 VIEWS = {
     "samples": ["--num-samples", "9"],
@@ -104,10 +106,10 @@ class MeanImage(View):
 
 
 def test_a_view_from_outside_becomes_a_subcommand(run, said, tmp_path, monkeypatch):
-    """One module and one entry in the registry: help, options, image and record follow."""
+    """One module and one entry in the list: help, options, image and record follow."""
     (tmp_path / "outside.py").write_text(VIEW)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "VIEWS", [*registry.VIEWS, "outside:MeanImage"])
+    monkeypatch.setitem(visualize.VIEWS, "MeanImage", "outside")
     code, out, _ = said("visualize", run.run.path, "--help")
     assert (code, "mean-image" in out, "Show the mean of some samples." in out) == (0, True, True)
     code, out, _ = said("visualize", run.run.path, "mean-image", "--help")
@@ -120,6 +122,35 @@ def test_a_view_from_outside_becomes_a_subcommand(run, said, tmp_path, monkeypat
     assert record["brightness"] == pytest.approx(float(run.sample(3).mean()), abs=1e-6)
     code, _, err = said("visualize", run.run.path, "mean-image", "--num-samples", 10**6)
     assert (code, err) == (2, "advnets: num_samples is 1000000; it must be at most 100,000\n")
+
+
+def test_the_views_are_names_of_the_package():
+    """As other packages list what they have, without importing it."""
+    script = (
+        "import sys, advnets.visualize as v; print(*dir(v)); assert 'torch' not in sys.modules; "
+        "print(v.SlerpGrid.__module__)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    names, module = found.stdout.splitlines()
+    assert names.split() == visualize.__all__
+    assert module == "advnets.visualize.interpolation"
+    assert {view.__name__ for view in visualize.view_classes().values()} < set(names.split())
+
+
+def test_a_missing_argument_of_a_view_names_the_help_of_the_view(run, said):
+    path = run.run.path
+    assert said("visualize", path, "arithmetic") == (
+        2,
+        "",
+        f"advnets: SUM is missing; see `advnets visualize {path} arithmetic --help`\n",
+    )
+    assert said("visualize", path, "arithmetic", "1,2", "-", "3")[2] == (
+        f"advnets: advnets visualize {path} arithmetic takes no further argument, got '-'; put an "
+        f"argument with blanks in quotes, or see `advnets visualize {path} arithmetic --help`\n"
+    )
+    assert said("visualize", path, "arithmetic", "1", "--radius", "x")[2] == (
+        "advnets: --radius is 'x'; it must be a number\n"
+    )
 
 
 def test_a_run_of_points_has_no_images(said, tmp_path):

@@ -14,11 +14,13 @@ import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import takewhile
 from typing import Any, get_type_hints
 
 from advnets.cli.commands import COMMANDS
 from advnets.config import Data, Intervals, Runtime, Stage
 from advnets.errors import UnknownNameError, UsageError
+from advnets.files import shell_quote
 
 MAIN_OPTIONS = (
     *("--data", "--out", "--steps", "--epochs", "--batch-size", "--lr", "--seed", "--size"),
@@ -193,7 +195,7 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
     which the known options are read.
     """
     text = " ".join(" ".join(_unboxed(box)).split())
-    command = " ".join(_leading_words(arguments, 2 if arguments[0] == "data" else 1))
+    command = " ".join(map(shell_quote, leading_words(arguments)))
 
     # An unknown option.
     all_options = f"`advnets {command} --help{'-all' if command == 'train' else ''}`"
@@ -223,18 +225,16 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
         return UsageError(f"{match[2]} is {match[1]!r}; it must be one of {', '.join(choices)}")
     if match := re.search(r"Missing value for argument '(.*?)'", text):
         return UsageError(f"{match[1]} has no value; give one after it")
-    if match := re.search(
-        r"Error parsing (\S+): .*? from \['(.*?)'\].*Argument helptext: \1 (\S+)", text
-    ):
+    if match := re.search(r"Error parsing (\S+): .*?'(.*?)'.*Argument helptext: \1 (\S+)", text):
         kinds = {"INT": "an integer", "FLOAT": "a number"}
         expected = match[3].removeprefix("{None}|")
         return UsageError(f"{match[1]} is {match[2]!r}; it must be {kinds.get(expected, expected)}")
     if match := re.search(r"Missing from advnets [\w -]+: ((?:--\S+ )?\S+)", text):
         return UsageError(f"{match[1]} is missing; see `advnets {command} --help`")
-    if match := re.search(r"Unrecognized options: (\S+)", text):
+    if match := re.search(r"Unrecognized options: (\S+?),?(?: |$)", text):
         return UsageError(
-            f"advnets {command} takes no further argument, got {match[1]!r}; "
-            f"see `advnets {command} --help`"
+            f"advnets {command} takes no further argument, got {match[1]!r}; put an argument with "
+            f"blanks in quotes, or see `advnets {command} --help`"
         )
     return None
 
@@ -247,14 +247,10 @@ def _suggestion(flag: str, known: Sequence[str]) -> str:
     return f"did you mean {' or '.join(dict.fromkeys(nearest))}?" if nearest else ""
 
 
-def _leading_words(arguments: Sequence[str], limit: int) -> list[str]:
-    """Return the first arguments, up to an option and at most `limit`."""
-    words: list[str] = []
-    for argument in arguments[:limit]:
-        if argument.startswith("-"):
-            break
-        words.append(argument)
-    return words
+def leading_words(arguments: Sequence[str]) -> list[str]:
+    """Return the words of a command line that choose its help page, up to the first option."""
+    limit = {"data": 2, "visualize": 3}.get(arguments[0], 1)
+    return list(takewhile(lambda word: not word.startswith("-"), arguments[:limit]))
 
 
 def _flags(config_class: type[Any]) -> set[str]:

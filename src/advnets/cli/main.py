@@ -243,10 +243,7 @@ def parse(arguments: list[str], train: Train) -> Command:
     except SystemExit as exit_:
         if not exit_.code:
             raise
-        words = arguments[
-            : 2 if arguments[0] == "data" else 3 if arguments[0] == "visualize" else 1
-        ]
-        full = [word for word in words if not word.startswith("-")] + ["--help"]
+        full = [*help_pages.leading_words(arguments), "--help"]
         error = help_pages.usage_error(
             errors.getvalue(),
             arguments,

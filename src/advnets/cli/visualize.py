@@ -13,7 +13,7 @@ from advnets.errors import UsageError, printable
 
 def _views() -> Any:
     """Return the type of the subcommands; called only to parse `advnets visualize`."""
-    from advnets.visualize.registry import view_classes
+    from advnets.visualize import view_classes
 
     classes = view_classes()
     return Union[tuple(Annotated[view, subcommand(name)] for name, view in classes.items())]  # noqa: UP007

@@ -48,7 +48,7 @@ class Figure:
 class View(ValidatedConfig, ABC):
     """A visualization of a trained model, whose fields are its options.
 
-    A view is a frozen dataclass in a module of its own, listed in `visualize.registry`. The command
+    A view is a frozen dataclass in a module of its own, listed in `visualize.VIEWS`. The command
     line makes a subcommand of it: its docstrings are the help texts.
     """
 
