@@ -68,18 +68,18 @@ TABLE = """\
 Means over seeds ± the 95% interval of Student's t; ↓ lower is better, ↑ higher is better
 
 run                   weights  step   seeds    parzen, paper grid ↑        frechet ↓
-mlp, lr 0.1           ema      5,000  0, 1, 2           225.3 ± 5.0      4.51 ± 0.10
-mlp, lr 0.2           ema      5,000  0, 1, 2           250.6 ± 4.0  0.2506 ± 0.0040
+mlp, --lr 0.1         ema      5,000  0, 1, 2           225.3 ± 5.0      4.51 ± 0.10
+mlp, --lr 0.2         ema      5,000  0, 1, 2           250.6 ± 4.0  0.2506 ± 0.0040
 real training images                                          242.5          0.01230
 
 Paired differences: the first row minus the second, by seed
-difference                 seeds    parzen, paper grid ↑       frechet ↓
-mlp, lr 0.2 − mlp, lr 0.1  0, 1, 2           +25.2 ± 1.1  -4.256 ± 0.096
+difference                     seeds    parzen, paper grid ↑       frechet ↓
+mlp, --lr 0.2 − mlp, --lr 0.1  0, 1, 2           +25.2 ± 1.1  -4.256 ± 0.096
 
-parzen, paper grid: 10,000 samples on 10,000 images; mnist 01234567 of 1 x 28 x 28; test; \
-n_valid 1,000; advnets 0.1
-frechet: digits 0dba96d9; 10,000 samples on 10,000 images; mnist 01234567 of 1 x 28 x 28; test; \
-advnets 0.1; 9,000 real training images
+parzen, paper grid: Parzen log-likelihood; 10,000 samples on 10,000 images; data mnist of \
+1 x 28 x 28; digest 01234567…; test images; validation images 1,000; advnets 0.1
+frechet: Fréchet distance; extractor digits; SHA-256 0dba96d9…; 10,000 samples on 10,000 images; \
+data mnist of 1 x 28 x 28; digest 01234567…; test images; advnets 0.1; 9,000 real training images
 A Parzen log-likelihood above that of real images means smoother than the data, not better \
 than the data (Theis et al. 2016).
 """
@@ -101,15 +101,26 @@ def test_a_metric_can_be_picked_and_the_record_printed(compared, runs):
     assert record["rows"][1]["runs"] == ["quick-0", "quick-1", "quick-2"]
 
 
+def test_a_published_name_is_said_to_be_a_metric(compared, runs):
+    code, out, err = compared(*runs, "--metrics", "FID")
+    assert (code, "frechet ↓" in out) == (0, True)
+    assert err == (
+        "advnets: note: FID is the metric frechet\n"
+        "advnets: note: FID as published uses Inception features of color images; this Fréchet "
+        "distance uses the extractor digits\n"
+    )
+    assert compared(*runs, "--metrics", "frechet")[2] == ""
+
+
 def test_the_table_can_be_written(compared, runs, tmp_path):
     assert compared(*runs, "--out", "table.md") == (0, "table.md\n", "")
     lines = (tmp_path / "table.md").read_text("utf-8").splitlines()
     assert lines[2:5] == [
         "| run | weights | step | seeds | parzen, paper grid ↑ | frechet ↓ |",
         "|---|---|---|---|---:|---:|",
-        "| mlp, lr 0.1 | ema | 5,000 | 0, 1, 2 | 225.3 ± 5.0 | 4.51 ± 0.10 |",
+        "| mlp, --lr 0.1 | ema | 5,000 | 0, 1, 2 | 225.3 ± 5.0 | 4.51 ± 0.10 |",
     ]
-    assert lines[12].startswith("| mlp, lr 0.2 − mlp, lr 0.1 | 0, 1, 2 | +25.2 ± 1.1 |")
+    assert lines[12].startswith("| mlp, --lr 0.2 − mlp, --lr 0.1 | 0, 1, 2 | +25.2 ± 1.1 |")
     assert compared(*runs, "--out", "table.json")[0] == 0
     printed = compared(*runs, "--json")[1]
     assert json.loads((tmp_path / "table.json").read_text("utf-8")) == json.loads(printed)

@@ -146,7 +146,7 @@ def test_a_fully_connected_d_is_no_extractor(said, trained):
     code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "discriminator")
     assert code == 2
     assert err.startswith(
-        "advnets: the extractor discriminator needs a convolutional D without labels"
+        "advnets: features of the discriminator need a convolutional D without labels"
     )
 
 

@@ -117,7 +117,30 @@ def test_what_leaves_the_nets_as_they_are_makes_no_row():
     other = {"data": {"hflip": True, "directory": "here", "source": "mnist"}}
     runs = [run(0, record(1.0), **same), run(1, record(1.0), **moved), run(2, record(1.0), **other)]
     names = [row["name"] for row in compare(runs)["rows"]]
-    assert names == ["dcgan, data.hflip False", "dcgan, data.hflip True"]
+    assert names == ["dcgan, --no-hflip", "dcgan, --hflip"]
+
+
+def test_rows_are_named_by_options_of_train():
+    """The length of schedules, which no option sets, names a row only where nothing else does."""
+    stage = {"steps": 50, "schedule_steps": 50, "generator": {"hidden_sizes": [8, 8]}}
+    longer = {"steps": 80, "schedule_steps": 80, "generator": {"hidden_sizes": [9, 9]}}
+
+    def names(*stages):
+        runs = [run(0, record(1.0), stages=one) for one in stages]
+        return [row["name"] for row in compare(runs)["rows"]]
+
+    assert names([stage], [longer]) == [
+        "dcgan, --steps 50, --generator.hidden-sizes 8 8",
+        "dcgan, --steps 80, --generator.hidden-sizes 9 9",
+    ]
+    assert names([stage], [stage | {"schedule_steps": 100}]) == [
+        "dcgan, schedule steps 50",
+        "dcgan, schedule steps 100",
+    ]
+    assert names([stage, stage], [stage, stage | {"steps": 80}]) == [
+        "dcgan, --steps 50 of stage 2",
+        "dcgan, --steps 80 of stage 2",
+    ]
 
 
 def test_a_row_of_many_differences_goes_by_its_first_run():
@@ -199,9 +222,9 @@ def test_an_extractor_is_known_by_its_hash_and_not_by_its_files_name():
     [
         ({"extractor": "pixels", "extractor_sha256": None}, "extractor (digits and pixels)"),
         ({"extractor_sha256": "e" * 64}, "SHA-256 of the extractor (dddddddd… and eeeeeeee…)"),
-        ({"n_real": 5_000}, "n_real (10,000 and 5,000)"),
-        ({"n_fake": 500, "split": "train"}, "split (test and train), n_fake (10,000 and 500)"),
-        ({"n_fake": 500}, "n_fake (10,000 and 500)"),
+        ({"n_real": 5_000}, "real images (10,000 and 5,000)"),
+        ({"n_fake": 500, "split": "train"}, "split (test and train), samples (10,000 and 500)"),
+        ({"n_fake": 500}, "samples (10,000 and 500)"),
         ({"data_digest": "b" * 32}, "digest of the data (aaaaaaaa… and bbbbbbbb…)"),
         (
             {"images": {"shape": [3, 32, 32], "crop": "pad", "background": "white"}},
@@ -209,7 +232,7 @@ def test_an_extractor_is_known_by_its_hash_and_not_by_its_files_name():
         ),
         ({"versions": {"advnets": "0.2"}}, "advnets (0.1 and 0.2)"),
         ({"subsets": 100}, "subsets (none and 100)"),
-        ({"what_nobody_knows": 1.5}, "what_nobody_knows (none and 1.5)"),
+        ({"what_nobody_knows": 1.5}, "what nobody knows (none and 1.5)"),
     ],
 )
 def test_unlike_numbers_are_refused_or_stand_apart(stamps, told):
@@ -232,8 +255,8 @@ def test_unlike_numbers_are_refused_or_stand_apart(stamps, told):
 def test_columns_apart_are_named_by_what_differs():
     runs = [run(0, record(1.0)), run(1, record(2.0, extractor="net.onnx", n_fake=500))]
     assert [column.name for column in columns(runs, separate_columns=True)] == [
-        "frechet (extractor digits, n_fake 10,000)",
-        "frechet (extractor net.onnx, n_fake 500)",
+        "frechet (extractor digits, samples 10,000)",
+        "frechet (extractor net.onnx, samples 500)",
     ]
 
 

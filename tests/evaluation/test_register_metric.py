@@ -18,6 +18,7 @@ from advnets.evaluation.registry import (
 )
 from advnets.evaluation.spec import MetricSpec, Value, normal_interval
 from advnets.experiment.train import train
+from advnets.extractors.registry import classifier_advice
 from advnets.plots.training_curves import MetricCurve
 from advnets.report import run_report
 from advnets.report.run_report import write_report
@@ -130,14 +131,22 @@ def test_a_mistyped_metric_gets_the_nearest_metric():
         resolve_metrics("FDI")
 
 
-def test_a_published_name_with_another_extractor_gets_a_sentence():
-    (note,) = publication_notes("FID,prdc", "digits")
+def test_a_published_name_with_another_extractor_gets_a_note():
+    """It names --extractor inception only for color images, which Inception is for."""
+
+    def records(extractor, channels):
+        images = {"shape": [channels, 32, 32]}
+        return [{"metric": m, "extractor": extractor, "images": images} for m in ("frechet", "mmd")]
+
+    (note,) = publication_notes("FID,prdc", records("cifar-jpeg", 3))
     assert note == (
-        "FID as published uses Inception features (--extractor inception); this Fréchet distance "
-        "uses the extractor digits"
+        "note: FID as published uses Inception features (--extractor inception); this Fréchet "
+        "distance uses the extractor cifar-jpeg"
     )
-    assert publication_notes("fid", "inception") == []
-    assert publication_notes("frechet", "digits") == []
+    (note,) = publication_notes("FID", records("digits", 1))
+    assert note.startswith("note: FID as published uses Inception features of color images; this ")
+    assert publication_notes("fid", records("inception", 3)) == []
+    assert publication_notes("frechet", records("digits", 1)) == []
 
 
 def test_evaluate_says_how_fid_differs(tiny, tmp_path, quiet, said):
@@ -145,4 +154,41 @@ def test_evaluate_says_how_fid_differs(tiny, tmp_path, quiet, said):
     code, out, err = said("evaluate", tmp_path / "run", "--metrics", "FID")
     assert code == 0
     assert "Fréchet distance" in out
-    assert "FID as published uses Inception features" in err
+    assert err.startswith("advnets: note: FID as published uses Inception features")
+
+
+def test_a_metric_that_the_run_cannot_have_is_refused_alone_and_first(tiny, tmp_path, quiet, said):
+    """Nothing is computed, and no note stands before the error; the advice fits 8 x 8 images."""
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    code, out, err = said("evaluate", tmp_path / "run", "--metrics", "fid", "is")
+    assert (code, out) == (2, "")
+    assert err == (
+        "advnets: the metric inception-score needs a classifier, and the extractor pixels is not "
+        "one; none of this package is for images of 1 x 8 x 8: give the .safetensors file of one "
+        "as --extractor, or another metric\n"
+    )
+    refused = ["mixture", "modes", "probe", "elbo", "inpainting", "reconstruction"]
+    for metric in [*refused, "1nn-classifier", "class-accuracy", "classification-error"]:
+        code, out, err = said("evaluate", tmp_path / "run", "--metrics", "fid", metric)
+        assert (code in (1, 2), out, err.count("\n")) == (True, "", 1), metric
+        assert "note:" not in err
+    code, out, err = said("evaluate", tmp_path / "run", "--metrics", "fid", "--extractor", "digits")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "expects images of shape (1, 28, 28), got (1, 8, 8)" in err
+    assert not (tmp_path / "run" / "scores.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "built_in", "advice"),
+    [
+        ((1, 28, 28), False, "add --extractor digits"),
+        ((3, 32, 32), False, "add --extractor cifar-jpeg or inception"),
+        ((3, 32, 32), True, "add --extractor cifar-jpeg"),
+        ((3, 64, 64), False, "add --extractor inception"),
+        ((3, 64, 64), True, "none of this package is for images of 3 x 64 x 64"),
+    ],
+)
+def test_advice_names_classifiers_of_images_of_that_size(shape, built_in, advice):
+    found = classifier_advice(shape, built_in=built_in)
+    assert found.startswith(advice)
+    assert (found == advice) == advice.startswith("add")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class Compare:
         `config_of` returns the config that a command line of `advnets train` trains.
         """
         from advnets.evaluation.comparison import compare
-        from advnets.evaluation.registry import resolve_metrics
+        from advnets.evaluation.registry import alias_notes, publication_notes, resolve_metrics
         from advnets.evaluation.score_files import read_scored_run
         from advnets.files import check_output, write_atomically
         from advnets.report.comparison import comparison_markdown, comparison_text
@@ -61,6 +62,9 @@ class Compare:
             for path in self.runs
         ]
         record = compare(runs, metrics=metrics, separate_columns=self.separate_columns)
+        scored = [{"metric": c["metric"], **c["settings"]} for c in record["columns"]]
+        for note in alias_notes(self.metrics) + publication_notes(self.metrics, scored):
+            print(f"advnets: {note}", file=sys.stderr)
         as_json = json.dumps(record, indent=2, ensure_ascii=False)
         if self.out is None:
             print(printable_lines(as_json if self.json else comparison_text(record)))

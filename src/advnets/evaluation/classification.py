@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from advnets.data.class_proportions import ClassProportions
 from advnets.data.dataset import Split
 from advnets.errors import DataError, UsageError
 from advnets.evaluation.context import EvaluationContext, Record
@@ -21,6 +22,7 @@ from advnets.evaluation.spec import (
     proportion_interval,
 )
 from advnets.extractors.builtin import Classifier
+from advnets.extractors.registry import classifier_advice
 from advnets.metrics.prdc import NEIGHBORS, prdc
 from advnets.protocols import ClassifyingDiscriminator
 from advnets.sampling.sampler import read_images
@@ -40,27 +42,10 @@ def class_accuracy_records(context: EvaluationContext) -> list[Record]:
         UsageError: the generator is unconditional, or the extractor is not a built-in classifier.
         DataError: there are no labeled training or test images, or too few of a class.
     """
-    # Check the generator, the extractor and the data.
-    if context.class_proportions is None:
-        raise UsageError(
-            "the metric class-accuracy needs class-conditional samples, and this run was trained "
-            "without labels; give a conditional run, as conditional-mnist"
-        )
-    classifier = context.extractor
-    if not isinstance(classifier, Classifier):
-        raise UsageError(
-            f"the metric class-accuracy needs a classifier, and the extractor {classifier.name} is "
-            "not one; add --extractor digits for images like MNIST"
-        )
-    train = context.data.dataset.train
-    if not isinstance(train, Split) or train.labels is None:
-        raise DataError(
-            f"the metric class-accuracy needs labeled training images, and "
-            f"{context.data.info.name} has none; give a run on a labeled set"
-        )
+    proportions, classifier, train = _class_accuracy_inputs(context)
 
     # Draw samples of each class, and as many real training images.
-    requested = context.class_proportions.allocate(context.num_samples)
+    requested = proportions.allocate(context.num_samples)
     generated = context.samples(context.num_samples, requested)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(context.seed))
     chosen = order[: context.num_samples].numpy()
@@ -80,13 +65,42 @@ def class_accuracy_records(context: EvaluationContext) -> list[Record]:
             **_coverage_per_class(
                 (test_features, test_labels),
                 (classifier.features(images), labels),
-                context.class_proportions.present,
+                proportions.present,
             ),
             n_fake=len(images),
             n_real=len(test_labels),
         )
         for samples, (images, labels) in sets.items()
     ]
+
+
+def _class_accuracy_inputs(
+    context: EvaluationContext,
+) -> tuple[ClassProportions, Classifier, Split]:
+    """Return the class proportions, the classifier and the labeled training images.
+
+    Raises:
+        UsageError: the generator is unconditional, or the extractor is not a built-in classifier.
+        DataError: there are no labeled training images.
+    """
+    if context.class_proportions is None:
+        raise UsageError(
+            "the metric class-accuracy needs class-conditional samples, and this run was trained "
+            "without labels; give a conditional run, as conditional-mnist"
+        )
+    classifier = context.extractor
+    if not isinstance(classifier, Classifier):
+        raise UsageError(
+            f"the metric class-accuracy needs a classifier, and the extractor {classifier.name} is "
+            f"not one; {classifier_advice(context.data.info.shape, built_in=True)}"
+        )
+    train = context.data.dataset.train
+    if not isinstance(train, Split) or train.labels is None:
+        raise DataError(
+            f"the metric class-accuracy needs labeled training images, and "
+            f"{context.data.info.name} has none; give a run on a labeled set"
+        )
+    return context.class_proportions, classifier, train
 
 
 _Labeled = tuple[Float[Tensor, "n features"], Int[Tensor, " n"]]
@@ -141,6 +155,7 @@ CLASS_ACCURACY = MetricSpec(
     ),
     details=("min_coverage", "n_per_class"),
     uses_extractor=True,
+    check_run=_class_accuracy_inputs,
     needs="labels; a conditional generator; a built-in classifier as extractor",
 )
 
@@ -152,12 +167,7 @@ def classification_error_records(context: EvaluationContext) -> list[Record]:
         UsageError: the discriminator does not classify.
         DataError: there are no labeled test images.
     """
-    net = context.players.get("discriminator")
-    if net is None or not isinstance(net, ClassifyingDiscriminator):
-        raise UsageError(
-            "the metric classification-error needs a discriminator that classifies, and this run "
-            "has none; give a semi-supervised run, as semi-supervised-mnist"
-        )
+    net = _classifying_discriminator(context)
     (test, test_labels), wrong = context.labeled_test(), 0
     inputs = context.data.normalizer.from_unit_range(test)
     real: list[Tensor] = []
@@ -180,6 +190,21 @@ def classification_error_records(context: EvaluationContext) -> list[Record]:
     ]
 
 
+def _classifying_discriminator(context: EvaluationContext) -> ClassifyingDiscriminator:
+    """Return the discriminator.
+
+    Raises:
+        UsageError: there is none, or it does not classify.
+    """
+    net = context.players.get("discriminator")
+    if net is None or not isinstance(net, ClassifyingDiscriminator):
+        raise UsageError(
+            "the metric classification-error needs a discriminator that classifies, and this run "
+            "has none; give a semi-supervised run, as semi-supervised-mnist"
+        )
+    return net
+
+
 CLASSIFICATION_ERROR = MetricSpec(
     name="classification-error",
     title="classification error",
@@ -190,5 +215,6 @@ CLASSIFICATION_ERROR = MetricSpec(
     describe_inputs=lambda r: f"{r['n_test']:,} test images",
     details=("wrong", "mean_real_probability"),
     samples="none",
+    check_run=_classifying_discriminator,
     needs="labels; a discriminator that classifies",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,9 +24,12 @@ from advnets.metrics.uncertainty import CONFIDENCE, student_interval
 _HASHES = {"extractor_sha256": "SHA-256 of the extractor", "data_digest": "digest of the data"}
 _LABELS = {
     **_HASHES,
-    "class_proportions": "class proportions",
     "keep_fraction": "fraction kept by D",
+    "n_fake": "samples",
+    "n_real": "real images",
+    "n_valid": "validation images",
 }
+"""The words for settings whose key does not say them."""
 _FREE_IN_REFERENCES = ("n_fake", "draws", "class_proportions")
 """Settings in which baselines may differ from samples: there are fewer real images, say."""
 
@@ -91,9 +95,13 @@ def columns(
         of_metric = [(path, record) for path, record in scored if record["metric"] == metric]
         for case in _unique(spec.case(record) for _, record in of_metric):
             of_case = [(path, spec.settings(r)) for path, r in of_metric if spec.case(r) == case]
-            variants = _unique(settings for _, settings in of_case)
-            if not separate_columns:
-                variants = _shared_by_all(variants, of_case)
+            paths = {path for path, _ in of_case}
+            variants = [
+                settings
+                for settings in _unique(settings for _, settings in of_case)
+                if separate_columns
+                or {path for path, other in of_case if other == settings} == paths
+            ]
             if not variants:
                 raise UsageError(_not_comparable(_case_name(metric, metric, case), of_case))
             keys = _differing(variants)
@@ -107,7 +115,7 @@ def columns(
 
 def setting_label(key: str) -> str:
     """Return the words for a setting in a sentence or heading."""
-    return _LABELS.get(key, key.removeprefix(VERSIONS))
+    return _LABELS.get(key, key.removeprefix(VERSIONS).replace("_", " "))
 
 
 def abbreviate(key: str, value: Any) -> str:
@@ -132,18 +140,6 @@ def _case_name(name: str, metric: str, case: Mapping[str, Any]) -> str:
 def _unique(mappings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return each mapping once, in order of first appearance."""
     return list({json.dumps(mapping, sort_keys=True): mapping for mapping in mappings}.values())
-
-
-def _shared_by_all(
-    variants: Sequence[dict[str, Any]], of_case: _RunSettings
-) -> list[dict[str, Any]]:
-    """Return the settings with which every run of `of_case` was scored."""
-    paths = {path for path, _ in of_case}
-    return [
-        variant
-        for variant in variants
-        if {path for path, settings in of_case if settings == variant} == paths
-    ]
 
 
 def _differing(variants: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -186,7 +182,11 @@ _Kind = tuple[str | None, int | None, float | None, str | None]
 
 _IGNORED_CONFIG = ("seed", "intervals", "data.directory", "data.source", "runtime.threads")
 """Fields of the config that do not make a row of their own."""
-_MAX_NAMED_FIELDS = 3
+_DATA = "data", "digest of the data"
+"""Keys of the data in a flat config."""
+_WITHOUT_OPTION = ("schedule_steps", "on_top_of_previous", "kind")
+"""Ends of fields of the config that no option of `advnets train` sets."""
+_MAX_NAMED_OPTIONS = 3
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,8 @@ def _kind(record: Record) -> _Kind | None:
 
 def _flat_config(run: ScoredRun) -> dict[str, Any]:
     """Return the config by path, without the fields that do not change the trained networks."""
-    flat: dict[str, Any] = {"data": run.data["name"], "digest of the data": run.data["digest"][:8]}
+    name, digest = _DATA
+    flat: dict[str, Any] = {name: run.data["name"], digest: f"{run.data['digest'][:8]}…"}
 
     def flatten(path: str, value: object) -> None:
         value = list_to_dict(value)
@@ -339,7 +340,7 @@ def _flat_config(run: ScoredRun) -> dict[str, Any]:
 
 
 def _names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
-    """Return the name of each row: its preset, and the fields in which rows of it differ.
+    """Return the name of each row: its preset, and the options in which rows of it differ.
 
     Where these are many, it is the path of the row's first run.
     """
@@ -349,10 +350,27 @@ def _names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
         same_preset = [other for other in configs if other["preset"] == config["preset"]]
         keys = dict.fromkeys(key for other in same_preset for key in other)
         differing = [k for k in keys if any(o.get(k) != config.get(k) for o in same_preset)]
-        fields = [f"{key.removeprefix('stages.0.')} {config.get(key)}" for key in differing]
-        short = len(fields) <= _MAX_NAMED_FIELDS
-        names.append(", ".join([config["preset"], *fields]) if short else group[0].path)
+        # The length of schedules has no option, and follows from that of the training.
+        options = [k for k in differing if not k.endswith(".schedule_steps")] or differing
+        words = [_option(key, config.get(key)) for key in options]
+        short = len(words) <= _MAX_NAMED_OPTIONS
+        names.append(", ".join([config["preset"], *words]) if short else group[0].path)
     return names
+
+
+def _option(path: str, value: object) -> str:
+    """Return a field of a config as an option of `advnets train`, or in words where it has none."""
+    name = re.sub(r"^(stages\.0|data|runtime)\.", "", path)
+    stage = re.match(r"stages\.(\d+)\.", name)
+    suffix = f" of stage {int(stage[1]) + 1}" if stage else ""
+    name = name.removeprefix(stage[0] if stage else "")
+    if path in _DATA or name.endswith(_WITHOUT_OPTION):
+        return f"{name.removesuffix('.kind').replace('_', ' ')} {value}{suffix}"
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{flag}{suffix}"
+    text = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return f"--{flag} {text}{suffix}"
 
 
 def _check_seeds(group: Sequence[ScoredRun]) -> None:

@@ -115,6 +115,14 @@ class EvaluationContext:
             )
         return features
 
+    def check_extractor(self) -> None:
+        """Apply the extractor to a single image.
+
+        Raises:
+            DataError: it is for images of another shape, or returns no features.
+        """
+        self.extractor.features(real_images(self.data.dataset.train, 1, self.seed))
+
     def labeled_test(self) -> tuple[Images, Int[Tensor, " n"]]:
         """Return all test images in [0, 1] and their labels.
 

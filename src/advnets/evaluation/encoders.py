@@ -121,6 +121,8 @@ RECONSTRUCTION = MetricSpec(
     describe_inputs=lambda r: f"pixels, {r['n_test']:,} test images",
     details=("standard_error",),
     samples="none",
+    check_data=require_test_split,
+    check_run=lambda context: require_encoder(context.players, "reconstruction"),
     needs="an encoder",
 )
 
@@ -133,12 +135,7 @@ def elbo_records(context: EvaluationContext) -> list[Record]:
 
     Source: Kingma and Welling 2014, equation 10; Burda et al. 2016, equation 8, K = 100.
     """
-    game = context.game
-    if not isinstance(game, config.VAEGame):
-        raise UsageError(
-            "the metric elbo needs a variational autoencoder, and this run is not one; give a run "
-            "of vae-mnist"
-        )
+    game = _require_vae(context)
     players, normalizer = context.players, context.data.normalizer
     test = read_images(require_test_split(context.data), slice(MAX_TEST_IMAGES))
     elbos: list[Tensor] = []
@@ -180,6 +177,20 @@ def elbo_records(context: EvaluationContext) -> list[Record]:
     ]
 
 
+def _require_vae(context: EvaluationContext) -> config.VAEGame:
+    """Return the game.
+
+    Raises:
+        UsageError: it is not that of a variational autoencoder.
+    """
+    if not isinstance(context.game, config.VAEGame):
+        raise UsageError(
+            "the metric elbo needs a variational autoencoder, and this run is not one; give a run "
+            "of vae-mnist"
+        )
+    return context.game
+
+
 def _log_prior_over_posterior(z: Tensor, posterior: Posterior) -> Float[Tensor, " batch"]:
     """Return log p(z) - log q(z | x), without the terms that cancel."""
     assert posterior.log_variance is not None
@@ -200,6 +211,8 @@ ELBO = MetricSpec(
     describe_inputs=lambda r: f"{r['likelihood']} pixels, {r['n_test']:,} test images",
     details=("standard_error", "kl"),
     samples="none",
+    check_data=require_test_split,
+    check_run=_require_vae,
     needs="a variational autoencoder",
     aliases=("iwae",),
 )

@@ -33,12 +33,7 @@ def inpainting_records(context: EvaluationContext) -> list[Record]:
         UsageError: the generator does not inpaint.
         DataError: there are no test images.
     """
-    net = context.generator
-    if not isinstance(net, Inpainter):
-        raise UsageError(
-            "the metric inpainting needs a generator that inpaints, and this run has none; give a "
-            "run of inpainting-mnist"
-        )
+    _require_inpainter(context)
     test = read_images(require_test_split(context.data), slice(NUM_TEST_IMAGES))
     split = context.data.dataset.train
     train = read_images(split if isinstance(split, Split) else split.head(BLOCK), slice(None))
@@ -65,6 +60,20 @@ def inpainting_records(context: EvaluationContext) -> list[Record]:
                 )
             )
     return records
+
+
+def _require_inpainter(context: EvaluationContext) -> Inpainter:
+    """Return the generator.
+
+    Raises:
+        UsageError: it does not inpaint.
+    """
+    if not isinstance(context.generator, Inpainter):
+        raise UsageError(
+            "the metric inpainting needs a generator that inpaints, and this run has none; give a "
+            "run of inpainting-mnist"
+        )
+    return context.generator
 
 
 def draw_inpaintings(
@@ -128,5 +137,7 @@ INPAINTING = MetricSpec(
     describe_inputs=lambda r: f"{r['mask']} masked, {r['n_test']:,} test images",
     cases={"mask": "{} masked"},
     samples="none",
+    check_data=require_test_split,
+    check_run=_require_inpainter,
     needs="a generator that inpaints",
 )

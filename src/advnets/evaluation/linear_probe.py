@@ -9,7 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from advnets.data.class_proportions import ClassProportions
 from advnets.data.dataset import Split
+from advnets.data.prepared import PreparedData
 from advnets.errors import DataError, UsageError
 from advnets.evaluation.context import EvaluationContext, Record
 from advnets.evaluation.encoders import encoder_extractor
@@ -47,16 +49,7 @@ def probe_records(context: EvaluationContext) -> list[Record]:
         DataError: the data has no labeled training, validation and test images.
         UsageError: a number of labels is negative.
     """
-    # Check the data and the numbers of labels.
-    dataset = context.data.dataset
-    splits = {"training": dataset.train, "validation": dataset.valid, "test": dataset.test}
-    for name, split in splits.items():
-        if not isinstance(split, Split) or split.labels is None:
-            raise DataError(
-                f"the metric probe needs labeled {name} images, and {context.data.info.name} has "
-                "none; give a run on a labeled set"
-            )
-    labeled = [cast(Split, split) for split in splits.values()]
+    labeled = _require_labeled_splits(context.data)
     if any(budget < 0 for budget in context.label_budgets):
         budgets = " ".join(map(str, context.label_budgets))
         raise UsageError(
@@ -87,6 +80,23 @@ def probe_records(context: EvaluationContext) -> list[Record]:
                 )
             )
     return records
+
+
+def _require_labeled_splits(data: PreparedData) -> list[Split]:
+    """Return the training, validation and test images.
+
+    Raises:
+        DataError: one of them is missing or has no labels.
+    """
+    dataset = data.dataset
+    splits = {"training": dataset.train, "validation": dataset.valid, "test": dataset.test}
+    for name, split in splits.items():
+        if not isinstance(split, Split) or split.labels is None:
+            raise DataError(
+                f"the metric probe needs labeled {name} images, and {data.info.name} has none; "
+                "give a run on a labeled set"
+            )
+    return [cast(Split, split) for split in splits.values()]
 
 
 def _probed_extractors(context: EvaluationContext) -> dict[str, Extractor]:
@@ -139,6 +149,8 @@ PROBE = MetricSpec(
     cases={"labels": "{:,} labels"},
     samples="none",
     uses_own_features=True,
+    check_data=_require_labeled_splits,
+    check_run=_probed_extractors,
     needs="labels; a convolutional D or an encoder",
     aliases=("linear-probe",),
 )
@@ -153,27 +165,15 @@ def nearest_neighbor_classifier_records(context: EvaluationContext) -> list[Reco
         UsageError: the generator is unconditional.
         DataError: the data has no labeled test images, or streams its training images.
     """
-    # Check the data and the generator.
-    dataset, proportions = context.data.dataset, context.class_proportions
-    if proportions is None:
-        raise UsageError(
-            "the metric 1nn-classifier needs class-conditional samples, and this run was trained "
-            "without labels; give a conditional run, as dcgan-mnist-conditional"
-        )
-    labeled_test = dataset.test is not None and dataset.test.labels is not None
-    if not labeled_test or dataset.test is None or not isinstance(dataset.train, Split):
-        raise DataError(
-            f"the metric 1nn-classifier needs labeled test images, and {context.data.info.name} "
-            "has none; give a run on a labeled set"
-        )
+    labeled_train, labeled_test, proportions = _classifier_inputs(context)
 
     # Compare pixels of test images with those of samples and of real training images.
-    test, count = _labeled_features(Pixels(), dataset.test), max(NUM_KNOWN)
+    test, count = _labeled_features(Pixels(), labeled_test), max(NUM_KNOWN)
     labels = proportions.allocate(count)
     samples = context.samples(count, labels)
     training_sets = {
         GENERATOR: LabeledFeatures(samples.flatten(1), labels),
-        REAL: _labeled_features(Pixels(), dataset.train),
+        REAL: _labeled_features(Pixels(), labeled_train),
     }
     return [
         context.record(
@@ -190,6 +190,28 @@ def nearest_neighbor_classifier_records(context: EvaluationContext) -> list[Reco
     ]
 
 
+def _classifier_inputs(context: EvaluationContext) -> tuple[Split, Split, ClassProportions]:
+    """Return the labeled training and test images, and the class proportions of samples.
+
+    Raises:
+        UsageError: the generator is unconditional.
+        DataError: the data has no labeled test images, or streams its training images.
+    """
+    dataset, proportions = context.data.dataset, context.class_proportions
+    if proportions is None:
+        raise UsageError(
+            "the metric 1nn-classifier needs class-conditional samples, and this run was trained "
+            "without labels; give a conditional run, as dcgan-mnist-conditional"
+        )
+    labeled_test = dataset.test is not None and dataset.test.labels is not None
+    if not labeled_test or dataset.test is None or not isinstance(dataset.train, Split):
+        raise DataError(
+            f"the metric 1nn-classifier needs labeled test images, and {context.data.info.name} "
+            "has none; give a run on a labeled set"
+        )
+    return dataset.train, dataset.test, proportions
+
+
 ONE_NN_CLASSIFIER = MetricSpec(
     name="1nn-classifier",
     title="1-NN classifier",
@@ -200,5 +222,6 @@ ONE_NN_CLASSIFIER = MetricSpec(
     describe_inputs=lambda r: f"pixels, trained on {r['n_known']:,}, {r['n_test']:,} test images",
     cases={"n_known": "{:,} known"},
     samples="own number",
+    check_run=_classifier_inputs,
     needs="labels; a conditional generator",
 )

@@ -29,6 +29,7 @@ from advnets.evaluation.spec import (
 )
 from advnets.extractors.base import ClassifierExtractor
 from advnets.extractors.builtin import Classifier, load_classifier
+from advnets.extractors.registry import classifier_advice
 from advnets.metrics.histogram_divergence import histogram_divergence
 from advnets.metrics.inception_score import inception_score
 from advnets.metrics.mixture import check_separated, mixture_quality
@@ -162,23 +163,33 @@ def require_distribution(data: PreparedData) -> Distribution:
 
 def inception_score_records(context: EvaluationContext) -> list[Record]:
     """Compute inception scores from a classifier's logits."""
-    extractor = context.extractor
-    if not isinstance(extractor, ClassifierExtractor):
-        raise UsageError(
-            f"the metric inception-score needs a classifier, and the extractor {extractor.name} is "
-            "not one; add --extractor digits for images like MNIST, or inception for color images"
-        )
+    classifier = _require_classifier(context)
     return [
         context.feature_record(
             "inception-score",
             samples,
-            **asdict(inception_score(extractor.logits(images))),
+            **asdict(inception_score(classifier.logits(images))),
             n_real=0,
             n_fake=len(images),
             split=None,
         )
         for samples, images in context.sample_sets.items()
     ]
+
+
+def _require_classifier(context: EvaluationContext) -> ClassifierExtractor:
+    """Return the extractor.
+
+    Raises:
+        UsageError: it does not classify.
+    """
+    extractor = context.extractor
+    if not isinstance(extractor, ClassifierExtractor):
+        raise UsageError(
+            f"the metric inception-score needs a classifier, and the extractor {extractor.name} is "
+            f"not one; {classifier_advice(context.data.info.shape)}"
+        )
+    return extractor
 
 
 INCEPTION_SCORE = MetricSpec(
@@ -193,6 +204,7 @@ INCEPTION_SCORE = MetricSpec(
     describe_inputs=lambda r: f"{r['extractor']}, {r['n']:,}",
     details=("std",),
     uses_extractor=True,
+    check_run=_require_classifier,
     needs="a classifier as extractor",
     aliases=("is",),
     published=Published("is", "IS", "Inception class probabilities"),

@@ -96,19 +96,29 @@ def split_names(names: str | Iterable[str]) -> list[str]:
     return [name for string in strings for name in re.split(r"[,\s]+", string) if name]
 
 
-def publication_notes(names: str | Iterable[str], extractor_name: str) -> list[str]:
-    """Return a sentence for each published metric asked for by name with another extractor.
+def publication_notes(names: str | Iterable[str], records: Iterable[Record]) -> list[str]:
+    """Return a note for each published metric that has records by another extractor.
 
-    FID, for example, is the Fréchet distance of Inception features.
+    Only for metrics that `names` has by their published name: FID, for example, is the Fréchet
+    distance of Inception features.
     """
-    if extractor_name == "inception":
-        return []
+    typed = {name.lower() for name in split_names(names)}
     notes: dict[str, None] = {}
-    for name in split_names(names):
-        spec = _find(name)
-        if spec and spec.published and name.lower() == spec.published.alias:
-            notes[spec.published.note(spec.title, extractor_name)] = None
+    for record in records:
+        spec = METRICS[record["metric"]]
+        if spec.published and spec.published.alias in typed and record["extractor"] != "inception":
+            notes[spec.published.note(spec.title, record)] = None
     return list(notes)
+
+
+def alias_notes(names: str | Iterable[str]) -> list[str]:
+    """Return a note for each of these names that is not the one in tables."""
+    typed = {name: _find(name) for name in split_names(names)}
+    return [
+        f"note: {name} is the metric {spec.name}"
+        for name, spec in typed.items()
+        if spec and name.lower() in spec.aliases
+    ]
 
 
 def default_extractor(data: str, name: str | None = None, *, trust_code: bool = False) -> Extractor:

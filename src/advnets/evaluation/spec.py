@@ -128,11 +128,13 @@ class Published:
     quantity: str
     """The output of the Inception network that the published metric uses."""
 
-    def note(self, title: str, extractor: str) -> str:
-        """Return a sentence that says how this result differs from the published metric."""
+    def note(self, title: str, record: Record) -> str:
+        """Return a note that says how this result differs from the published metric."""
+        color = record["images"]["shape"][0] == 3
+        how = "(--extractor inception)" if color else "of color images"
         return (
-            f"{self.name} as published uses {self.quantity} (--extractor inception); this {title} "
-            f"uses the extractor {extractor}"
+            f"note: {self.name} as published uses {self.quantity} {how}; this {title} uses the "
+            f"extractor {record['extractor']}"
         )
 
 
@@ -180,7 +182,19 @@ class MetricSpec:
     curve: MetricCurve | None = None
     """The training curve of the metric (--eval-metric); None: it is not computed in training."""
     check_data: Callable[[PreparedData], object] = bool
-    """Raises where data lacks what a training curve of it needs."""
+    """Raises where data lacks what it needs."""
+    check_run: Callable[[EvaluationContext], object] = bool
+    """Raises where the players, the labels or the extractor lack what it needs."""
+
+    def check(self, context: EvaluationContext) -> None:
+        """Check that it can be computed, before anything is.
+
+        Raises:
+            DataError: the data lacks what it needs.
+            UsageError: the players or the extractor do.
+        """
+        self.check_data(context.data)
+        self.check_run(context)
 
     def settings(self, record: Record) -> dict[str, Any]:
         """Return all that the values of a record depend on; unknown fields are included."""

@@ -406,11 +406,13 @@ class TrainedModel:
             num_samples=NUM_SAMPLES if num_samples is None else num_samples,
             label_budgets=probe_labels,
         )
-        for note in publication_notes(metrics, context.extractor.name):
-            _warn(note)
+        specs = [METRICS[name] for name in names]
+        for spec in specs:
+            spec.check(context)
+        if any(spec.uses_extractor for spec in specs):
+            context.check_extractor()
         results: list[dict[str, Any]] = []
-        for name in names:
-            spec = METRICS[name]
+        for spec in specs:
             with explain_errors("score fewer samples (num_samples)"):
                 records = [
                     {**record, "interval": spec.intervals(record)}
@@ -418,6 +420,8 @@ class TrainedModel:
                 ]
             self._save_scores(records)  # so that an error in a later metric loses nothing
             results += records
+        for note in publication_notes(metrics, results):
+            _warn(note)
         return results
 
     def _save_scores(self, records: list[dict[str, Any]]) -> None:

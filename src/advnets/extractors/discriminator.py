@@ -71,13 +71,13 @@ def discriminator_extractor(
     """
     if not isinstance(net, HasFeatureMaps) or getattr(net, "classes", 0):
         raise UsageError(
-            "the extractor discriminator needs a convolutional D without labels, and this run has "
+            "features of the discriminator need a convolutional D without labels, and this run has "
             "none; give a run of a DCGAN preset"
         )
     expected = cast(HasFeatureMaps, net).shape[0]
     if expected != channels:
         raise UsageError(
-            f"the extractor discriminator needs a D of single images, and this one takes "
+            f"features of the discriminator need a D of single images, and this one takes "
             f"{expected // channels} at once; give a run that was trained without --game.pac"
         )
     return DiscriminatorExtractor("discriminator", weights_digest(net), net.eval(), normalizer)

@@ -31,3 +31,19 @@ def extractor(name: str, *, trust_code: bool = False) -> Extractor:
     if Path(name).suffix in READERS or len(Path(name).parts) > 1:
         return load_extractor_file(Path(name), trust_code=trust_code)
     raise UnknownNameError("extractor", name, {"pixels", "inception", *CLASSIFIER_DIGESTS})
+
+
+def classifier_advice(shape: tuple[int, int, int], *, built_in: bool = False) -> str:
+    """Return a clause that names the classifiers for images of a shape, as values of --extractor.
+
+    With `built_in` Inception is not one of them.
+    """
+    names = [name for name in CLASSIFIER_DIGESTS if load_classifier(name).net.shape == shape]
+    if shape[0] == 3 and not built_in:
+        names.append("inception")
+    if names:
+        return f"add --extractor {' or '.join(names)}"
+    return (
+        f"none of this package is for images of {' x '.join(map(str, shape))}: give the "
+        ".safetensors file of one as --extractor, or another metric"
+    )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advnets.evaluation.comparison import setting_label
+from advnets.evaluation.registry import METRICS
 from advnets.evaluation.spec import FEW_IMAGES, REAL
 from advnets.report.score_text import align_columns, describe_weights
 
@@ -154,12 +155,15 @@ def _settings(record: Comparison, number: int) -> str:
     images = settings["images"]
     preprocessing = [images[key] for key in ("crop", "background") if images[key]]
     shape = " x ".join(map(str, images["shape"]))
-    name, digest = settings.get("extractor", ""), settings.get("extractor_sha256", "")
+    name, digest = settings.get("extractor"), settings.get("extractor_sha256")
     parts = [
-        f"{name} {digest[:8]}".strip(),
+        METRICS[record["columns"][number]["metric"]].title,
+        f"extractor {name}" if name else "",
+        f"SHA-256 {digest[:8]}…" if digest else "",
         " on ".join(counts),
-        f"{settings['data']} {settings['data_digest'][:8]} of {', '.join([shape, *preprocessing])}",
-        settings.get("split", ""),
+        f"data {settings['data']} of {', '.join([shape, *preprocessing])}",
+        f"digest {settings['data_digest'][:8]}…",
+        f"{settings['split']} images" if settings.get("split") else "",
         *(
             f"{setting_label(key)} {_plain(value)}"
             for key, value in settings.items()
