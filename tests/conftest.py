@@ -14,14 +14,13 @@ from advnets import config, presets
 from advnets.cli.console import Console
 from advnets.cli.main import main
 
-# Two cores, and pytest's own work beside the nets': one thread is both fast and the same anywhere.
+# One thread is fast enough for the small nets, and makes sums the same on every machine.
 torch.set_num_threads(1)
 
 
 @pytest.fixture
 def tiny() -> config.Config:
-    """The digits preset, small and quick, with everything that has state in it:
-    batch norm, momentum, a weight average, dropout."""
+    """Return a small `digits` config with every kind of state: batch norm, momentum, EMA."""
     stage = config.Stage(
         generator=config.MLPGenerator(
             latent_dim=8, hidden_sizes=(16,), activations=("relu",), batch_norm=True
@@ -42,14 +41,14 @@ def tiny() -> config.Config:
 
 
 @pytest.fixture
-def quiet() -> Console:
-    """A watcher whose words pytest keeps."""
+def console() -> Console:
+    """Return callbacks that print, to be captured by pytest."""
     return Console()
 
 
 @pytest.fixture
-def said(capsys):
-    """Run a command; its exit status, and what it printed on either stream."""
+def run_command(capsys):
+    """Run a command; return its exit status, stdout and stderr."""
 
     def run(*arguments):
         capsys.readouterr()
@@ -64,28 +63,27 @@ def said(capsys):
 
 
 @pytest.fixture
-def drawn() -> None:
-    """Asked for by tests that look at the curves; the others are spared the drawing of them."""
+def with_curves() -> None:
+    """Draw the training curves of reports, which other tests skip."""
 
 
 @pytest.fixture(autouse=True)
-def spared(request, monkeypatch) -> None:
-    """Not of those that are made once for a file."""
-    if "drawn" not in request.fixturenames:
+def skip_training_curves(request, monkeypatch) -> None:
+    """Replace the training curves by nothing, which saves a second per report."""
+    if "with_curves" not in request.fixturenames:
         monkeypatch.setattr("advnets.report.run_report.training_curves", lambda *_, **__: b"")
 
 
 @pytest.fixture(autouse=True)
 def torch_as_started() -> None:
-    """A training flushes denormal numbers for the whole process, and every net drawn moves torch's
-    generator: the next test finds both as they were, whichever ran before it."""
+    """Reset what trainings change for the whole process: torch's denormal mode and generator."""
     torch.set_flush_denormal(False)
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real datasets, or a skip that says what is missing."""
+    """Return the folder of real datasets, or skip the test."""
     folder = os.environ.get("ADVNETS_DATA")
     if not folder:
         pytest.skip("ADVNETS_DATA is not set: no real data on this machine")
@@ -94,7 +92,7 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own: nothing is written to the user's."""
+    """Set an empty cache folder, so that nothing is written to the user's."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("ADVNETS_CACHE", str(folder))
     return folder
@@ -102,7 +100,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def events() -> list[dict[str, Any]]:
-    """Events of a training of 12,000 steps, in which D is ahead at first and G catches up."""
+    """Return the events of 12,000 steps, in which D is ahead at first and G catches up."""
     events: list[dict[str, Any]] = [
         {"kind": "start", "time": 1.75e9, "step": 0, "steps": 12000, "device": "cpu"},
     ]
@@ -122,7 +120,7 @@ def events() -> list[dict[str, Any]]:
 
 
 class _WithoutMatplotlib:
-    """A finder that does not find matplotlib."""
+    """An import finder that fails for matplotlib."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name.partition(".")[0] == "matplotlib":

@@ -19,22 +19,22 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 def imports_of(path: Path) -> set[str]:
     tree = ast.parse(path.read_text("utf-8"))
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module}
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {node.module}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def test_the_import_contracts_hold():
     """The layers are in pyproject.toml, and import-linter checks them."""
-    done = subprocess.run(
+    completed = subprocess.run(
         [Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout
+    assert completed.returncode == 0, completed.stdout
 
 
 def test_no_module_imports_its_own_packages_init():
@@ -57,10 +57,10 @@ def test_no_module_is_over_600_lines():
 
 
 def run_python(code: str) -> str:
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    return done.stdout.strip()
+    return completed.stdout.strip()
 
 
 HEAVY = "{'torch', 'matplotlib', 'sklearn', 'scipy', 'numpy', 'PIL'}"
@@ -106,7 +106,7 @@ SUBPACKAGES = [
 
 
 def test_public_names():
-    """All that `advnets` offers: a new name is a decision."""
+    """A new public name has to be added here."""
     names = ["AdvnetsError", "Config", "TrainedModel", "__version__", "load", "train"]
     assert sorted(advnets.__all__) == sorted([*names, *SUBPACKAGES])
     for name in advnets.__all__:

@@ -36,15 +36,15 @@ def test_a_missing_extra_prints_the_command_that_installs_it():
     )
 
 
-def test_a_library_that_misses_a_part_of_its_own_is_not_called_missing(tmp_path, monkeypatch):
+def test_a_library_with_a_broken_import_is_not_reported_as_missing(tmp_path, monkeypatch):
     (tmp_path / "half_there.py").write_text("import not_there_at_all\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
         errors.require("half_there", "report")
 
 
-def test_a_message_cannot_command_a_terminal():
-    """Names from a disk are in messages: control characters come out as escapes, letters do not."""
+def test_control_characters_in_messages_are_escaped():
+    """Names from a disk are in messages; letters of any script are kept."""
     error = errors.DataError("a\x1b[2Jb\nc\x9bd\u202ee\udcff é 한 is no file")
     assert str(error) == r"a\x1b[2Jb\nc\u009bd\u202ee\udcff é 한 is no file"
     assert errors.printable(str(error)) == str(error)

@@ -18,7 +18,7 @@ from advnets.files import (
 )
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "file.json"
     write_json(path, {"old": True})
 
@@ -32,13 +32,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there_is_made(tmp_path):
+def test_a_missing_folder_is_created(tmp_path):
     write_json(tmp_path / "a" / "b.json", [1])
     assert json.loads((tmp_path / "a" / "b.json").read_text()) == [1]
     assert stat.S_IMODE((tmp_path / "a" / "b.json").stat().st_mode) == 0o644
 
 
-def test_a_file_in_the_folders_place_is_named(tmp_path):
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(WriteError, match=r"b.json could not be written \("):
         write_json(tmp_path / "a" / "b.json", [1])
@@ -54,8 +54,8 @@ def test_a_file_in_the_folders_place_is_named(tmp_path):
         ("absent", "No such file or directory"),
     ],
 )
-def test_only_a_regular_file_is_opened(tmp_path, monkeypatch, kind, reason):
-    """A named pipe without a writer would be waited for, and /dev/zero read, without end."""
+def test_only_regular_files_are_opened(tmp_path, monkeypatch, kind, reason):
+    """Opening a named pipe would wait for a writer, and /dev/zero has no end."""
     monkeypatch.chdir(tmp_path)  # as the path of a socket may not be long
     path = Path("/dev/zero") if kind == "device" else Path("x")
     if kind == "pipe":
@@ -71,7 +71,7 @@ def test_only_a_regular_file_is_opened(tmp_path, monkeypatch, kind, reason):
         assert caught.value.strerror == reason
 
 
-def test_a_regular_file_is_read_up_to_its_bound(tmp_path):
+def test_a_regular_file_is_read_up_to_a_maximum(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"12345")
     assert read_regular_file(path, 5) == b"12345"

@@ -1,6 +1,6 @@
-"""Run directories that a stranger sends, or a disk leaves: every command ends with a sentence.
+"""Hostile or damaged run directories are refused with one sentence, by every command.
 
-Each case changes a whole run in one way; no command may end as a bug of advnets.
+Each case changes an intact run in one way; no command may end with an internal error.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Change = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def intact_run(tmp_path_factory) -> Path:
     from advnets.cli.main import main
 
     run = tmp_path_factory.mktemp("whole") / "run"
@@ -59,28 +59,28 @@ def whole(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def looked_at(said, whole, tmp_path):
-    """Change a copy of a run, let commands look, and return what each said."""
+def run_on_changed_copy(run_command, intact_run, tmp_path):
+    """Change a copy of a run, run commands on it; return each one's exit status and stderr."""
 
-    def look(change: Change, commands=COMMANDS) -> list[tuple[int, str]]:
+    def run_commands(change: Change, commands=COMMANDS) -> list[tuple[int, str]]:
         run = tmp_path / "run"
         shutil.rmtree(run, ignore_errors=True)
-        shutil.copytree(whole, run)
+        shutil.copytree(intact_run, run)
         change(run)
-        names = {"RUN": run, "WHOLE": whole}
-        found = []
+        names = {"RUN": run, "WHOLE": intact_run}
+        results = []
         for command in commands:
             words = [names.get(w, w.replace("SCRATCH", str(tmp_path))) for w in command]
-            code, out, err = said(*words)
+            code, out, err = run_command(*words)
             assert code != UNEXPECTED, (command, err)
             assert "Traceback" not in err + out
-            found.append((code, err))
-        return found
+            results.append((code, err))
+        return results
 
-    return look
+    return run_commands
 
 
-def written(name: str, content: bytes | str) -> Change:
+def overwrite(name: str, content: bytes | str) -> Change:
     def change(run: Path) -> None:
         data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
         (run / name).write_bytes(data)
@@ -98,12 +98,12 @@ def paths(value: Any, path: tuple = ()) -> Iterator[tuple]:
             yield from paths(value[number], (*path, number))
 
 
-def put(value: Any, path: tuple, new: Any) -> Any:
-    """A copy of JSON values with another one at a path."""
+def replace_value(value: Any, path: tuple, new: Any) -> Any:
+    """Return a copy of JSON values in which the one at a path is replaced."""
     if not path:
         return new
     value = copy.copy(value)
-    value[path[0]] = put(value[path[0]], path[1:], new)
+    value[path[0]] = replace_value(value[path[0]], path[1:], new)
     return value
 
 
@@ -123,12 +123,12 @@ ODD: tuple[Any, ...] = (
 )
 
 
-def at(name: str, path: tuple, new: Any) -> Change:
-    """A change of one value of a JSON file."""
+def replace_json_value(name: str, path: tuple, new: Any) -> Change:
+    """Return a change of one value of a JSON file."""
 
     def change(run: Path) -> None:
         record = json.loads((run / name).read_text("utf-8"))
-        (run / name).write_text(json.dumps(put(record, path, new)), "utf-8")
+        (run / name).write_text(json.dumps(replace_value(record, path, new)), "utf-8")
 
     return change
 
@@ -160,8 +160,8 @@ TEXTS = {
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("name", ["config.json", "scores.json", "events.jsonl"])
-def test_files_of_json_that_are_none(looked_at, name, text):
-    for code, err in looked_at(written(name, TEXTS[text] + b"\n")):
+def test_invalid_json_files_are_reported(run_on_changed_copy, name, text):
+    for code, err in run_on_changed_copy(overwrite(name, TEXTS[text] + b"\n")):
         if name == "config.json":
             assert code in (1, 2)
             assert len(err.strip().splitlines()) == 1
@@ -189,20 +189,20 @@ EVENTS = (
 )
 
 
-@pytest.mark.usefixtures("drawn")
+@pytest.mark.usefixtures("with_curves")
 @pytest.mark.parametrize("number", range(len(EVENTS)))
-def test_odd_lines_of_events_are_passed_over(looked_at, number):
-    """The run goes on, and its page has all that the others say."""
+def test_invalid_lines_of_events_are_skipped(run_on_changed_copy, number):
+    """The run can be used, and its report has the other lines."""
 
     def change(run: Path) -> None:
         with (run / "events.jsonl").open("ab") as file:
             file.write(EVENTS[number] + b"\n")
 
-    ((code, err),) = looked_at(change, COMMANDS[1:2])
+    ((code, err),) = run_on_changed_copy(change, COMMANDS[1:2])
     assert code in (0, 3), err
 
 
-def test_the_other_lines_are_kept(tmp_path):
+def test_valid_lines_of_events_are_kept(tmp_path):
     file = tmp_path / "events.jsonl"
     lines = (b'{"step": 1, "kind": "log", "a": 0.5}', *EVENTS[:10], b'{"step": 2, "kind": "log"}')
     file.write_bytes(b"\n".join(lines) + b'\n{"step": 3, "ki')
@@ -210,8 +210,8 @@ def test_the_other_lines_are_kept(tmp_path):
     assert steps == [1, None, 2]
 
 
-def test_what_is_not_a_file(looked_at):
-    """A folder, a pipe, a device without an end, a link in a circle, in place of each file."""
+def test_special_files_are_refused(run_on_changed_copy):
+    """A folder, a pipe, an endless device and a cyclic link in place of each file."""
 
     def folder(path: Path) -> None:
         path.mkdir()
@@ -228,19 +228,19 @@ def test_what_is_not_a_file(looked_at):
                 (run / name).unlink()
                 make(run / name)
 
-            looked_at(change, COMMANDS[:2])
+            run_on_changed_copy(change, COMMANDS[:2])
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "samples"])
-def test_a_folder_that_is_a_file(looked_at, name):
+def test_a_file_in_place_of_a_folder_is_refused(run_on_changed_copy, name):
     def change(run: Path) -> None:
         shutil.rmtree(run / name)
         (run / name).write_text("no folder")
 
-    looked_at(change)
+    run_on_changed_copy(change)
 
 
-def test_odd_names_in_folders_are_none_of_a_run(looked_at, whole):
+def test_other_names_in_the_folders_of_a_run_are_ignored(run_on_changed_copy, intact_run):
     names = ("step-abc", "step-", "step--0000001", "step-1e9", "step-00000004 (1)", "step-\udcff")
 
     def change(run: Path) -> None:
@@ -248,15 +248,15 @@ def test_odd_names_in_folders_are_none_of_a_run(looked_at, whole):
             (run / "checkpoints" / f"{name}.safetensors").write_bytes(b"")
             (run / "samples" / f"{name}.png").write_bytes(b"")
 
-    assert all(code in (0, 3) for code, _ in looked_at(change))
+    assert all(code in (0, 3) for code, _ in run_on_changed_copy(change))
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 2500, "a\0b", "~nobody-of-that-name/run"])
-def test_paths_that_no_run_can_have(said, name, whole):
+def test_invalid_paths_are_refused(run_command, name, intact_run):
     begin = () if name[0] == "~" else (("train", "digits", "--out", "RUN"),)
     for command in (*COMMANDS, ("visualize", "RUN", "samples"), *begin):
-        words = [{"RUN": name, "WHOLE": whole}.get(word, word) for word in command]
-        code, _, err = said(*words, *(QUICK if "digits" in words else ()))
+        words = [{"RUN": name, "WHOLE": intact_run}.get(word, word) for word in command]
+        code, _, err = run_command(*words, *(QUICK if "digits" in words else ()))
         assert code in (1, 2), err
         assert len(err.strip().splitlines()) == 1, err
     with pytest.raises(RunError):
@@ -267,41 +267,43 @@ def test_paths_that_no_run_can_have(said, name, whole):
 @pytest.mark.parametrize(
     "name", ["", "config.json", "events.jsonl", "scores.json", "checkpoints", "samples"]
 )
-def test_what_may_not_be_read(looked_at, name, tmp_path):
+def test_unreadable_files_are_reported(run_on_changed_copy, name, tmp_path):
     for mode in (0, 0o444, 0o111):
         path = tmp_path / "run" / name
         try:
-            looked_at(lambda run, mode=mode, path=path: path.chmod(mode))
+            run_on_changed_copy(lambda run, mode=mode, path=path: path.chmod(mode))
         finally:
             path.chmod(0o755)
 
 
-def test_what_the_system_refuses(looked_at, monkeypatch):
-    """The same for root: the system's refusal is simulated, file by file."""
+def test_system_errors_are_reported(run_on_changed_copy, monkeypatch):
+    """Also for root: the error is simulated, file by file."""
     for name in ("config.json", "events.jsonl", "scores.json", "step-00000004.safetensors"):
         real, real_open = Path.is_file, Path.open
 
-        def refused(self, name=name, real=real):
+        def refuse(self, name=name, real=real):
             if self.name == name:
                 raise PermissionError(13, "Permission denied", str(self))
             return real(self)
 
-        def shut(self, *args, name=name, real_open=real_open, **kwargs):
+        def refuse_open(self, *args, name=name, real_open=real_open, **kwargs):
             if self.name == name:
                 raise PermissionError(13, "Permission denied", str(self))
             return real_open(self, *args, **kwargs)
 
-        for attribute, by in (("is_file", refused), ("open", shut)):
+        for attribute, by in (("is_file", refuse), ("open", refuse_open)):
             with monkeypatch.context() as patched:
                 patched.setattr(Path, attribute, by)
-                for code, err in looked_at(lambda _: None, COMMANDS[:1] if "s" in name else ()):
+                for code, err in run_on_changed_copy(
+                    lambda _: None, COMMANDS[:1] if "s" in name else ()
+                ):
                     if name in ("config.json", "step-00000004.safetensors") and code:
                         assert "Permission denied" in err
                         assert "remove" not in err
 
 
-def facts_put(path: tuple, new: Any) -> Change:
-    """A checkpoint whose facts are odd, its hash whole, as only an enemy writes it."""
+def replace_info(path: tuple, new: Any) -> Change:
+    """Return a change of a checkpoint's metadata that keeps its hash valid, as in an attack."""
 
     def change(run: Path) -> None:
         from advnets.training import checkpoint
@@ -310,7 +312,7 @@ def facts_put(path: tuple, new: Any) -> Change:
         with safe_open(file, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             record = json.loads(opened.metadata()["advnets"])
-        record = put(record, path, new)
+        record = replace_value(record, path, new)
         if isinstance(record, dict):
             record.pop("digest", None)
             record["digest"] = checkpoint._digest(tensors, record)
@@ -336,14 +338,14 @@ CHECKPOINT = (
 
 
 @pytest.mark.parametrize("path", CHECKPOINT, ids=lambda path: ".".join(path) or "all")
-def test_odd_metadata_of_checkpoints(looked_at, path):
+def test_invalid_metadata_of_checkpoints_are_refused(run_on_changed_copy, path):
     for new in (None, True, -1, 10**30, "4", [], {}, float("nan")):
-        for code, err in looked_at(facts_put(path, new), COMMANDS[:1]):
+        for code, err in run_on_changed_copy(replace_info(path, new), COMMANDS[:1]):
             assert code in (0, 1), err
 
 
-def test_other_tensors_in_a_checkpoint_are_told(looked_at):
-    """Whose hash and identity are right."""
+def test_unexpected_tensors_in_a_checkpoint_are_reported(run_on_changed_copy):
+    """Its hash and identity are valid."""
 
     def changed(by: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Change:
         def change(run: Path) -> None:
@@ -363,7 +365,7 @@ def test_other_tensors_in_a_checkpoint_are_told(looked_at):
         lambda t: {**t, "players/generator/extra": torch.zeros(1)},
         lambda t: {name: x for name, x in t.items() if "generator/output.weight" not in name},
     ):
-        _, (code, err) = looked_at(changed(by), COMMANDS[:2])
+        _, (code, err) = run_on_changed_copy(changed(by), COMMANDS[:2])
         assert code == 1
         assert "differs from the model in the config" in err
 
@@ -371,14 +373,14 @@ def test_other_tensors_in_a_checkpoint_are_told(looked_at):
 @pytest.mark.filterwarnings("ignore:.*was written with other versions:advnets.errors.RunWarning")
 @pytest.mark.parametrize("name", ["config.json", "scores.json"])
 @pytest.mark.parametrize("part", range(4))
-def test_odd_values_of_files(looked_at, whole, name, part):
-    """Each place of the file takes each odd value, as many as chance picks; seconds a part."""
-    record = json.loads((whole / name).read_text("utf-8"))
+def test_invalid_values_in_files_are_reported(run_on_changed_copy, intact_run, name, part):
+    """Random values at each position; takes seconds for each part."""
+    record = json.loads((intact_run / name).read_text("utf-8"))
     chance = random.Random(f"{name} {part}")
     cases = [(path, new) for path in paths(record) for new in ODD]
     for path, new in chance.sample(cases, 25):
         try:
-            looked_at(at(name, path, new), chance.sample(COMMANDS, 1))
+            run_on_changed_copy(replace_json_value(name, path, new), chance.sample(COMMANDS, 1))
         except AssertionError as error:
             raise AssertionError(f"{path} {new!r:.80}") from error
 
@@ -386,20 +388,22 @@ def test_odd_values_of_files(looked_at, whole, name, part):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "scores.json"])
 @pytest.mark.parametrize("part", range(8))
-def test_more_odd_values_of_files(looked_at, whole, name, part):
-    """The same for minutes, by every command."""
-    record = json.loads((whole / name).read_text("utf-8"))
+def test_more_invalid_values_in_files_are_reported(run_on_changed_copy, intact_run, name, part):
+    """The same with every command, for minutes."""
+    record = json.loads((intact_run / name).read_text("utf-8"))
     chance = random.Random(f"{name} more {part}")
     cases = [(path, new) for path in paths(record) for new in ODD]
     for path, new in chance.sample(cases, 50):
-        looked_at(at(name, path, new))
+        run_on_changed_copy(replace_json_value(name, path, new))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_bytes(looked_at, whole, seed):
-    """Bytes of a file changed at random, cut, or doubled."""
+def test_any_bytes_in_files_are_reported(run_on_changed_copy, intact_run, seed):
+    """Bytes of a file changed at random, truncated, or repeated."""
     chance = random.Random(seed)
-    files = [path.relative_to(whole) for path in sorted(whole.rglob("*")) if path.is_file()]
+    files = [
+        path.relative_to(intact_run) for path in sorted(intact_run.rglob("*")) if path.is_file()
+    ]
 
     def change(run: Path) -> None:
         path = run / chance.choice(files)
@@ -412,39 +416,39 @@ def test_any_bytes(looked_at, whole, seed):
         path.write_bytes(content)
 
     for _ in range(12):
-        looked_at(change, chance.sample(COMMANDS, 1))
+        run_on_changed_copy(change, chance.sample(COMMANDS, 1))
 
 
-def test_scores_of_odd_types_are_told_in_words(looked_at, whole):
-    """Two that chance found: a number of images that is a text, and one that is a list."""
-    scores = json.loads((whole / "scores.json").read_text("utf-8"))
+def test_scores_of_invalid_types_are_reported(run_on_changed_copy, intact_run):
+    """Two regressions: a number of images that is a string, and one that is a list."""
+    scores = json.loads((intact_run / "scores.json").read_text("utf-8"))
     first = [{**scores[0], "metric": "frechet"}, *scores[1:]]
     for key, new in (("n_real", "many"), ("n_fake", [[]]), ("seed", {}), ("keep_fraction", "half")):
-        text = json.dumps(put(first, (0, key), new))
-        looked_at(written("scores.json", text), COMMANDS[1:3])
+        text = json.dumps(replace_value(first, (0, key), new))
+        run_on_changed_copy(overwrite("scores.json", text), COMMANDS[1:3])
 
 
-def test_versions_that_a_config_claims_are_said(said, whole, tmp_path):
+def test_other_versions_in_a_config_are_reported(run_command, intact_run, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(whole, run)
-    at("config.json", ("versions", "torch"), "1.13.0")(run)
-    code, _, err = said("train", "--resume", "--out", run, "--steps", "5")
+    shutil.copytree(intact_run, run)
+    replace_json_value("config.json", ("versions", "torch"), "1.13.0")(run)
+    code, _, err = run_command("train", "--resume", "--out", run, "--steps", "5")
     assert code in (0, 3)
     assert f"was written with other versions (torch 1.13.0, now {torch.__version__})" in err
     with pytest.warns(RunWarning, match=r"torch 1.13.0, now"):
         advnets.load(run)
 
 
-def test_another_runs_checkpoint_is_refused(said, whole, tmp_path):
-    """Of another seed, of the same names and shapes, whole."""
+def test_the_checkpoint_of_another_run_is_refused(run_command, intact_run, tmp_path):
+    """Of another seed, with the same names and shapes, intact."""
     flags = (*QUICK, *SMALL, "--checkpoint-every", "2", "--eval-every", "2", "--seed", "1")
-    assert said("train", "digits", "--out", tmp_path / "other", *flags)[0] in (0, 3)
+    assert run_command("train", "digits", "--out", tmp_path / "other", *flags)[0] in (0, 3)
     run = tmp_path / "run"
-    shutil.copytree(whole, run)
+    shutil.copytree(intact_run, run)
     for step in (4, 2):
         file = RunDirectory(run).checkpoint_file(step)
         shutil.copy(RunDirectory(tmp_path / "other").checkpoint_file(step), file)
-        code, _, err = said(
+        code, _, err = run_command(
             "sample", run, "--out", tmp_path / "a.png", "--num-samples", "2", "--overwrite"
         )
         assert f"{file} belongs to another run" in err

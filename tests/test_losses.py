@@ -165,12 +165,13 @@ def test_every_loss_is_computed_in_float32(loss, dtype):
         return [a.to(dtype) if yes else a for a, yes in zip(arguments, floating, strict=True)]
 
     short = as_(dtype, LOSSES[loss])
-    found, expected = loss(*short), loss(*as_(torch.float32, short))
-    for one, other in zip(
-        *(some if isinstance(some, tuple) else (some,) for some in (found, expected)), strict=True
+    result, expected = loss(*short), loss(*as_(torch.float32, short))
+    for value, expected_value in zip(
+        *(output if isinstance(output, tuple) else (output,) for output in (result, expected)),
+        strict=True,
     ):
-        assert one.dtype == torch.float32
-        assert torch.equal(one, other)
+        assert value.dtype == torch.float32
+        assert torch.equal(value, expected_value)
 
 
 def test_the_values_two_terms_are_those_of_equation_1():
@@ -260,11 +261,11 @@ def test_input_gradients_do_not_depend_on_the_position_in_the_batch():
 
 def test_mutual_information_is_that_of_the_joint_distribution():
     """Compared with scikit-learn for certain classes; 0 for independent ones."""
-    one, other = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
-    certain = [1000.0 * torch.nn.functional.one_hot(some, 4) for some in (one, other)]
+    first, second = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
+    certain = [1000.0 * torch.nn.functional.one_hot(labels, 4) for labels in (first, second)]
     # Symmetric: include each pair in both orders.
-    both = torch.cat((one, other)), torch.cat((other, one))
-    expected = mutual_info_score(*(some.numpy() for some in both))
+    both = torch.cat((first, second)), torch.cat((second, first))
+    expected = mutual_info_score(*(labels.numpy() for labels in both))
     assert mutual_information(*certain).item() == pytest.approx(expected)
     same = 1000.0 * torch.eye(5)
     assert mutual_information(same, same).item() == pytest.approx(math.log(5))
@@ -298,7 +299,7 @@ def test_linearized_logits_have_the_value_and_gradient_of_the_logits():
     logits = torch.tanh(x.flatten(1) @ w)
     linear = linearized_logits(logits, x, input_gradients(logits, x))
     assert torch.equal(linear, logits)
-    losses = (torch.nn.functional.softplus(-some).mean() for some in (logits, linear))
+    losses = (torch.nn.functional.softplus(-values).mean() for values in (logits, linear))
     through, along = (torch.autograd.grad(loss, (x, w), allow_unused=True) for loss in losses)
     torch.testing.assert_close(along[0], through[0])
     assert along[1] is None  # no pass through D
@@ -309,22 +310,22 @@ P_G = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
 PLACES = torch.tensor([0.0, 1.0, 2.0, 4.0])
 
 
-def drawn(p):
+def draw_probability(p):
     """Return ten points whose frequencies at four places are p."""
     return torch.repeat_interleave(torch.arange(4), (10 * p).round().long())
 
 
 def best(loss):
     """Return D's optimal logits at four places, by grid search."""
-    grid, found = torch.linspace(-2, 2, 401), []
+    grid, result = torch.linspace(-2, 2, 401), []
     for place in range(4):
         values = []
         for a in grid:
             logits = torch.zeros(4)
             logits[place] = a
-            values.append(loss(logits[drawn(P_DATA)], logits[drawn(P_G)]))
-        found.append(grid[torch.stack(values).argmin()])
-    return torch.stack(found)
+            values.append(loss(logits[draw_probability(P_DATA)], logits[draw_probability(P_G)]))
+        result.append(grid[torch.stack(values).argmin()])
+    return torch.stack(result)
 
 
 def test_the_optimal_hinge_critic_is_the_sign_of_the_difference():
@@ -351,12 +352,16 @@ def test_the_optimal_1_lipschitz_critic_gives_the_wasserstein_distance():
     distance = (cumulated[:-1].abs() * PLACES.diff()).sum().item()
     # Its gradient is the sign of the area: here p_g is to the right of p_data everywhere.
     assert (cumulated[:-1] >= 0).all()
-    loss = wasserstein_discriminator_loss(-PLACES[drawn(P_DATA)], -PLACES[drawn(P_G)])
+    loss = wasserstein_discriminator_loss(
+        -PLACES[draw_probability(P_DATA)], -PLACES[draw_probability(P_G)]
+    )
     assert loss.item() == pytest.approx(-distance, rel=1e-6)
-    for other in (PLACES, -0.5 * PLACES, -(PLACES - 1).abs()):
-        worse = wasserstein_discriminator_loss(other[drawn(P_DATA)], other[drawn(P_G)])
+    for places in (PLACES, -0.5 * PLACES, -(PLACES - 1).abs()):
+        worse = wasserstein_discriminator_loss(
+            places[draw_probability(P_DATA)], places[draw_probability(P_G)]
+        )
         assert worse.item() > loss.item()
-    assert critic_generator_loss(-PLACES[drawn(P_G)]).item() == pytest.approx(
+    assert critic_generator_loss(-PLACES[draw_probability(P_G)]).item() == pytest.approx(
         (PLACES * P_G).sum().item()
     )
 

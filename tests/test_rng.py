@@ -17,7 +17,7 @@ def test_a_draw_is_a_function_of_its_key():
 
 
 @pytest.mark.parametrize(
-    "other",
+    "rng",
     [
         replace(NOISE, seed=4),
         NOISE.at_step(6),
@@ -25,9 +25,9 @@ def test_a_draw_is_a_function_of_its_key():
         NOISE.attempt(1),
     ],
 )
-def test_another_seed_or_step_gives_other_numbers(other):
-    drawn, others = NOISE.uniform("z", 100, 10), other.uniform("z", 100, 10)
-    correlation = torch.corrcoef(torch.stack((drawn.flatten(), others.flatten())))[0, 1]
+def test_another_seed_or_step_gives_other_numbers(rng):
+    numbers, others = NOISE.uniform("z", 100, 10), rng.uniform("z", 100, 10)
+    correlation = torch.corrcoef(torch.stack((numbers.flatten(), others.flatten())))[0, 1]
     assert abs(correlation) < 4 / math.sqrt(1000)
 
 
@@ -79,21 +79,21 @@ def test_rows_that_do_not_divide_among_streams_are_refused():
 
 
 def test_uniform_is_uniform():
-    drawn = NOISE.uniform("x", 1000, 100, low=-math.sqrt(3), high=math.sqrt(3)).flatten()
+    numbers = NOISE.uniform("x", 1000, 100, low=-math.sqrt(3), high=math.sqrt(3)).flatten()
     law = stats.uniform(-math.sqrt(3), 2 * math.sqrt(3))
-    assert stats.kstest(drawn.double().numpy(), law.cdf).pvalue > 1e-3
+    assert stats.kstest(numbers.double().numpy(), law.cdf).pvalue > 1e-3
 
 
 def test_fast_normal_is_normal_and_independent():
     x = NOISE.fast_normal("x", 2000, 51)
     assert stats.kstest(x.flatten().numpy(), "norm").pvalue > 0.01
-    together = torch.corrcoef(torch.cat((x, x.square()), 1).T) - torch.eye(102)
-    assert together.abs().max() < 5 / math.sqrt(2000)
+    correlations = torch.corrcoef(torch.cat((x, x.square()), 1).T) - torch.eye(102)
+    assert correlations.abs().max() < 5 / math.sqrt(2000)
 
 
 def test_normal_is_normal():
-    drawn = NOISE.normal("x", 1000, 100).flatten()
-    assert stats.kstest(drawn.double().numpy(), stats.norm.cdf).pvalue > 1e-3
+    numbers = NOISE.normal("x", 1000, 100).flatten()
+    assert stats.kstest(numbers.double().numpy(), stats.norm.cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.8, 0.3])

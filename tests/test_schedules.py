@@ -55,16 +55,18 @@ def train_state(phase, step=0, schedule_steps=0):
 
 
 @pytest.mark.parametrize(
-    ("done", "expected"), [(0.0, 4.0), (1.0, 2.0), (0.5, 3.0), (1 / 3, 3.5), (2 / 3, 2.5)]
+    ("progress", "expected"), [(0.0, 4.0), (1.0, 2.0), (0.5, 3.0), (1 / 3, 3.5), (2 / 3, 2.5)]
 )
-def test_the_cosine_schedule_is_half_way_at_half_of_the_time(done, expected):
+def test_the_cosine_schedule_is_half_way_at_half_of_the_time(progress, expected):
     """cos 60° is 1/2: at a third of the time it is a quarter of the way."""
-    assert cosine(4.0, 2.0, done) == pytest.approx(expected)
+    assert cosine(4.0, 2.0, progress) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("done", "expected"), [(0.0, 8.0), (1 / 3, 4.0), (2 / 3, 2.0), (1.0, 1.0)])
-def test_the_geometric_schedule_changes_by_a_constant_factor(done, expected):
-    assert geometric(8.0, 1.0, done) == pytest.approx(expected)
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0.0, 8.0), (1 / 3, 4.0), (2 / 3, 2.0), (1.0, 1.0)]
+)
+def test_the_geometric_schedule_changes_by_a_constant_factor(progress, expected):
+    assert geometric(8.0, 1.0, progress) == pytest.approx(expected)
 
 
 def test_schedules_reach_both_ends_exactly():
@@ -148,11 +150,13 @@ def test_momentum_rises_from_the_first_epoch_to_the_250th(epoch, expected):
 
 
 @pytest.mark.parametrize(
-    ("done", "lr", "decay"), [(0.0, 2e-4, 0.9), (0.5, 1.25e-4, 0.945), (1.0, 5e-5, 0.99)]
+    ("progress", "lr", "decay"), [(0.0, 2e-4, 0.9), (0.5, 1.25e-4, 0.945), (1.0, 5e-5, 0.99)]
 )
-def test_adams_settings_go_to_their_final_values_by_a_cosine(done, lr, decay):
+def test_adams_settings_go_to_their_final_values_by_a_cosine(progress, lr, decay):
     spec = config.Adam(lr=2e-4, lr_final=5e-5, beta2=0.9, beta2_final=0.99)
-    assert (learning_rate(spec, 1000, done), beta2(spec, done)) == pytest.approx((lr, decay))
+    assert (learning_rate(spec, 1000, progress), beta2(spec, progress)) == pytest.approx(
+        (lr, decay)
+    )
 
 
 def test_without_final_values_adams_settings_are_constant():

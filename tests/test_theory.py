@@ -23,7 +23,7 @@ from advnets.theory import (
 )
 
 
-def drawn(*shape, seed=0, sparse=False):
+def draw(*shape, seed=0, sparse=False):
     """Return random distributions, some far from uniform, with zeros if `sparse`."""
     generator = torch.Generator().manual_seed(seed)
     mass = torch.rand(*shape, generator=generator, dtype=torch.float64) ** 8
@@ -40,7 +40,7 @@ def point(*values):
 class TestDivergences:
     @pytest.mark.parametrize("sparse", [False, True])
     def test_agree_with_scipy(self, sparse):
-        p, q = drawn(50, 30, sparse=sparse), drawn(50, 30, seed=1)
+        p, q = draw(50, 30, sparse=sparse), draw(50, 30, seed=1)
         np.testing.assert_allclose(
             kullback_leibler(p, q), rel_entr(p.numpy(), q.numpy()).sum(-1), rtol=1e-12
         )
@@ -63,38 +63,38 @@ class TestDivergences:
 class TestTheorem1:
     def test_the_criterion_is_the_divergence(self):
         """C(G) = -log 4 + 2 JSD, C as the value of D*, JSD by scipy."""
-        p, q = drawn(1000, 40), drawn(1000, 40, seed=1, sparse=True)
+        p, q = draw(1000, 40), draw(1000, 40, seed=1, sparse=True)
         by_divergence = -math.log(4) + 2 * jensenshannon(p.numpy(), q.numpy(), axis=-1) ** 2
         np.testing.assert_allclose(virtual_criterion(p, q), by_divergence, atol=1e-12, rtol=0)
 
     def test_its_minimum_is_where_p_g_is_p_data(self):
-        p = drawn(20, 10, sparse=True)
+        p = draw(20, 10, sparse=True)
         torch.testing.assert_close(virtual_criterion(p, p), torch.full((20,), OPTIMUM).double())
 
     @given(st.integers(0, 10**6))
     def test_no_discriminator_exceeds_the_optimal_one(self, seed):
         """max_D V(D, G) = V(D*, G), compared with random D."""
-        p, q, other = drawn(5, seed=seed), drawn(5, seed=seed + 1), drawn(5, seed=seed + 2)
-        assert value_at(p, q, other) <= virtual_criterion(p, q) + 1e-12
+        p, q, r = draw(5, seed=seed), draw(5, seed=seed + 1), draw(5, seed=seed + 2)
+        assert value_at(p, q, r) <= virtual_criterion(p, q) + 1e-12
 
 
 class TestProposition2:
     def test_the_subgradient_is_the_slope_of_c(self):
         """Compared with autograd through D*, as V is stationary in D at D*."""
-        p, q = drawn(30), drawn(30, seed=1).requires_grad_()
+        p, q = draw(30), draw(30, seed=1).requires_grad_()
         d = optimal_discriminator(p, q)
         criterion = (p * d.log() + q * (1 - d).log()).sum()
         (slope,) = torch.autograd.grad(criterion, q)
         torch.testing.assert_close(subgradient(p, q.detach()), slope)
 
     def test_c_lies_above_its_tangent_planes(self):
-        p, q, other = drawn(200, 6), drawn(200, 6, seed=1), drawn(200, 6, seed=2)
-        tangent = virtual_criterion(p, q) + (subgradient(p, q) * (other - q)).sum(-1)
-        assert (virtual_criterion(p, other) >= tangent - 1e-12).all()
+        p, q, r = draw(200, 6), draw(200, 6, seed=1), draw(200, 6, seed=2)
+        tangent = virtual_criterion(p, q) + (subgradient(p, q) * (r - q)).sum(-1)
+        assert (virtual_criterion(p, r) >= tangent - 1e-12).all()
 
     @pytest.mark.parametrize("rate", [0.05, 0.5, 1.0])
     def test_descent_never_increases_c_and_converges(self, rate):
-        p, q = drawn(30, sparse=True), drawn(30, seed=1)
+        p, q = draw(30, sparse=True), draw(30, seed=1)
         last = math.inf
         for _ in range(int(40 / rate)):
             now = float(virtual_criterion(p, q))
@@ -104,15 +104,15 @@ class TestProposition2:
         assert float(q.sum()) == pytest.approx(1)
 
     def test_at_rate_1_it_is_the_mean(self):
-        p, q = drawn(30), drawn(30, seed=1, sparse=True)
+        p, q = draw(30), draw(30, seed=1, sparse=True)
         torch.testing.assert_close(descend(p, q, 1.0), (p + q) / 2)
 
     def test_it_is_the_step_along_the_subgradient(self):
-        p, q = drawn(30), drawn(30, seed=1)
+        p, q = draw(30), draw(30, seed=1)
         moved = q * torch.exp(-0.3 * subgradient(p, q))
         torch.testing.assert_close(descend(p, q, 0.3), moved / moved.sum())
 
     @pytest.mark.parametrize("rate", [0.0, -1.0, 1.1, math.nan])
     def test_other_rates_are_refused(self, rate):
         with pytest.raises(UsageError, match="above 0 and at most 1"):
-            descend(drawn(3), drawn(3, seed=1), rate)
+            descend(draw(3), draw(3, seed=1), rate)

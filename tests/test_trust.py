@@ -1,6 +1,6 @@
-"""Code runs only where it was typed or trusted: no file of a run, dataset or checkpoint runs any.
+"""No file of a run, dataset or checkpoint runs code that was neither typed nor trusted.
 
-Each payload, once it runs, leaves a file, the canary, and nothing else does.
+A payload that runs writes a file, the canary.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ QUICK = ("--steps", "4", "--threads", "1", "--log-every", "2", "--sample-every",
 
 
 class Canary:
-    """A place that a payload writes to when it runs."""
+    """A file that a payload writes when it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "canary"
         self.source = f"__import__('pathlib').Path({str(self.file)!r}).touch()\n"
 
     def sang(self) -> bool:
-        """Whether a payload has run since the last look."""
-        found = self.file.exists()
+        """Return whether a payload has run since the last call."""
+        result = self.file.exists()
         self.file.unlink(missing_ok=True)
-        return found
+        return result
 
     def __reduce__(self):
         return exec, (self.source,)
@@ -62,7 +62,7 @@ def canary(tmp_path_factory) -> Canary:
 
 @pytest.fixture
 def ghostscript(tmp_path_factory, monkeypatch, canary) -> None:
-    """A program `gs`, which Pillow starts on PostScript, that is the canary's too."""
+    """Install a program `gs`, which Pillow starts for PostScript, as a payload."""
     folder = tmp_path_factory.mktemp("programs")
     program = folder / "gs"
     program.write_text(f"#!/bin/sh\necho 9 | tee -a '{canary.file}'\n")
@@ -76,7 +76,7 @@ def postscript() -> bytes:
 
 
 def payloads(canary: Canary, folder: Path) -> dict[str, bytes]:
-    """Contents that run when they are unpickled, imported, or drawn."""
+    """Return contents that run when they are unpickled, imported, or drawn."""
     objects = folder / "objects.npy"
     np.save(objects, np.array([canary, canary], dtype=object), allow_pickle=True)
     np.savez(folder / "objects.npz", images=np.array([canary], dtype=object))
@@ -91,11 +91,11 @@ def payloads(canary: Canary, folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_each_payload_runs_where_it_may(canary, ghostscript, tmp_path):
-    """Or the tests below would pass whatever happened."""
-    found = payloads(canary, tmp_path)
+def test_each_payload_can_run(canary, ghostscript, tmp_path):
+    """Otherwise the tests below would pass for any behavior."""
+    result = payloads(canary, tmp_path)
     for protocol in (0, 2, 5):
-        pickle.loads(found[f"pickle{protocol}"])
+        pickle.loads(result[f"pickle{protocol}"])
         assert canary.sang()
     np.load(tmp_path / "objects.npy", allow_pickle=True)
     assert canary.sang()
@@ -103,7 +103,7 @@ def test_each_payload_runs_where_it_may(canary, ghostscript, tmp_path):
     assert canary.sang()
     from PIL import Image
 
-    (tmp_path / "a.png").write_bytes(found["postscript"])
+    (tmp_path / "a.png").write_bytes(result["postscript"])
     with pytest.raises(OSError), Image.open(tmp_path / "a.png") as image:
         image.load()
     assert canary.sang()
@@ -113,8 +113,8 @@ def test_each_payload_runs_where_it_may(canary, ghostscript, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """A run of the game in a file, and an innocent one."""
+def trained_runs(tmp_path_factory) -> Path:
+    """Train a run of a game in a file, and one of a preset."""
     from advnets.cli.main import main
 
     folder = tmp_path_factory.mktemp("whole")
@@ -128,11 +128,11 @@ def whole(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def stranger(tmp_path, canary, said) -> tuple[Path, Path]:
-    """A run as a stranger trained and sent it: its config names a file of code beside it."""
+def stranger(tmp_path, canary, run_command) -> tuple[Path, Path]:
+    """Return a run of another person, whose config names a file of code next to it."""
     run, code = tmp_path / "run", tmp_path / "notes.py"
     code.write_text(canary.source + GAME)
-    assert said("train", f"{code}:game", "--out", run, *QUICK)[0] == 0
+    assert run_command("train", f"{code}:game", "--out", run, *QUICK)[0] == 0
     assert canary.sang()
     return run, code
 
@@ -180,7 +180,7 @@ COMMANDS = (
 
 @pytest.mark.parametrize("preset", [None, "as stored"])
 def test_no_command_runs_the_file_that_a_config_names(
-    said, whole, stranger, tmp_path, canary, preset, monkeypatch
+    run_command, trained_runs, stranger, tmp_path, canary, preset, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     run, code = stranger
@@ -188,10 +188,14 @@ def test_no_command_runs_the_file_that_a_config_names(
         record = json.loads((run / "config.json").read_text())
         record["config"]["preset"] = f"{code}:game"
         (run / "config.json").write_text(json.dumps(record))
-    names = {"RUN": run, "OWN:game": f"{whole / 'own.py'}:game", "PLAIN": whole / "plain"}
+    names = {
+        "RUN": run,
+        "OWN:game": f"{trained_runs / 'own.py'}:game",
+        "PLAIN": trained_runs / "plain",
+    }
     for command in COMMANDS[: 6 if preset else None]:
         words = [names.get(word, word.replace("SCRATCH", str(tmp_path))) for word in command]
-        status, _, err = said(*words)
+        status, _, err = run_command(*words)
         assert not canary.sang(), words
         if "--resume" in command and "--help" not in command:
             assert status in (1, 2), (words, err)
@@ -205,15 +209,15 @@ def test_no_command_runs_the_file_that_a_config_names(
     assert not canary.sang()
 
 
-def test_it_runs_where_it_is_typed_or_trusted(said, stranger, canary):
+def test_the_file_of_a_config_runs_if_it_is_typed_or_trusted(run_command, stranger, canary):
     run, code = stranger
     for steps, words in enumerate(((), ("--dry-run",)), start=5):
-        told = ("--resume", "--out", run, "--steps", steps, *words)
-        assert said("train", *told)[0] == 1
+        command = ("--resume", "--out", run, "--steps", steps, *words)
+        assert run_command("train", *command)[0] == 1
         assert not canary.sang()
-        assert said("train", *told, "--trust-code")[0] == 0
+        assert run_command("train", *command, "--trust-code")[0] == 0
         assert canary.sang()
-        assert said("train", f"{code}:game", *told)[0] == 0
+        assert run_command("train", f"{code}:game", *command)[0] == 0
         assert canary.sang()
     advnets.train(out=run, resume=True, steps=7, trust_code=True)
     assert canary.sang()
@@ -221,47 +225,49 @@ def test_it_runs_where_it_is_typed_or_trusted(said, stranger, canary):
     assert canary.sang()
 
 
-def test_the_typed_file_is_the_one_that_runs(said, whole, tmp_path, canary):
-    """Wherever the stored one lies: name and content are what a game is known by."""
+def test_the_typed_file_is_the_one_that_runs(run_command, trained_runs, tmp_path, canary):
+    """At any stored path: a game is identified by name and content."""
     run = tmp_path / "run"
-    shutil.copytree(whole / "own", run)
+    shutil.copytree(trained_runs / "own", run)
     moved = tmp_path / "renamed.py"
     moved.write_text(GAME)
-    assert said("train", f"{moved}:game", "--resume", "--out", run, "--steps", "6")[0] == 0
+    assert run_command("train", f"{moved}:game", "--resume", "--out", run, "--steps", "6")[0] == 0
     assert advnets.load(run).config.stage.game.source == f"{moved}:game"
     (tmp_path / "other.py").write_text(f"{GAME}\nother = game\n")
-    code, _, err = said("train", f"{tmp_path / 'other.py'}:other", "--resume", "--out", run)
+    code, _, err = run_command("train", f"{tmp_path / 'other.py'}:other", "--resume", "--out", run)
     assert code == 1
     assert "is another game or has changed since" in err
 
 
-def test_what_is_compiled_beside_a_file_is_not_run(said, whole, tmp_path, canary):
-    """Python takes a `__pycache__` that says it fits; the bytes that were read are what is run."""
-    own = tmp_path / "own.py"
-    own.write_text(canary.source)
+def test_cached_bytecode_of_a_file_is_not_run(run_command, trained_runs, tmp_path, canary):
+    """Python would load a matching `__pycache__`; the source that was read is what runs."""
+    module = tmp_path / "own.py"
+    module.write_text(canary.source)
     cache = Path(
         py_compile.compile(
-            str(own), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+            str(module), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
         )
     )
     assert cache.is_file()
-    own.write_text(GAME)
-    assert said("train", f"{own}:game", "--out", tmp_path / "run", *QUICK)[0] == 0
+    module.write_text(GAME)
+    assert run_command("train", f"{module}:game", "--out", tmp_path / "run", *QUICK)[0] == 0
     assert not canary.sang()
 
 
-def test_no_other_file_of_a_run_runs(said, whole, tmp_path, canary, ghostscript, monkeypatch):
-    """Each file of a run in turn holds each payload; every command looks."""
+def test_no_other_file_of_a_run_runs(
+    run_command, trained_runs, tmp_path, canary, ghostscript, monkeypatch
+):
+    """Each file of a run is replaced by each payload, and every command reads it."""
     monkeypatch.chdir(tmp_path)
-    plain = whole / "plain"
+    plain = trained_runs / "plain"
     files = [path.relative_to(plain) for path in plain.rglob("*") if path.is_file()]
     kinds = {path.suffix for path in files}
     assert {".json", ".jsonl", ".png", ".safetensors", ".html"} <= kinds
-    one_a_kind = {
+    one_per_suffix = {
         (path.suffix, path.name if path.suffix == ".json" else ""): path for path in files
     }
     contents = payloads(canary, tmp_path)
-    for path in one_a_kind.values():
+    for path in one_per_suffix.values():
         binary = path.suffix in (".png", ".safetensors")
         for name in ("pickle2", "torch", "npy", "postscript") if binary else ("pickle0", "python"):
             run = tmp_path / f"{name}-{path.name}"
@@ -271,7 +277,7 @@ def test_no_other_file_of_a_run_runs(said, whole, tmp_path, canary, ghostscript,
                 file.write_bytes(contents[name])
             words = {"RUN": run, "PLAIN": plain}
             for command in LOOKING:
-                said(*(words.get(w, w.replace("SCRATCH", str(tmp_path))) for w in command))
+                run_command(*(words.get(w, w.replace("SCRATCH", str(tmp_path))) for w in command))
                 assert not canary.sang(), (name, path, command)
             shutil.rmtree(run)
 
@@ -288,8 +294,8 @@ LOOKING = (
 # ------------------------------------------------------------------------------------- datasets
 
 
-def laid(kind: str, content: bytes, folder: Path) -> list[str]:
-    """Sources of every kind that a path may be, all of whose files are one payload."""
+def write_payload(kind: str, content: bytes, folder: Path) -> list[str]:
+    """Return sources of every kind that a path may have, whose files are all one payload."""
     files = {
         "a table": ["points.csv", "points.npy"],
         "a pack": ["pack.json", "images.npy", "labels.npy", "places.npy", "uncut.bin"],
@@ -306,9 +312,15 @@ def laid(kind: str, content: bytes, folder: Path) -> list[str]:
     for name in files:
         (root / name).write_bytes(content)
     if kind == "a pack":
-        whole = {"version": 1, "name": "a", "counts": [2, 0, 0], "classes": [], "skipped_files": []}
+        trained_runs = {
+            "version": 1,
+            "name": "a",
+            "counts": [2, 0, 0],
+            "classes": [],
+            "skipped_files": [],
+        }
         (root / "pack.json").write_text(
-            json.dumps({**whole, "frame": vars(config.ImagePreprocessing()), "digest": "x"})
+            json.dumps({**trained_runs, "frame": vars(config.ImagePreprocessing()), "digest": "x"})
         )
     if kind == "shards":
         with tarfile.open(root / "b.tar", "w") as tar:
@@ -333,18 +345,18 @@ NAMES = (
 )
 
 
-def test_every_kind_of_data_is_walked():
-    """A new kind of file is a line of `laid`."""
+def test_every_kind_of_data_has_a_payload():
+    """A new type of file has to be added to `write_payload`."""
     assert len(NAMES) == len(FILE_FORMATS)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("kind", NAMES)
-def test_no_file_of_a_data_set_runs(kind, tmp_path, canary, ghostscript, monkeypatch):
+def test_no_file_of_a_dataset_runs(kind, tmp_path, canary, ghostscript, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     opened = 0
     for name, content in payloads(canary, tmp_path).items():
-        for source in laid(kind, content, tmp_path / name):
+        for source in write_payload(kind, content, tmp_path / name):
             try:
                 open_dataset(source, size=8)
             except AdvnetsError:
@@ -357,8 +369,8 @@ def test_no_file_of_a_data_set_runs(kind, tmp_path, canary, ghostscript, monkeyp
     assert opened == 0 or kind == "IDX"
 
 
-def test_no_published_set_runs(tmp_path, canary):
-    """By its name, in the folder that holds it."""
+def test_no_file_of_a_named_dataset_runs(tmp_path, canary):
+    """In the folder of that name."""
     files = {
         "cifar10": "cifar-10-batches-py/data_batch_1",
         "cifar100": "cifar-100-python/train",
@@ -382,25 +394,25 @@ def test_no_published_set_runs(tmp_path, canary):
 
 
 class Mean(nn.Module):
-    """Four features of an image."""
+    """A network with four features."""
 
     def forward(self, x):
         return x.flatten(1)[:, :4]
 
 
-def test_an_exported_program_is_opened_only_where_it_is_trusted(said, whole, tmp_path):
+def test_an_exported_program_is_opened_only_if_trusted(run_command, trained_runs, tmp_path):
     program = torch.export.export(
         Mean().eval(), (torch.rand(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
     )
     path = tmp_path / "mean.pt2"
     torch.export.save(program, path)
     run = tmp_path / "run"
-    shutil.copytree(whole / "plain", run)
+    shutil.copytree(trained_runs / "plain", run)
     words = ("evaluate", run, "--metrics", "frechet", "--num-samples", "20", "--extractor", path)
-    code, _, err = said(*words)
+    code, _, err = run_command(*words)
     assert code == 2
     assert f"opening {path} can run any code in it" in err
-    assert said(*words, "--trust-code")[0] == 0
+    assert run_command(*words, "--trust-code")[0] == 0
     trained = advnets.load(run)
     with pytest.raises(UsageError, match="trust_code=True"):
         trained.evaluate("frechet", extractor=str(path), num_samples=20)
@@ -425,8 +437,8 @@ def test_no_file_of_an_extractor_runs(ending, tmp_path, canary, monkeypatch):
     assert not canary.sang()
 
 
-def test_an_exported_programs_pickles_run_when_it_is_trusted(tmp_path, canary):
-    """Which is why it has to be."""
+def test_pickles_of_a_trusted_exported_program_run(tmp_path, canary):
+    """Therefore it needs `--trust-code`."""
     program = torch.export.export(Mean().eval(), (torch.rand(2, 1, 8, 8),))
     torch.export.save(program, tmp_path / "mean.pt2")
     with zipfile.ZipFile(tmp_path / "mean.pt2") as old:
@@ -459,9 +471,9 @@ def test_neither_results_nor_records_run(tmp_path, canary):
     assert not canary.sang()
 
 
-def test_metadata_of_a_checkpoint_are_not_run(whole, tmp_path, canary):
+def test_metadata_of_a_checkpoint_are_not_run(trained_runs, tmp_path, canary):
     run = tmp_path / "run"
-    shutil.copytree(whole / "plain", run)
+    shutil.copytree(trained_runs / "plain", run)
     newest = RunDirectory(run).newest_checkpoint()
     save_file({"a": torch.zeros(1)}, newest, {"advnets": canary.source, "__reduce__": "exec"})
     with pytest.warns(RunWarning, match="is not an advnets checkpoint"):
@@ -494,27 +506,27 @@ _RUNNING = {
 }
 
 
-def test_what_could_run_code_is_known():
-    """A call that could run what a file holds is a decision, and a line above."""
-    found: set[tuple[str, str]] = set()
+def test_calls_that_could_run_code_are_listed():
+    """A call that could run what a file contains has to be added to the list above."""
+    names: set[tuple[str, str]] = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
-                where = (path.relative_to(PACKAGE).as_posix(), name)
+                call_site = (path.relative_to(PACKAGE).as_posix(), name)
                 if name in _RUNNING:
-                    found.add(where)
+                    names.add(call_site)
                 keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
-                assert keywords.get("allow_pickle", "False") == "False", where
-                assert keywords.get("trust_remote_code", "False") == "False", where
+                assert keywords.get("allow_pickle", "False") == "False", call_site
+                assert keywords.get("trust_remote_code", "False") == "False", call_site
                 if name == "torch.load":
                     assert keywords["weights_only"] == "True"
-    assert found == {key for key in EXECUTING if key[1] in _RUNNING}
+    assert names == {key for key in EXECUTING if key[1] in _RUNNING}
 
 
 @pytest.mark.parametrize("file", ["plots/image_grid.py", "visualize/timelapse.py", "paper/page.py"])
 def test_images_of_runs_are_opened_by_few_readers(file):
-    """Pillow starts Ghostscript on PostScript, whatever a file's name ends with."""
+    """Pillow starts Ghostscript for PostScript, whatever the suffix of the file."""
     opened = [
         node
         for node in ast.walk(ast.parse((PACKAGE / file).read_text("utf-8")))
@@ -525,14 +537,14 @@ def test_images_of_runs_are_opened_by_few_readers(file):
         assert "formats" in {keyword.arg for keyword in call.keywords}
 
 
-def test_settings_of_matplotlib_in_the_working_directory_change_nothing(tmp_path, canary):
-    """A folder of images may bring them: a backend is a module, and TeX is a program."""
+def test_matplotlib_settings_in_the_working_directory_have_no_effect(tmp_path, canary):
+    """A folder of images may contain a matplotlibrc, whose backend is a module to import."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: module://payload\n")
     (tmp_path / "payload.py").write_text(canary.source)
     for program in ("latex", "dvipng", "kpsewhich"):
         (tmp_path / program).write_text(f"#!/bin/sh\ntouch '{canary.file}'\n")
         (tmp_path / program).chmod(0o755)
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "advnets", "train", "digits", *QUICK, "--out", tmp_path / "run"],
         cwd=tmp_path,
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -540,6 +552,6 @@ def test_settings_of_matplotlib_in_the_working_directory_change_nothing(tmp_path
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     assert not canary.sang()
     assert "base64" in (tmp_path / "run" / "report.html").read_text("utf-8")

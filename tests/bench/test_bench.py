@@ -86,10 +86,12 @@ def test_goals_are_checked_against_the_measurements():
 
 
 def test_no_peak_is_measured_in_an_emulated_precision(monkeypatch):
-    for here in (True, False):
-        monkeypatch.setattr(runner, "has_bfloat16", lambda _, here=here: here)
+    for in_repository in (True, False):
+        monkeypatch.setattr(
+            runner, "has_bfloat16", lambda _, in_repository=in_repository: in_repository
+        )
         assert runner._is_fast("float32")
-        assert runner._is_fast("bfloat16") is here
+        assert runner._is_fast("bfloat16") is in_repository
 
 
 def test_the_error_of_a_failed_worker_is_reported(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A short training and its run."""
+"""Fixtures of a short training and its run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from advnets.cli.main import main
 
 @pytest.fixture(scope="session")
 def quick() -> list[str]:
-    """Options of a training of seconds."""
+    """Return options of a training that takes seconds."""
     return [
         *("--steps", "30", "--threads", "1", "--precision", "float32"),
         *("--generator.hidden-sizes", "16", "16", "--discriminator.hidden-sizes", "8", "8"),

@@ -1,4 +1,4 @@
-"""What all commands share: help, examples, messages about mistyped arguments."""
+"""What all commands share: help, examples, and errors about arguments."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from advnets.cli.help import EXAMPLES, GROUPS, MAIN_OPTIONS
 from advnets.cli.main import config_of, main, parse, starting_point
 
 
-def test_presets_are_listed(said):
-    """The whole output: a new preset adds a line here."""
+def test_presets_are_listed(run_command):
+    """The whole output is compared: a new preset adds a line here."""
     listed = {
         "digits": "The GAN of 2014, small, on scikit-learn's 8x8 digits; minutes, offline.",
         "points": "The GAN of 2014, small, on points of a line or plane; a minute, offline.",
@@ -55,12 +55,12 @@ def test_presets_are_listed(said):
         "modern-ring": "R3GAN recipe on a ring of 8 modes, tuned to their width (docs/results).",
         "modern-grid": "R3GAN recipe on a grid of 25 modes, tuned to their width.",
     }
-    expected = "".join(f"{name.ljust(27)}  {about}\n" for name, about in listed.items())
-    assert said("presets") == (0, expected, "")
+    expected = "".join(f"{name.ljust(27)}  {description}\n" for name, description in listed.items())
+    assert run_command("presets") == (0, expected, "")
 
 
-def test_the_version_is_the_packages(said):
-    assert said("--version") == (0, f"advnets {advnets.__version__}\n", "")
+def test_version_is_that_of_the_package(run_command):
+    assert run_command("--version") == (0, f"advnets {advnets.__version__}\n", "")
 
 
 ERRORS = [
@@ -110,9 +110,9 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("arguments", "expected"), ERRORS, ids=lambda x: " ".join(x)[:60])
-def test_a_mistake_is_one_sentence(said, tmp_path, monkeypatch, arguments, expected):
+def test_a_usage_error_is_one_sentence(run_command, tmp_path, monkeypatch, arguments, expected):
     monkeypatch.chdir(tmp_path)
-    code, out, err = said(*arguments)
+    code, out, err = run_command(*arguments)
     assert code == 2
     assert out == ""
     assert expected in err
@@ -120,9 +120,11 @@ def test_a_mistake_is_one_sentence(said, tmp_path, monkeypatch, arguments, expec
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_data_is_named_with_the_command_that_downloads_it(said, tmp_path, monkeypatch):
+def test_missing_data_is_named_with_the_command_that_downloads_it(
+    run_command, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    code, _, err = said("train", "paper-mnist", "--data-dir", tmp_path)
+    code, _, err = run_command("train", "paper-mnist", "--data-dir", tmp_path)
     assert code == 1
     assert err.startswith("advnets: MNIST (train-images-idx3-ubyte, ")
     command = f"advnets data fetch mnist --data-dir {tmp_path}"
@@ -170,18 +172,18 @@ TYPOS = [
 
 
 @pytest.mark.parametrize(("arguments", "expected"), TYPOS, ids=lambda x: " ".join(x)[:60])
-def test_a_typo_gets_the_nearest_of_its_own_kind_in_one_sentence(said, arguments, expected):
-    code, out, err = said(*arguments)
+def test_a_typo_is_answered_with_the_nearest_name_of_its_kind(run_command, arguments, expected):
+    code, out, err = run_command(*arguments)
     assert (code, out) == (2, "")
     assert err.startswith("advnets: ")
     assert expected in err
     assert len(err.splitlines()) == 1
 
 
-def test_lr_sets_the_learning_rate_of_both_players(said):
+def test_lr_sets_the_learning_rate_of_both_players(run_command):
     stage = config_of("advnets train digits --lr 0.01").stage
     assert (stage.generator_optimizer.lr, stage.discriminator_optimizer.lr) == (0.01, 0.01)
-    code, _, err = said("train", "digits", "--lr", "1", "--generator-optimizer.lr=2")
+    code, _, err = run_command("train", "digits", "--lr", "1", "--generator-optimizer.lr=2")
     assert (code, err) == (
         2,
         "advnets: --lr and --generator-optimizer.lr were both given; give --lr alone, or one per "
@@ -189,22 +191,22 @@ def test_lr_sets_the_learning_rate_of_both_players(said):
     )
 
 
-def test_a_bug_of_ours_is_one_line_and_a_traceback_with_debug(said, monkeypatch):
+def test_an_internal_error_is_one_line_and_a_traceback_with_debug(run_command, monkeypatch):
     def fall(self):
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr("advnets.cli.commands.Presets.execute", fall)
-    code, _, err = said("presets")
+    code, _, err = run_command("presets")
     assert code == 70
     assert err.startswith("advnets: unexpected ZeroDivisionError: oh; this is a bug of advnets")
     with pytest.raises(ZeroDivisionError):
         main(["presets", "--debug"])
 
 
-def test_help_of_train_is_one_page(said, monkeypatch):
+def test_help_of_train_is_one_page(run_command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for preset in ([], ["semi-supervised-mnist"], ["paper-mnist"]):
-        code, out, _ = said("train", *preset, "--help")
+        code, out, _ = run_command("train", *preset, "--help")
         assert code == 0
         assert len(out.splitlines()) <= 60
         assert max(map(len, out.splitlines())) <= 80
@@ -214,26 +216,28 @@ def test_help_of_train_is_one_page(said, monkeypatch):
             assert re.search(rf"^  {group} ", out, re.MULTILINE)
 
 
-def test_the_groups_of_help_hold_every_option_of_train_once(said, monkeypatch):
+def test_every_option_of_train_is_in_one_group_of_help(run_command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    whole = said("train", "paper-cifar-conv", "--help-all")[1]
-    flags = re.findall(r"^  --([\w.-]+)", whole, re.MULTILINE)
+    full_help = run_command("train", "paper-cifar-conv", "--help-all")[1]
+    flags = re.findall(r"^  --([\w.-]+)", full_help, re.MULTILINE)
     grouped = [
         flag
         for group in GROUPS
         for flag in re.findall(
-            r"^  --([\w.-]+)", said("train", "paper-cifar-conv", "--help", group)[1], re.MULTILINE
+            r"^  --([\w.-]+)",
+            run_command("train", "paper-cifar-conv", "--help", group)[1],
+            re.MULTILINE,
         )
     ]
-    alone = ["out", "lr", "seed", "resume", "dry-run", "trust-code"]
-    assert sorted([*grouped, *alone]) == sorted(flags)
+    shared_flags = ["out", "lr", "seed", "resume", "dry-run", "trust-code"]
+    assert sorted([*grouped, *shared_flags]) == sorted(flags)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_examples_of_help_are_commands(said, command, tmp_path, monkeypatch):
+def test_the_examples_of_help_are_commands(run_command, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    code, out, _ = said(command, "--help")
+    code, out, _ = run_command(command, "--help")
     assert code == 0
     assert "examples:" in out
     for example in EXAMPLES[command]:
@@ -244,17 +248,17 @@ def test_the_examples_of_help_are_commands(said, command, tmp_path, monkeypatch)
             parse(head, Train.defaults(*starting_point(arguments)))
 
 
-def test_the_help_of_advnets_lists_every_command(said):
-    code, out, _ = said("--help")
+def test_the_help_of_advnets_lists_every_command(run_command):
+    code, out, _ = run_command("--help")
     assert code == 0
-    assert said() == (2, out, "")
+    assert run_command() == (2, out, "")
     assert set(COMMANDS) <= set(re.findall(r"^  (\w+) ", out, re.MULTILINE))
     assert len(out.splitlines()) <= 60
 
 
-def test_every_flag_has_help_and_a_default(said, monkeypatch):
+def test_every_flag_has_help_and_a_default(run_command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    code, out, _ = said("train", "paper-cifar-conv", "--help-all")
+    code, out, _ = run_command("train", "paper-cifar-conv", "--help-all")
     assert code == 0
     flags = len(re.findall(r"^  --[a-z]", out, re.MULTILINE))
     assert flags > 40
@@ -278,36 +282,36 @@ def test_every_flag_has_help_and_a_default(said, monkeypatch):
     ],
     ids=" ".join,
 )
-def test_help_breaks_lines_where_they_are_full(said, monkeypatch, command):
-    """No line ends where the next word has room, but at the end of a sentence."""
+def test_help_fills_its_lines(run_command, monkeypatch, command):
+    """A line ends early only at the end of a sentence."""
     monkeypatch.setenv("COLUMNS", "80")
-    code, out, _ = said(*command)
+    code, out, _ = run_command(*command)
     assert code == 0
     early, goes_on = [], 0
-    for here, after in itertools.pairwise(out.partition("examples:")[0].splitlines()):
-        words = after.split()
+    for line, next_line in itertools.pairwise(out.partition("examples:")[0].splitlines()):
+        words = next_line.split()
         # Of one text: it begins in the same column.
-        if not words or not re.match(r" {8}\S", here) or not re.match(r" {8}\S", after):
+        if not words or not re.match(r" {8}\S", line) or not re.match(r" {8}\S", next_line):
             continue
         goes_on += 1
-        if len(here) + 1 + len(words[0]) <= 79 and not here.endswith((".", "?")):
-            early.append((here.strip(), after.strip()))
+        if len(line) + 1 + len(words[0]) <= 79 and not line.endswith((".", "?")):
+            early.append((line.strip(), next_line.strip()))
     assert goes_on
     assert not early
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_shells_can_complete(said, shell):
-    code, out, _ = said("--tyro-print-completion", shell)
+def test_shells_can_complete(run_command, shell):
+    code, out, _ = run_command("--tyro-print-completion", shell)
     assert code == 0
     assert "advnets" in out
     assert "--generator.hidden-sizes" in out
 
 
-def test_points_from_the_command_line(said, tmp_path, monkeypatch):
-    """A distribution is audited, trained on, sampled and evaluated by the same commands."""
+def test_points_from_the_command_line(run_command, tmp_path, monkeypatch):
+    """The same commands audit a distribution, train on it, sample and evaluate."""
     monkeypatch.chdir(tmp_path)
-    code, out, _ = said("data", "audit", "grid:side=3,n=2000")
+    code, out, _ = run_command("data", "audit", "grid:side=3,n=2000")
     assert code == 0
     assert out.splitlines()[:2] == [
         "grid: points in a plane: 2,000 training, 10,000 validation, 10,000 test",
@@ -315,31 +319,31 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     ]
     log_density = float(out.split("density of test points: ")[1].split()[0])
     assert log_density == pytest.approx(-math.log(9 * 2 * math.pi * math.e * 0.05**2), abs=0.03)
-    code, out, _ = said("data", "audit", "gaussian", "--json")
+    code, out, _ = run_command("data", "audit", "gaussian", "--json")
     facts = json.loads(out)
     assert facts["test_log_density"] == pytest.approx(-1.4189, abs=0.03)  # -log sqrt(2 pi e)
-    code, out, err = said("train", "ring:n=1000", "--steps", "20")
+    code, out, err = run_command("train", "ring:n=1000", "--steps", "20")
     assert code == 0, err
     assert (tmp_path / "runs/ring/samples/step-00000020.png").exists()
-    code, out, _ = said("sample", "runs/ring", "--num-samples", "50", "--out", "points.npz")
+    code, out, _ = run_command("sample", "runs/ring", "--num-samples", "50", "--out", "points.npz")
     assert code == 0
     assert np.load("points.npz")["points"].shape == (50, 2)
-    assert said("sample", "runs/ring", "--num-samples", "50", "--out", "points.png")[0] == 0
-    code, out, _ = said("evaluate", "runs/ring", "--metrics", "mixture")
+    assert run_command("sample", "runs/ring", "--num-samples", "50", "--out", "points.png")[0] == 0
+    code, out, _ = run_command("evaluate", "runs/ring", "--metrics", "mixture")
     assert code == 0
     assert "8 of 8 modes, 9" in out
-    assert said("evaluate", "runs/ring")[0] == 0
-    code, _, err = said("sample", "runs/ring", "--out", "folder")
+    assert run_command("evaluate", "runs/ring")[0] == 0
+    code, _, err = run_command("sample", "runs/ring", "--out", "folder")
     assert (code, err) == (
         2,
         "advnets: folder is not a file for points; give a name in .png or .npz\n",
     )
-    code, _, err = said("sample", "runs/ring", "--out", "a.png", "--columns", "3")
+    code, _, err = run_command("sample", "runs/ring", "--out", "a.png", "--columns", "3")
     assert (code, err.partition(";")[0]) == (
         2,
         "advnets: --columns applies to a grid of images, but the run is a model of points",
     )
-    code, _, err = said("train", "digits", "--data", "ring", "--out", "runs/no")
+    code, _, err = run_command("train", "digits", "--data", "ring", "--out", "runs/no")
     assert (code, err) == (
         2,
         "advnets: the normalization 'unit' does not apply to points; set --normalize to none or "
@@ -368,12 +372,12 @@ def test_epochs_replace_the_steps_of_a_preset():
         config_of("advnets train modern-ring --epochs 3 --steps 7")
 
 
-def test_a_training_without_length_is_refused(said):
-    code, _, err = said("train", "modern-ring", "--steps", "None", "--dry-run")
+def test_a_training_without_length_is_refused(run_command):
+    code, _, err = run_command("train", "modern-ring", "--steps", "None", "--dry-run")
     assert code == 2
     assert err == "advnets: epochs and steps are both None; give --epochs or --steps\n"
 
 
 @pytest.mark.parametrize("preset", ["dcgan", "modern", "modern-residual"])
-def test_a_preset_for_any_folder_is_as_long_for_a_small_one(preset):
+def test_a_preset_in_steps_does_not_depend_on_the_size_of_a_folder(preset):
     assert config_of(f"advnets train {preset} --data images").stage.steps == 10_000

@@ -1,4 +1,4 @@
-"""The whole of what `advnets compare` prints, from scores written by hand."""
+"""The complete output of `advnets compare`, from records written by the tests."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def write(path, trained_with, lr, parzen, frechet, **stamps):
     (path / "config.json").write_text(json.dumps({"format": 2, "config": config, "data": data}))
     place = {"seed": 0, "step": 5000, **STAMPS}
     real = {"samples": "real training images", "weights": None}
-    own = {"samples": "generator", "weights": "ema"}
+    generator = {"samples": "generator", "weights": "ema"}
     window = {"metric": "parzen", "grid": "paper", "sigma": 0.2, "n_valid": 1000, **place}
-    seen = {"metric": "frechet", **place, **SEEN, **stamps}
+    fields = {"metric": "frechet", **place, **SEEN, **stamps}
     records = [
-        {**window, **own, "mean": parzen},
+        {**window, **generator, "mean": parzen},
         {**window, **real, "mean": 242.5},
-        {**seen, **own, "value": frechet},
-        {**seen, **real, "value": 0.0123, "n_fake": 9_000},
+        {**fields, **generator, "value": frechet},
+        {**fields, **real, "value": 0.0123, "n_fake": 9_000},
     ]
     (path / "scores.json").write_text(json.dumps(records))
 
@@ -60,8 +60,8 @@ def runs(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def compared(said):
-    return partial(said, "compare")
+def compared(run_command):
+    return partial(run_command, "compare")
 
 
 TABLE = """\
@@ -86,13 +86,13 @@ than the data (Theis et al. 2016).
 """Intervals of scipy.stats.t: 5.0198, 4.0407, 1.0757 and 0.10040, 0.00404, 0.09638."""
 
 
-def test_the_table_is_this(compared, runs):
+def test_the_table_is_printed_as_expected(compared, runs):
     code, out, err = compared(*runs)
     assert (code, err) == (0, "")
     assert out == TABLE
 
 
-def test_a_metric_can_be_picked_and_the_record_printed(compared, runs):
+def test_a_metric_can_be_selected_and_printed_as_json(compared, runs):
     code, out, _ = compared(*runs, "--metrics", "frechet", "--json")
     record = json.loads(out)
     assert code == 0
@@ -131,7 +131,7 @@ def test_the_table_can_be_written(compared, runs, tmp_path):
     )
 
 
-def test_unlike_scores_are_one_sentence_and_two_columns(compared, runs, tmp_path):
+def test_scores_with_different_settings_are_refused_or_get_two_columns(compared, runs, tmp_path):
     write(tmp_path / "other", 3, 0.2, 250.0, 0.3, extractor="pixels", extractor_sha256=None)
     code, out, err = compared(*runs, "other")
     assert (code, out) == (2, "")
@@ -147,8 +147,8 @@ def test_unlike_scores_are_one_sentence_and_two_columns(compared, runs, tmp_path
     assert compared("slow-0", "other", "--metrics", "parzen")[0] == 0
 
 
-def test_what_all_runs_were_scored_by_is_compared(compared, runs):
-    """As the refusal advises: records of both extractors are kept, and both compare."""
+def test_scores_that_all_runs_have_are_compared(compared, runs):
+    """With records of two extractors, those of the common one are compared."""
     for number, name in enumerate(runs[:2]):
         scores = Path(name) / "scores.json"
         records = json.loads(scores.read_text())
@@ -161,7 +161,7 @@ def test_what_all_runs_were_scored_by_is_compared(compared, runs):
         assert "frechet (extractor pixels)" in compared(*runs[:2], "--separate-columns")[1]
 
 
-def test_samples_of_unlike_seeds_and_distances_of_too_few_images_are_told(compared, runs):
+def test_different_sample_seeds_and_too_few_images_are_noted(compared, runs):
     write(Path("other"), 3, 0.1, 226.0, 4.4, seed=9, few_images=True)
     code, out, _ = compared(*runs[:2], "other", "--metrics", "frechet")
     assert code == 0
@@ -170,7 +170,7 @@ def test_samples_of_unlike_seeds_and_distances_of_too_few_images_are_told(compar
     assert "far too large" not in compared(*runs[:2])[1]
 
 
-def test_a_mistake_is_one_sentence(compared, runs, tmp_path):
+def test_a_usage_error_is_one_sentence(compared, runs, tmp_path):
     assert compared("slow-0") == (
         2,
         "",
@@ -187,12 +187,12 @@ def test_a_mistake_is_one_sentence(compared, runs, tmp_path):
     )
 
 
-def test_a_run_that_is_read_twice_is_the_same(runs, tmp_path):
+def test_a_run_given_twice_counts_once(runs, tmp_path):
     assert read_scored_run(tmp_path / "slow-0") == read_scored_run(tmp_path / "slow-0")
 
 
 def quality(name, seed):
-    """The share of high-quality samples among 2,500 points, from the record of a seed."""
+    """Return the fraction of high-quality samples among 2,500 points, from the record of a seed."""
     record = json.loads((RECORDS / f"{name}-{seed}.json").read_text())
     (quality,) = [
         score["high_quality"]
@@ -202,27 +202,27 @@ def quality(name, seed):
     return quality
 
 
-def test_records_of_seeds_are_a_row_with_their_interval_and_are_paired(said):
+def test_records_of_seeds_are_one_row_with_interval_and_paired_differences(run_command):
     files = [RECORDS / f"modern-ring-{seed}.json" for seed in range(10)]
     files += [RECORDS / f"points-ring-{seed}.json" for seed in range(3)]
-    code, out, _ = said("compare", *files, "--metrics", "mixture", "--json")
+    code, out, _ = run_command("compare", *files, "--metrics", "mixture", "--json")
     assert code == 0
-    code, out, _ = said("compare", *files, "--metrics", "mixture")
+    code, out, _ = run_command("compare", *files, "--metrics", "mixture")
     of_ten = student_interval([quality("modern-ring", seed) for seed in range(10)])
     less = [quality("points-ring", seed) - quality("modern-ring", seed) for seed in range(3)]
     assert f"{of_ten.mean:.4f} ± {of_ten.half_width:.4f}" in out
     assert f"{student_interval(less).mean:.4f} ± {student_interval(less).half_width:.4f}" in out
 
 
-def test_records_that_are_not_comparable_are_refused(said, tmp_path):
+def test_records_that_are_not_comparable_are_refused(run_command, tmp_path):
     ring, grid = (RECORDS / f"points-{name}-0.json" for name in ("ring", "grid"))
-    code, _, err = said("compare", ring, grid, "--metrics", "mixture")
+    code, _, err = run_command("compare", ring, grid, "--metrics", "mixture")
     assert code == 2
     assert re.search(r"mixture.* differ in .*modes", err)
-    code, _, err = said("compare", ring, grid, "--metrics", "frechet")
+    code, _, err = run_command("compare", ring, grid, "--metrics", "frechet")
     assert code == 1
     assert "points-ring-0.json has no scores of frechet" in err
     (tmp_path / "a.json").write_text("{}")
-    code, _, err = said("compare", ring, tmp_path / "a.json")
+    code, _, err = run_command("compare", ring, tmp_path / "a.json")
     assert code == 1
     assert "a.json is not a record of a run; give a run directory, or a record file" in err

@@ -1,4 +1,4 @@
-"""What becomes of each file of a folder is said: in the audit, in the pack, at the start, after."""
+"""Audits, packs, trainings and reports agree on the use of each file of a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def image(path: Path, seed: int) -> Path:
 
 @pytest.fixture
 def messy(tmp_path) -> Path:
-    """80 training images of two classes, test images without labels, and files of other kinds."""
+    """Return 80 training images of two classes, test images without labels, and other files."""
     folder = tmp_path / "messy"
     for i in range(80):
         image(folder / "Train" / ("cat", "dog")[i % 2] / f"{i}.png", i)
@@ -44,8 +44,8 @@ def messy(tmp_path) -> Path:
     return folder
 
 
-def test_audit_pack_and_training_agree(messy, tmp_path, capsys):
-    """Counts of splits and classes are the same wherever they are said."""
+def test_audit_pack_and_training_report_the_same_counts(messy, tmp_path, capsys):
+    """Numbers of images by split and class."""
     assert main(["data", "audit", str(messy), "--json"]) == 0
     audit = json.loads(capsys.readouterr().out)
     splits = open_dataset(Data(source=str(messy), size=8, channels=1))
@@ -77,8 +77,8 @@ def test_audit_pack_and_training_agree(messy, tmp_path, capsys):
     assert "Train/cat/0.png (is a copy of test/copy.png, which is held out)" in err
 
 
-def test_files_that_are_not_read_are_in_the_pack_and_the_report(messy, tmp_path, capsys):
-    """Each kind is counted by the pack's command, in the pack, in config.json and on the page."""
+def test_unsupported_files_are_in_the_pack_and_the_report(messy, tmp_path, capsys):
+    """Each type is counted by `data pack`, in the pack, in config.json and in the report."""
     pack, run = tmp_path / "pack", tmp_path / "run"
     assert main(["data", "pack", str(messy), str(pack), "--size", "8"]) == 0
     assert "unsupported image formats: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().out
@@ -100,15 +100,15 @@ def test_files_that_are_not_read_are_in_the_pack_and_the_report(messy, tmp_path,
 
 
 def test_unlabeled_images_are_for_games_that_use_them(messy, tmp_path, capsys):
-    """The semi-supervised game sees them beside the training images; no other game does."""
+    """The semi-supervised game uses them in addition to the training images; no other game does."""
     run = ["--data", str(messy), "--size", "16", "--steps", "1", "--batch-size", "32"]
     nets = ["--game.labels", "4", "--channels", "1", "--out", str(tmp_path / "semi")]
     assert main(["train", "semi-supervised-mnist", *run, *nets]) == 0
     assert ", 5 unlabeled\n" in capsys.readouterr().err
 
 
-def test_few_different_images_are_warned_of(tmp_path, capsys):
-    """One image, and thirty equal ones, can only be learned by heart: said before and in audits."""
+def test_few_different_images_give_a_warning(tmp_path, capsys):
+    """One image, or thirty equal ones, are memorized: audits and trainings warn."""
     one, thirty = tmp_path / "one", tmp_path / "thirty"
     content = image(one / "a.png", 0).read_bytes()
     thirty.mkdir()
@@ -126,8 +126,8 @@ def test_few_different_images_are_warned_of(tmp_path, capsys):
         assert words in capsys.readouterr().err
 
 
-def test_held_out_images_alone_are_not_trained_on(tmp_path, capsys):
-    """Where there are none for training, there is a sentence, and no training on the test ones."""
+def test_held_out_images_alone_are_refused_for_training(tmp_path, capsys):
+    """Test images are not used in place of training images."""
     for i in range(3):
         image(tmp_path / "set" / "test" / f"{i}.png", i)
     assert main(["train", str(tmp_path / "set"), "--out", str(tmp_path / "run"), *FEW_STEPS]) == 1
@@ -136,7 +136,7 @@ def test_held_out_images_alone_are_not_trained_on(tmp_path, capsys):
     assert "there are no images to train on" in capsys.readouterr().out
 
 
-def test_a_pack_of_another_assignment_version_is_made_again(tmp_path, monkeypatch):
+def test_a_cached_pack_of_another_assignment_version_is_replaced(tmp_path, monkeypatch):
     """A cached pack is used only with the assignment rules that made it."""
     image(tmp_path / "set" / "a.png", 0)
     open_dataset(str(tmp_path / "set"), size=8)

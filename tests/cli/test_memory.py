@@ -1,4 +1,4 @@
-"""The memory of drawing samples, measured in processes of their own."""
+"""The memory of drawing samples, measured in child processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNIT = 1 if sys.platform == "darwin" else 1024
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of 64x64 color images with small fully connected networks."""
+    """Train small fully connected networks on 64x64 color images."""
     folder = tmp_path_factory.mktemp("large")
     rng = np.random.default_rng(0)
     (folder / "images").mkdir()
@@ -62,7 +62,7 @@ def peak(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def loaded(run):
-    """The peak memory of a process that loads the model and draws nothing."""
+    """Return the peak memory of a process that loads the model and draws nothing."""
     return peak("-c", f"import advnets; advnets.load({str(run)!r})")
 
 
@@ -75,15 +75,15 @@ def loaded(run):
         ("array.npz", ("--keep-fraction", "0.5")),
     ],
 )
-def test_samples_are_never_all_held_at_once(run, loaded, tmp_path, name, flags):
+def test_samples_are_never_all_in_memory(run, loaded, tmp_path, name, flags):
     out = tmp_path / name
     above = peak("-m", "advnets", "sample", run, "--num-samples", N, "--out", out, *flags) - loaded
     assert above < MOST, f"{above / 2**20:.0f} MiB"
     if name == "array.npz":
         images = np.load(out)["images"]
         assert images.shape == (N, 64, 64, 3)
-        kept = load(run).sample(3, keep_fraction=float(flags[1]) if flags else 1.0)
-        np.testing.assert_array_equal(images[:3], (kept * 255).round().permute(0, 2, 3, 1))
+        samples = load(run).sample(3, keep_fraction=float(flags[1]) if flags else 1.0)
+        np.testing.assert_array_equal(images[:3], (samples * 255).round().permute(0, 2, 3, 1))
     elif name == "folder":
         assert len(list(out.iterdir())) == N
     else:
@@ -118,7 +118,7 @@ def test_sample_files_have_the_bytes_of_python_samples(run, tmp_path):
     np.testing.assert_array_equal(last, expected[500])  # row 21, column 17 of 23
 
 
-def test_more_samples_than_fit_into_memory_are_one_sentence_in_python(tiny, tmp_path, quiet):
-    train(tiny, tmp_path / "run", quiet)
+def test_more_samples_than_fit_into_memory_are_refused_in_python(tiny, tmp_path, console):
+    train(tiny, tmp_path / "run", console)
     with pytest.raises(OutOfMemoryError, match=r"GiB failed.; draw fewer images at once"):
         load(tmp_path / "run").sample(10**12)

@@ -1,4 +1,4 @@
-"""A run is used from any directory, and its data may move; what they are is told by the digest."""
+"""Runs used from any directory and with moved data, which are recognized by their digest."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def draw(folder, seed=0, n=60):
 
 
 @pytest.fixture
-def moved(said, tmp_path, monkeypatch, quick):
-    """A run on a folder given by a relative path; the current directory is another by then."""
+def moved(run_command, tmp_path, monkeypatch, quick):
+    """Train on a folder given by a relative path, then change the current directory."""
     home, away = tmp_path / "home", tmp_path / "away"
     draw(home / "photos")
     away.mkdir()
     monkeypatch.chdir(home)
     small = ("--size", "8", "--channels", "1", "--sample-every", "0")
-    code, _, err = said("train", "photos", "--out", "runs/x", *quick, *small)
+    code, _, err = run_command("train", "photos", "--out", "runs/x", *quick, *small)
     assert code == 0, err
     monkeypatch.chdir(away)
     return home / "runs" / "x"
 
 
 def uses(run):
-    """Each command that opens the data of a run."""
+    """Return each command that opens the data of a run."""
     return (
         ("evaluate", run),
         ("visualize", run, "neighbors", "--num-samples", 2),
@@ -50,19 +50,19 @@ def uses(run):
     )
 
 
-def test_a_run_is_used_from_another_directory(said, moved):
+def test_a_run_is_used_from_another_directory(run_command, moved):
     data = RunDirectory(moved).read_config()["config"]["data"]
     assert data["source"] == str(moved.parents[1] / "photos")
     for command in uses(moved):
-        code, _, err = said(*command)
+        code, _, err = run_command(*command)
         assert code == 0, (command, err)
 
 
-def test_data_that_moved_are_named_and_given_anew(said, moved, tmp_path):
+def test_moved_data_are_reported_and_accepted_at_their_new_path(run_command, moved, tmp_path):
     photos = moved.parents[1] / "photos"
     photos.rename(tmp_path / "elsewhere")
     for command in uses(moved):
-        code, _, err = said(*command)
+        code, _, err = run_command(*command)
         assert (code, err) == (
             1,
             f"advnets: the data of {moved} is missing: there is no {photos}; {GONE}",
@@ -70,23 +70,23 @@ def test_data_that_moved_are_named_and_given_anew(said, moved, tmp_path):
     with pytest.raises(DataError, match="is missing: there is no"):
         advnets.load(moved).evaluate()
     for command in uses(moved):
-        code, _, err = said(*command, "--data", "../elsewhere")
+        code, _, err = run_command(*command, "--data", "../elsewhere")
         assert code == 0, (command, err)
-    # Records say what they said before, and a resumed run knows the new place.
+    # Records are unchanged, and a resumed run has the new path.
     assert {r["data"] for r in RunDirectory(moved).scores()} == {"photos"}
-    assert said("evaluate", moved)[0] == 0
+    assert run_command("evaluate", moved)[0] == 0
     (tmp_path / "elsewhere").rename(photos)
-    code, _, err = said("train", str(photos), "--resume", "--out", moved, "--steps", "40")
+    code, _, err = run_command("train", str(photos), "--resume", "--out", moved, "--steps", "40")
     assert code == 0, err
     assert advnets.load(moved, data=str(photos)).evaluate()
 
 
-def test_other_data_are_refused_wherever_they_lie(said, moved, tmp_path):
+def test_other_data_are_refused_at_any_path(run_command, moved, tmp_path):
     draw(tmp_path / "others", seed=1)
     config = (moved / "config.json").read_bytes()
     for command in uses(moved):
         for source in (str(tmp_path / "others"), "digits"):
-            code, _, err = said(*command, "--data", source)
+            code, _, err = run_command(*command, "--data", source)
             assert code == 1
             assert (
                 f"the data of {moved} has changed since the run was started: {source} has the"
@@ -100,50 +100,58 @@ def test_other_data_are_refused_wherever_they_lie(said, moved, tmp_path):
     shutil.rmtree(photos)
     shutil.copytree(tmp_path / "others", photos)
     for command in uses(moved):
-        assert f"the data of {moved} has changed since the run was started" in said(*command)[2]
+        assert (
+            f"the data of {moved} has changed since the run was started" in run_command(*command)[2]
+        )
     with pytest.raises(RunError, match="has changed since the run was started"):
         advnets.load(moved).open_data()
     assert (moved / "config.json").read_bytes() == config
 
 
-def test_a_table_keeps_its_options_where_it_moves(said, tmp_path, monkeypatch, quick):
+def test_a_moved_table_keeps_its_options(run_command, tmp_path, monkeypatch, quick):
     monkeypatch.chdir(tmp_path)
     Path("points.csv").write_text("0,0\n1,2\n3,1\n")
-    assert said("train", "points.csv:sd=0.1", "--out", "run", *quick)[0] == 0
+    assert run_command("train", "points.csv:sd=0.1", "--out", "run", *quick)[0] == 0
     source = RunDirectory(Path("run")).read_config()["config"]["data"]["source"]
     assert source == f"{tmp_path / 'points.csv'}:sd=0.1"
     Path("points.csv").rename("p.csv")
-    code, _, err = said("evaluate", "run", "--metrics", "kl-jsd")
+    code, _, err = run_command("evaluate", "run", "--metrics", "kl-jsd")
     assert (code, err) == (1, f"advnets: the data of run is missing: there is no {source}; {GONE}")
-    told = ("evaluate", "run", "--metrics", "kl-jsd", "--data")
-    assert said(*told, "p.csv:sd=0.1")[0] == 0
-    assert "has changed since the run was started" in said(*told, "p.csv:sd=0.2")[2]
+    command = ("evaluate", "run", "--metrics", "kl-jsd", "--data")
+    assert run_command(*command, "p.csv:sd=0.1")[0] == 0
+    assert "has changed since the run was started" in run_command(*command, "p.csv:sd=0.2")[2]
 
 
-def test_a_named_set_that_is_absent_is_spoken_of_as_the_runs(said, trained, tmp_path, monkeypatch):
-    """With the cure of the set; a relative --data-dir is found from anywhere."""
+def test_a_missing_named_dataset_of_a_run_is_reported_with_advice(
+    run_command, trained, tmp_path, monkeypatch
+):
+    """A relative --data-dir is resolved from any directory."""
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     record = json.loads((run / "config.json").read_text())
     record["config"]["data"]["source"] = "mnist"
     (run / "config.json").write_text(json.dumps(record))
     monkeypatch.setenv("ADVNETS_DATA", str(tmp_path / "nowhere"))
-    code, _, err = said("evaluate", run)
+    code, _, err = run_command("evaluate", run)
     assert code == 1
     assert err.startswith(f"advnets: the data of {run} cannot be opened: MNIST (train-images-idx3-")
     assert "download it with: advnets data fetch mnist" in err
 
 
-def test_a_relative_data_dir_is_kept_absolute(said, tmp_path, monkeypatch, quick):
+def test_a_relative_data_dir_is_stored_as_an_absolute_path(
+    run_command, tmp_path, monkeypatch, quick
+):
     monkeypatch.chdir(tmp_path)
-    assert said("train", "digits", "--data-dir", "sets", "--out", "run", *quick)[0] == 0
+    assert run_command("train", "digits", "--data-dir", "sets", "--out", "run", *quick)[0] == 0
     data = RunDirectory(Path("run")).read_config()["config"]["data"]
     assert (data["source"], data["directory"]) == ("digits", str(tmp_path / "sets"))
 
 
-def test_the_generator_run_is_found_from_anywhere(said, trained, tmp_path, monkeypatch, quick):
+def test_the_generator_run_is_found_from_anywhere(
+    run_command, trained, tmp_path, monkeypatch, quick
+):
     monkeypatch.chdir(trained.parent)
-    told = (
+    command = (
         "train",
         "latent-regression-mnist",
         "--data",
@@ -151,12 +159,14 @@ def test_the_generator_run_is_found_from_anywhere(said, trained, tmp_path, monke
         "--game.generator-run",
         trained.name,
     )
-    code, _, err = said(*told, "--out", tmp_path / "run", "--steps", "2", "--threads", "1")
+    code, _, err = run_command(
+        *command, "--out", tmp_path / "run", "--steps", "2", "--threads", "1"
+    )
     assert code == 0, err
     monkeypatch.chdir(tmp_path)
     game = RunDirectory(tmp_path / "run").read_config()["config"]["stages"][0]["game"]
     assert game["generator_run"] == str(trained)
-    assert said("train", "--resume", "--out", "run", "--steps", "3")[0] == 0
+    assert run_command("train", "--resume", "--out", "run", "--steps", "3")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["run", "run/samples", "run/views"])
@@ -172,12 +182,12 @@ def test_the_generator_run_is_found_from_anywhere(said, trained, tmp_path, monke
     ],
     ids=" ".join,
 )
-def test_a_run_is_no_data(said, trained, tmp_path, monkeypatch, command, name):
-    """Its images are plots; what was meant is to go on with it, and that command works."""
+def test_a_run_given_as_data_is_refused(run_command, trained, tmp_path, monkeypatch, command, name):
+    """The error has the command that resumes the run, and that command works."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained, "run")
     (tmp_path / "run" / "views").mkdir(exist_ok=True)
-    code, _, err = said(*(name if word == "RUN" else word for word in command))
+    code, _, err = run_command(*(name if word == "RUN" else word for word in command))
     assert code == 2
     assert err == (
         f"advnets: {name} is a run directory, expected data: its images are figures; to "
@@ -187,27 +197,27 @@ def test_a_run_is_no_data(said, trained, tmp_path, monkeypatch, command, name):
     assert (tmp_path / err.split()[-1]).resolve() == tmp_path / "run"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     _, _, *arguments = err.partition("use: ")[2].split()
-    assert said("train", *arguments)[0] == 0
+    assert run_command("train", *arguments)[0] == 0
 
 
-def test_runs_within_a_folder_of_images_are_left_out(said, tmp_path, monkeypatch, quick):
-    """So `advnets train .` sees the same data as often as it is run."""
+def test_runs_inside_a_folder_of_images_are_skipped(run_command, tmp_path, monkeypatch, quick):
+    """Repeated `advnets train .` uses the same images."""
     draw(tmp_path / "photos")
     monkeypatch.chdir(tmp_path / "photos")
     small = ("--size", "8", "--channels", "1")
     for out in ("runs/a", "runs/b"):
-        code, _, err = said("train", ".", "--out", out, *quick, *small)
+        code, _, err = run_command("train", ".", "--out", out, *quick, *small)
         assert code == 0, err
     assert (
         "runs/a is a run directory, whose images are plots and samples"
-        in said("data", "audit", ".")[1]
+        in run_command("data", "audit", ".")[1]
     )
     digests = [RunDirectory(Path(f"runs/{n}")).read_config()["data"]["digest"] for n in "ab"]
     assert digests[0] == digests[1]
-    code, _, err = said("train", "--resume", "--out", "runs/a", "--steps", "40")
+    code, _, err = run_command("train", "--resume", "--out", "runs/a", "--steps", "40")
     assert code == 0, err
     monkeypatch.chdir(tmp_path)
-    code, _, err = said("train", "photos", "--out", "photos", *quick)
+    code, _, err = run_command("train", "photos", "--out", "photos", *quick)
     assert (code, "is the directory of the data; give another --out for the run" in err) == (
         2,
         True,
@@ -221,7 +231,7 @@ def run_process(*arguments, cwd):
 
 
 @pytest.mark.parametrize(
-    ("command", "what"),
+    ("command", "problem"),
     [
         (("train", "digits", "--steps", "1", "--out", "run"), "dataset"),
         (("train", "digits", "--dry-run"), "dataset"),
@@ -232,30 +242,30 @@ def run_process(*arguments, cwd):
     ],
     ids=lambda told: " ".join(told) if isinstance(told, tuple) else str(told),
 )
-def test_a_folder_with_a_taken_name_is_said(tmp_path, command, what):
+def test_a_folder_named_like_a_dataset_or_preset_is_reported(tmp_path, command, problem):
     draw(tmp_path / "digits", n=3)
-    done = run_process(*command, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    completed = run_process(*command, cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
     sentence = (
-        f"digits is the {what} of that name, and the folder ./digits is not used; to use it, set "
-        "./digits"
+        f"digits is the {problem} of that name, and the folder ./digits is not used; to use it, "
+        "set ./digits"
     )
-    assert (sentence in done.stderr) == (what is not None), done.stderr
+    assert (sentence in completed.stderr) == (problem is not None), completed.stderr
 
 
-def test_a_folder_with_the_name_of_a_preset_is_said(tmp_path):
+def test_a_folder_named_like_a_preset_is_reported(tmp_path):
     draw(tmp_path / "mlp", n=3)
-    done = run_process("train", "mlp", "--data", "digits", "--dry-run", cwd=tmp_path)
-    assert "mlp is the preset of that name, and the folder ./mlp is not used" in done.stderr
+    completed = run_process("train", "mlp", "--data", "digits", "--dry-run", cwd=tmp_path)
+    assert "mlp is the preset of that name, and the folder ./mlp is not used" in completed.stderr
 
 
-def test_a_dry_run_says_that_it_packs(said, tmp_path, cache):
+def test_a_dry_run_reports_that_it_packs(run_command, tmp_path, cache):
     draw(tmp_path / "photos")
-    told = ("train", tmp_path / "photos", "--size", "8", "--dry-run")
-    code, out, _ = said(*told)
+    command = ("train", tmp_path / "photos", "--size", "8", "--dry-run")
+    code, out, _ = run_command(*command)
     (pack,) = (folder for folder in (cache / "packs").iterdir() if folder.is_dir())
     assert code == 0
     assert out.endswith(
         f"nothing was written but the data, packed into the cache for training: {pack}\n"
     )
-    assert said(*told)[1].endswith("\nnothing was written\n")
+    assert run_command(*command)[1].endswith("\nnothing was written\n")

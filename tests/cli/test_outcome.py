@@ -16,11 +16,11 @@ RUNAWAY = ("--generator-optimizer.lr", "1e5", "--discriminator-optimizer.lr", "1
 UNMOVED = ("--generator-optimizer.lr", "0", "--discriminator-optimizer.lr", "0")
 
 
-def test_a_run_whose_loss_ran_away_ends_with_status_3(said, tmp_path, quick):
-    """All values are finite and all steps are trained; also when resumed at the end."""
+def test_a_diverged_loss_ends_with_status_3(run_command, tmp_path, quick):
+    """Although all values are finite and all steps are trained; also when resumed at the end."""
     run = tmp_path / "run"
     for arguments in (("digits", *quick, *RUNAWAY), ("--resume",)):
-        code, out, err = said("train", *arguments, "--out", run)
+        code, out, err = run_command("train", *arguments, "--out", run)
         assert code == 3
         assert "done" not in out
         last = err.splitlines()[-1]
@@ -33,11 +33,13 @@ def test_a_run_whose_loss_ran_away_ends_with_status_3(said, tmp_path, quick):
     assert "The run diverged." in (run / "report.html").read_text("utf-8")
 
 
-def test_nan_or_infinite_values_without_log_intervals_end_with_status_3(said, tmp_path, quick):
-    """A regression: it was reported as done at step 0, after the roll-back to the start."""
+def test_nan_or_infinite_values_without_log_intervals_end_with_status_3(
+    run_command, tmp_path, quick
+):
+    """A regression: after the roll-back to the start such a run was reported as done at step 0."""
     run, no_intervals = tmp_path / "run", ("--log-every", "0", "--checkpoint-every", "0")
     arguments = ("digits", *quick[:-6], *no_intervals, "--generator-optimizer.lr", "1e30")
-    code, out, err = said("train", *arguments, "--out", run)
+    code, out, err = run_command("train", *arguments, "--out", run)
     assert code == 3
     assert out == ""
     assert "occurred by step 30 for the 3rd time" in err.splitlines()[-1]
@@ -51,10 +53,10 @@ def test_nan_or_infinite_values_without_log_intervals_end_with_status_3(said, tm
         (("--generator-optimizer.lr", "0"), "generator"),
     ],
 )
-def test_a_run_in_which_a_player_did_not_change_ends_with_status_3(
-    said, tmp_path, quick, flags, players
+def test_a_player_that_did_not_change_ends_with_status_3(
+    run_command, tmp_path, quick, flags, players
 ):
-    code, _, err = said("train", "digits", *quick, *flags, "--out", tmp_path / "run")
+    code, _, err = run_command("train", "digits", *quick, *flags, "--out", tmp_path / "run")
     assert code == 3
     assert err.splitlines()[-1] == (
         f"advnets: the training had no effect: no weight of the {players} differs from its "
@@ -62,8 +64,8 @@ def test_a_run_in_which_a_player_did_not_change_ends_with_status_3(
     )
 
 
-def test_a_run_within_the_bounds_is_done(said, tmp_path, quick):
-    code, out, _ = said("train", "digits", *quick, "--out", tmp_path / "run")
+def test_a_run_within_the_bounds_ends_with_status_0(run_command, tmp_path, quick):
+    code, out, _ = run_command("train", "digits", *quick, "--out", tmp_path / "run")
     assert code == 0
     assert out.startswith("done in ")
     assert json.loads((tmp_path / "run/events.jsonl").read_text().splitlines()[-1]) == {
@@ -73,21 +75,21 @@ def test_a_run_within_the_bounds_is_done(said, tmp_path, quick):
     }
 
 
-def test_a_start_that_failed_does_not_block_its_name(said, tmp_path, quick):
+def test_a_failed_start_does_not_block_its_directory(run_command, tmp_path, quick):
     """Too few labels are an error of the first batch."""
     run, labels = tmp_path / "run", ("--game.labels", "100000")
     arguments = ("semi-supervised-mnist", "--data", "digits", "--steps", "3", "--threads", "1")
-    code, _, err = said("train", *arguments, *labels, "--out", run)
+    code, _, err = run_command("train", *arguments, *labels, "--out", run)
     assert code in (1, 2)
     assert "must have at least 10,000 labeled images" in err.splitlines()[-1]
     assert not RunDirectory(run).exists
-    assert said("train", "digits", *quick, "--out", run)[0] == 0
+    assert run_command("train", "digits", *quick, "--out", run)[0] == 0
 
 
-def test_a_failed_resume_at_step_0_keeps_the_run(said, tmp_path, quick, monkeypatch):
-    """Here the first step runs out of memory, in a run that was started before."""
+def test_a_failed_resume_at_step_0_keeps_the_run(run_command, tmp_path, quick, monkeypatch):
+    """The first step runs out of memory, in a run that was started before."""
     run = tmp_path / "run"
-    assert said("train", "digits", *quick, "--out", run)[0] == 0
+    assert run_command("train", "digits", *quick, "--out", run)[0] == 0
     for file in RunDirectory(run).checkpoint_files():
         file.unlink()
 
@@ -95,17 +97,19 @@ def test_a_failed_resume_at_step_0_keeps_the_run(said, tmp_path, quick, monkeypa
         raise MemoryError
 
     monkeypatch.setattr("advnets.training.trainer.train_step", no_memory)
-    assert said("train", "--resume", "--out", run)[0] != 0
+    assert run_command("train", "--resume", "--out", run)[0] != 0
     assert RunDirectory(run).exists
 
 
-def test_the_process_itself_ends_with_status_3(tmp_path, quick):
+def test_the_process_ends_with_status_3(tmp_path, quick):
     command = [sys.executable, "-m", "advnets", "train", "digits", *quick, *RUNAWAY]
-    done = subprocess.run([*command, "--out", tmp_path / "run"], capture_output=True, check=False)
-    assert done.returncode == 3
+    completed = subprocess.run(
+        [*command, "--out", tmp_path / "run"], capture_output=True, check=False
+    )
+    assert completed.returncode == 3
 
 
-def test_from_python_a_run_that_ran_away_comes_with_a_warning(tmp_path, tiny):
+def test_in_python_a_diverged_run_gives_a_warning(tmp_path, tiny):
     from dataclasses import replace
 
     fast = replace(tiny.stage.generator_optimizer, lr=1e5)

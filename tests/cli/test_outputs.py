@@ -1,4 +1,4 @@
-"""Where commands write: never into the current directory, never over what is not theirs."""
+"""Commands do not write into the current directory and do not replace other files."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def holds(folder):
     ],
     ids=lambda told: " ".join(told),
 )
-def test_the_current_directory_is_no_place_to_write_to(
-    said, trained, tmp_path, monkeypatch, command, flag, place
+def test_an_empty_output_path_is_refused(
+    run_command, trained, tmp_path, monkeypatch, command, flag, place
 ):
-    """As it is asked for by an empty shell variable; nothing is written."""
+    """As an unset shell variable gives it; nothing is written."""
     photos, inside = tmp_path / "photos", tmp_path / "here" / "now"
     photos.mkdir()
     inside.mkdir(parents=True)
     (inside / "here").mkdir()
     Image.new("L", (8, 8)).save(photos / "a.png")
     monkeypatch.chdir(inside)
-    given = [{"RUN": trained, "PHOTOS": photos}.get(word, word) for word in command]
+    arguments = [{"RUN": trained, "PHOTOS": photos}.get(word, word) for word in command]
     before, run = holds(tmp_path), holds(trained)
-    code, out, err = said(*given, *([flag] if flag else []), place)
+    code, out, err = run_command(*arguments, *([flag] if flag else []), place)
     assert (code, out) == (2, "")
     assert err.startswith(f"advnets: {flag or 'OUT'} is '")
     assert "the current directory or one above it; give the name of a new f" in err
@@ -53,62 +53,64 @@ def test_the_current_directory_is_no_place_to_write_to(
     assert holds(trained) == run
 
 
-def test_a_run_goes_on_from_within_its_directory(said, tmp_path, monkeypatch, quick):
-    """Where `.` is a run, that run is meant; elsewhere an empty --out resumes none by default."""
+def test_a_run_is_resumed_from_inside_its_directory(run_command, tmp_path, monkeypatch, quick):
+    """In a run, `.` is that run; elsewhere an empty --out resumes no default run."""
     monkeypatch.chdir(tmp_path)
-    assert said("train", "digits", *quick)[0] == 0
-    code, _, err = said("train", "digits", "--resume", "--out", "")
+    assert run_command("train", "digits", *quick)[0] == 0
+    code, _, err = run_command("train", "digits", "--resume", "--out", "")
     assert (code, "holds no run (it has no config.json)" in err) == (1, True)
     monkeypatch.chdir("runs/digits")
-    code, _, err = said("train", "--resume", "--out", ".", "--steps", "40")
+    code, _, err = run_command("train", "--resume", "--out", ".", "--steps", "40")
     assert code == 0, err
 
 
-def test_from_python_too(tmp_path, monkeypatch):
+def test_an_empty_output_path_is_refused_in_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"^out is '.', the current directory"):
         advnets.train("digits", out="", steps=1)
     assert holds(tmp_path) == []
 
 
-def test_a_file_is_no_folder_and_a_folder_no_file(said, trained, tmp_path, monkeypatch):
+def test_a_file_in_place_of_a_folder_is_refused_and_the_reverse(
+    run_command, trained, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
-    code, _, err = said("sample", trained, "--out", "folder.png")
+    code, _, err = run_command("sample", trained, "--out", "folder.png")
     assert (code, err) == (
         2,
         "advnets: --out is folder.png, which is a folder; give the name of a file\n",
     )
-    code, _, err = said("sample", trained, "--out", "file")
+    code, _, err = run_command("sample", trained, "--out", "file")
     assert (code, err) == (
         2,
         "advnets: --out is file, which is a file; give the name of a folder\n",
     )
 
 
-def test_samples_do_not_mix_with_what_a_folder_holds(said, trained, tmp_path):
+def test_samples_are_not_mixed_with_other_files(run_command, trained, tmp_path):
     out = tmp_path / "samples.v1"
-    asked = ("sample", trained, "--out", out)
-    assert said(*asked, "--num-samples", 12)[0] == 0
+    command = ("sample", trained, "--out", out)
+    assert run_command(*command, "--num-samples", 12)[0] == 0
     assert len(holds(out)) == 12
-    code, _, err = said(*asked, "--num-samples", 3)
+    code, _, err = run_command(*command, "--num-samples", 3)
     assert (code, err) == (
         2,
         f"advnets: {out} has 12 numbered PNG files (00000.png, …); give another folder, or "
         "--overwrite to replace them all\n",
     )
-    assert said(*asked, "--num-samples", 3, "--overwrite")[0] == 0
+    assert run_command(*command, "--num-samples", 3, "--overwrite")[0] == 0
     assert holds(out) == ["00000.png", "00001.png", "00002.png"]
     (out / "mine.png").touch()
     for flags in ([], ["--overwrite"]):
-        code, _, err = said(*asked, *flags)
+        code, _, err = run_command(*command, *flags)
         assert code == 2
         assert err.startswith(f"advnets: {out} has mine.png; expected a new or empty folder")
     assert len(holds(out)) == 4
 
 
-def test_an_overwrite_that_fails_leaves_what_was_there(trained, tmp_path, monkeypatch):
+def test_a_failed_overwrite_keeps_the_old_files(trained, tmp_path, monkeypatch):
     run, out = advnets.load(trained), tmp_path / "samples"
     save_images(run.sample_blocks(4), 4, out)
     before = {file.name: file.read_bytes() for file in out.iterdir()}
@@ -126,25 +128,27 @@ def test_an_overwrite_that_fails_leaves_what_was_there(trained, tmp_path, monkey
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
-def test_a_folder_named_as_a_sample_is_not_replaced(said, trained, tmp_path):
+def test_a_folder_named_as_a_sample_is_not_replaced(run_command, trained, tmp_path):
     (tmp_path / "samples" / "00001.png").mkdir(parents=True)
-    code, _, err = said("sample", trained, "--out", tmp_path / "samples", "--overwrite")
+    code, _, err = run_command("sample", trained, "--out", tmp_path / "samples", "--overwrite")
     assert (code, "has 00001.png" in err) == (2, True)
     assert holds(tmp_path / "samples") == ["00001.png"]
 
 
-def test_a_view_replaces_no_file_but_its_own_record(said, trained, tmp_path):
+def test_a_view_replaces_only_records_of_views(run_command, trained, tmp_path):
     (tmp_path / "boxes.json").write_text("[1, 2]")
-    asked = ("visualize", trained, "samples", "--num-samples", 4, "--out")
-    code, _, err = said(*asked, tmp_path / "boxes.png")
+    command = ("visualize", trained, "samples", "--num-samples", 4, "--out")
+    code, _, err = run_command(*command, tmp_path / "boxes.png")
     assert code == 2
     assert f"{tmp_path / 'boxes.json'}, where the record of this view is to be written, is" in err
     assert (tmp_path / "boxes.json").read_text() == "[1, 2]"
     assert not (tmp_path / "boxes.png").exists()
     for _ in range(2):
-        assert said(*asked, tmp_path / "view.png")[0] == 0
+        assert run_command(*command, tmp_path / "view.png")[0] == 0
     assert json.loads((tmp_path / "view.json").read_text())["view"] == "samples"
-    code, _, err = said(*asked, tmp_path / "moving.png", "--movie", tmp_path / "moving.gif")
+    code, _, err = run_command(
+        *command, tmp_path / "moving.png", "--movie", tmp_path / "moving.gif"
+    )
     assert (code, holds(tmp_path)) == (2, ["boxes.json", "view.json", "view.png"]), err
 
 
@@ -168,26 +172,26 @@ def test_a_view_replaces_no_file_but_its_own_record(said, trained, tmp_path):
     ],
     ids=" ".join,
 )
-def test_a_usage_error_leaves_no_folder_and_no_lock(
-    said, trained, tmp_path, monkeypatch, arguments
+def test_a_usage_error_creates_no_folder_and_no_lock(
+    run_command, trained, tmp_path, monkeypatch, arguments
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     before = holds(trained)
-    code, _, err = said(*(trained if word == "RUN" else word for word in arguments))
+    code, _, err = run_command(*(trained if word == "RUN" else word for word in arguments))
     assert code in (1, 2), err
     assert holds(tmp_path) == ["empty"]
     assert holds(trained) == before
 
 
 @pytest.mark.parametrize("name", ["samples.v1", "samples.1", "samples.final"])
-def test_a_version_is_no_ending_on_any_system(monkeypatch, name):
-    """Tables of a system have man pages end in .1 and dozens of unusual formats besides."""
+def test_a_version_number_is_not_a_suffix(monkeypatch, name):
+    """MIME tables of some systems list .1 (man pages) and dozens of rare formats."""
     monkeypatch.setattr(mimetypes, "guess_type", lambda *_, **__: ("application/x-known", None))
     assert output_format(Path(name)) == "folder"
 
 
-def test_a_run_is_not_written_into_its_data_by_another_name(said, tmp_path, quick):
+def test_a_run_inside_its_data_is_refused_by_any_path(run_command, tmp_path, quick):
     images, link = tmp_path / "images", tmp_path / "link"
     images.mkdir()
     link.symlink_to(images)
@@ -195,14 +199,14 @@ def test_a_run_is_not_written_into_its_data_by_another_name(said, tmp_path, quic
         Image.new("L", (8, 8), i).save(images / f"{i}.png")
     before = holds(images)
     for place in (link, images / ".." / "images", images):
-        code, _, err = said("train", "digits", "--data", images, "--out", place, *quick)
+        code, _, err = run_command("train", "digits", "--data", images, "--out", place, *quick)
         assert (code, "is the directory of the data; give another --out" in err) == (2, True)
         assert holds(images) == before
 
 
 @pytest.mark.parametrize("name", ["many.png", "many.npz", "many"])
-def test_samples_that_no_disk_holds_are_refused_before_any_is_drawn(said, trained, tmp_path, name):
-    code, _, err = said("sample", trained, "--num-samples", 10**13, "--out", tmp_path / name)
+def test_more_samples_than_fit_on_the_disk_are_refused_first(run_command, trained, tmp_path, name):
+    code, _, err = run_command("sample", trained, "--num-samples", 10**13, "--out", tmp_path / name)
     assert code == 2
     assert "MiB free; give a smaller --num-samples" in err
     assert holds(tmp_path) == []

@@ -11,9 +11,9 @@ import torch
 from advnets.run_directory import RunDirectory
 
 
-def test_an_existing_run_is_not_overwritten(said, trained):
+def test_an_existing_run_is_not_overwritten(run_command, trained):
     before = (trained / "config.json").read_bytes()
-    code, _, err = said("train", "digits", "--out", trained)
+    code, _, err = run_command("train", "digits", "--out", trained)
     assert code == 1
     assert err == (
         f"advnets: {trained} already holds a run; add --resume to continue it, or give another "
@@ -22,8 +22,8 @@ def test_an_existing_run_is_not_overwritten(said, trained):
     assert (trained / "config.json").read_bytes() == before
 
 
-def test_another_config_on_resume_is_refused_by_field(said, trained):
-    code, _, err = said(
+def test_another_config_on_resume_is_refused_by_field(run_command, trained):
+    code, _, err = run_command(
         "train", "--resume", "--out", trained, "--seed", "9", "--generator-optimizer.lr", "1"
     )
     assert code == 1
@@ -32,8 +32,8 @@ def test_another_config_on_resume_is_refused_by_field(said, trained):
     assert "seed: 0, 9" in err
 
 
-def test_another_preset_on_resume_is_refused(said, trained):
-    code, _, err = said("train", "paper-mnist", "--resume", "--out", trained)
+def test_another_preset_on_resume_is_refused(run_command, trained):
+    code, _, err = run_command("train", "paper-mnist", "--resume", "--out", trained)
     assert code == 2
     assert err == (
         f"advnets: {trained} was started with preset digits, not paper-mnist; leave paper-mnist "
@@ -41,9 +41,9 @@ def test_another_preset_on_resume_is_refused(said, trained):
     )
 
 
-def test_fewer_steps_than_were_trained_are_refused(said, trained):
+def test_fewer_steps_than_were_trained_are_refused(run_command, trained):
     before = (trained / "config.json").read_bytes()
-    code, _, err = said("train", "--resume", "--out", trained, "--steps", "20")
+    code, _, err = run_command("train", "--resume", "--out", trained, "--steps", "20")
     assert code == 2
     assert err == (
         f"advnets: {trained} is at step 30, but 20 steps were requested; give more --steps or "
@@ -52,93 +52,99 @@ def test_fewer_steps_than_were_trained_are_refused(said, trained):
     assert (trained / "config.json").read_bytes() == before
 
 
-def test_nothing_to_resume(said, tmp_path):
-    code, _, err = said("train", "--resume", "--out", tmp_path)
+def test_resuming_without_a_run_is_refused(run_command, tmp_path):
+    code, _, err = run_command("train", "--resume", "--out", tmp_path)
     assert code == 1
     assert "holds no run (it has no config.json)" in err
 
 
-def test_a_truncated_checkpoint_is_reported_and_the_previous_one_is_used(said, tmp_path, quick):
+def test_a_truncated_checkpoint_is_reported_and_the_previous_one_is_used(
+    run_command, tmp_path, quick
+):
     run = tmp_path / "run"
-    assert said("train", "digits", "--out", run, *quick)[0] == 0
-    whole = RunDirectory(run).newest_checkpoint()
-    end = whole.read_bytes()
-    whole.write_bytes(end[: len(end) // 2])
-    code, _, err = said("train", "--resume", "--out", run)
+    assert run_command("train", "digits", "--out", run, *quick)[0] == 0
+    checkpoint = RunDirectory(run).newest_checkpoint()
+    end = checkpoint.read_bytes()
+    checkpoint.write_bytes(end[: len(end) // 2])
+    code, _, err = run_command("train", "--resume", "--out", run)
     assert code == 0
-    assert f"advnets: {whole} is truncated or not a checkpoint" in err
+    assert f"advnets: {checkpoint} is truncated or not a checkpoint" in err
     assert "; using step-00000020.safetensors, the newest usable one" in err
-    assert whole.read_bytes() == end
-    renamed = whole.with_name(f"{whole.name}.unusable")
+    assert checkpoint.read_bytes() == end
+    renamed = checkpoint.with_name(f"{checkpoint.name}.unusable")
     assert renamed.read_bytes() == end[: len(end) // 2]
 
 
-def test_changed_data_is_refused_on_resume(said, tmp_path, quick):
+def test_changed_data_is_refused_on_resume(run_command, tmp_path, quick):
     run = tmp_path / "run"
-    assert said("train", "digits", "--out", run, *quick)[0] == 0
+    assert run_command("train", "digits", "--out", run, *quick)[0] == 0
     record = json.loads((run / "config.json").read_text())
     record["data"]["digest"] = "0" * 32
     (run / "config.json").write_text(json.dumps(record))
-    code, _, err = said("train", "--resume", "--out", run)
+    code, _, err = run_command("train", "--resume", "--out", run)
     assert code == 1
     assert "has changed since the run was started: digits has the digest " in err
 
 
-def test_a_finished_run_is_extended_by_more_steps(said, tmp_path, quick):
+def test_a_finished_run_is_extended_by_more_steps(run_command, tmp_path, quick):
     """The checkpoint has the bytes of a run of the full length."""
     short, long = tmp_path / "short", tmp_path / "long"
-    assert said("train", "digits", "--out", short, *quick)[0] == 0
-    assert said("train", "--resume", "--out", short, "--steps", "50")[0] == 0
-    assert said("train", "digits", "--out", long, *quick, "--steps", "50")[0] == 0
+    assert run_command("train", "digits", "--out", short, *quick)[0] == 0
+    assert run_command("train", "--resume", "--out", short, "--steps", "50")[0] == 0
+    assert run_command("train", "digits", "--out", long, *quick, "--steps", "50")[0] == 0
     ends = [RunDirectory(run).newest_checkpoint().read_bytes() for run in (short, long)]
     assert ends[0] == ends[1]
 
 
-def test_a_finished_run_is_extended_by_more_epochs(said, tmp_path, quick):
+def test_a_finished_run_is_extended_by_more_epochs(run_command, tmp_path, quick):
     """1,197 images in batches of 100: two epochs are 24 steps, three are 36."""
     run, flags = tmp_path / "run", quick[2:]
-    assert said("train", "digits", "--out", run, *flags, "--epochs", "2")[0] == 0
-    assert said("train", "--resume", "--out", run, "--epochs", "3")[0] == 0
+    assert run_command("train", "digits", "--out", run, *flags, "--epochs", "2")[0] == 0
+    assert run_command("train", "--resume", "--out", run, "--epochs", "3")[0] == 0
     events = RunDirectory(run).events()
     assert [e["step"] for e in events if e["kind"] == "end"] == [24, 36]
 
 
-def test_epochs_on_resume_count_even_if_they_equal_the_presets(said, trained):
+def test_epochs_on_resume_count_even_if_they_equal_the_presets(run_command, trained):
     """A run with a length in steps is extended to the epochs of its preset."""
-    code, out, _ = said("train", "--resume", "--out", trained, "--epochs", "400", "--dry-run")
+    code, out, _ = run_command(
+        "train", "--resume", "--out", trained, "--epochs", "400", "--dry-run"
+    )
     assert code == 0
     assert f"stage 1: {round(400 * 1197 / 100):,} steps at " in out
 
 
-def test_epochs_and_steps_at_once_are_refused_on_resume(said, trained):
-    code, _, err = said("train", "--resume", "--out", trained, "--epochs", "4", "--steps", "40")
+def test_epochs_and_steps_at_once_are_refused_on_resume(run_command, trained):
+    code, _, err = run_command(
+        "train", "--resume", "--out", trained, "--epochs", "4", "--steps", "40"
+    )
     assert code == 2
     assert err == "advnets: got both --epochs 4 and --steps 40; give one of them\n"
 
 
-def test_a_run_on_other_data_is_found_by_the_name_of_its_data(said, tmp_path, monkeypatch, quick):
-    """Without --out, by the command that started it; with the name of other data it is refused."""
+def test_the_default_run_directory_is_named_by_the_data(run_command, tmp_path, monkeypatch, quick):
+    """Without --out, the command that started a run resumes it; other data are refused."""
     monkeypatch.chdir(tmp_path)
     for arguments in (("points", "--data", "moons"), ("moons",)):
-        assert said("train", *arguments, *quick)[0] == 0
-        code, _, err = said("train", *arguments, *quick, "--resume", "--steps", "40")
+        assert run_command("train", *arguments, *quick)[0] == 0
+        code, _, err = run_command("train", *arguments, *quick, "--resume", "--steps", "40")
         assert code == 0, err
-        code, _, err = said("train", "ring", "--out", "runs/moons", "--resume")
+        code, _, err = run_command("train", "ring", "--out", "runs/moons", "--resume")
         assert code == 2
         assert err == "advnets: runs/moons was started on moons, not ring; leave ring out\n"
         shutil.rmtree("runs")
 
 
-def test_the_command_that_started_a_run_resumes_it_with_resume(said, tmp_path, quick):
-    """Including its switches, which are already on in the stored config."""
+def test_the_command_that_started_a_run_resumes_it_with_resume(run_command, tmp_path, quick):
+    """Including switches that are already on in the stored config."""
     command = ["train", "digits", "--out", tmp_path / "run", *quick, "--generator.batch-norm"]
-    assert said(*command)[0] == 0
-    code, _, err = said(*command, "--resume", "--steps", "40")
+    assert run_command(*command)[0] == 0
+    code, _, err = run_command(*command, "--resume", "--steps", "40")
     assert code == 0, err
 
 
 def as_on_a_gpu(run, **runtime):
-    """The run's record, as a machine with a GPU writes it; what is trained stays as it is."""
+    """Change the config of a run to that of a machine with a GPU."""
     file = RunDirectory(run).config_file
     record = json.loads(file.read_text())
     record["config"]["runtime"] |= {"device": "cuda", "precision": "bfloat16"} | runtime
@@ -146,19 +152,19 @@ def as_on_a_gpu(run, **runtime):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_run_from_a_gpu_resumes_on_the_cpu_on_request(said, tmp_path, quick):
-    """The message that refuses it otherwise names the option."""
+def test_a_run_from_a_gpu_resumes_on_the_cpu_on_request(run_command, tmp_path, quick):
+    """Without the option the error names it."""
     run = tmp_path / "run"
-    assert said("train", "digits", "--out", run, *quick)[0] == 0
+    assert run_command("train", "digits", "--out", run, *quick)[0] == 0
     as_on_a_gpu(run, cuda_graph=True)
     longer = ("train", "--resume", "--out", run, "--steps", "40")
-    code, _, err = said(*longer)
+    code, _, err = run_command(*longer)
     assert code == 2
     assert err == (
         f"advnets: {run} was trained on cuda, which this machine lacks; give --device cpu to "
         "continue here, where the run will no longer be bit-exact\n"
     )
-    code, _, err = said(*longer, "--device", "cpu")
+    code, _, err = run_command(*longer, "--device", "cpu")
     assert code == 0, err
     assert "device changed from cuda to cpu: the run is not bit-exact from step 30 on" in err
     record = RunDirectory(run).read_config()
@@ -175,23 +181,23 @@ def test_a_run_from_a_gpu_resumes_on_the_cpu_on_request(said, tmp_path, quick):
     assert "bit-exact after step 30." in (run / "report.html").read_text("utf-8")
 
 
-def test_a_run_from_a_gpu_opens_on_a_cpu(said, tmp_path, quick):
+def test_a_run_from_a_gpu_opens_on_a_cpu(run_command, tmp_path, quick):
     run, out = tmp_path / "run", tmp_path / "x.png"
-    assert said("train", "digits", "--out", run, *quick)[0] == 0
+    assert run_command("train", "digits", "--out", run, *quick)[0] == 0
     as_on_a_gpu(run, cuda_graph=True)
     for command in (
         ("sample", run, "--num-samples", "4", "--out", out),
         ("evaluate", run, "--metrics", "frechet", "--num-samples", "50"),
         ("visualize", run, "samples", "--num-samples", "4"),
     ):
-        code, _, err = said(*command)
+        code, _, err = run_command(*command)
         assert code == 0, err
 
 
-def test_a_change_of_threads_or_precision_is_applied_and_reported(said, tmp_path, quick):
+def test_a_change_of_threads_or_precision_is_applied_and_reported(run_command, tmp_path, quick):
     """The first step that is not bit-exact stays the first; changing nothing marks nothing."""
     run = tmp_path / "run"
-    assert said("train", "digits", "--out", run, *quick)[0] == 0
+    assert run_command("train", "digits", "--out", run, *quick)[0] == 0
     steps = (
         ("--precision", "float32", "--threads", "1"),
         ("--threads", "2"),
@@ -199,17 +205,19 @@ def test_a_change_of_threads_or_precision_is_applied_and_reported(said, tmp_path
     )
     marks = []
     for number, more in enumerate(steps, 4):
-        code, _, err = said("train", "--resume", "--out", run, "--steps", f"{number}0", *more)
+        code, _, err = run_command(
+            "train", "--resume", "--out", run, "--steps", f"{number}0", *more
+        )
         assert code == 0, err
         marks.append(RunDirectory(run).read_config().get("bit_exact_until_step"))
         assert ("the run is not bit-exact from step" in err) == (number > 4)
     assert marks == [None, 40, 40]
 
 
-def test_resuming_a_finished_run_changes_nothing(said, tmp_path, quick):
+def test_resuming_a_finished_run_changes_nothing(run_command, tmp_path, quick):
     run = tmp_path / "run"
-    assert said("train", "digits", "--out", run, *quick)[0] == 0
-    assert said("train", "--resume", "--out", run, "--threads", "2")[0] == 0
+    assert run_command("train", "digits", "--out", run, *quick)[0] == 0
+    assert run_command("train", "--resume", "--out", run, "--threads", "2")[0] == 0
     record = RunDirectory(run).read_config()
     assert "bit_exact_until_step" not in record
     assert record["config"]["runtime"]["threads"] == 1

@@ -13,9 +13,11 @@ from advnets.run_directory import RunDirectory
 
 
 @pytest.mark.parametrize("name", ["samples.png", "samples.npz", "folder"])
-def test_samples_go_where_the_name_says(said, trained, tmp_path, name):
+def test_the_suffix_of_the_output_selects_the_format(run_command, trained, tmp_path, name):
     out = tmp_path / name
-    code, printed, err = said("sample", trained, "--num-samples", 7, "--seed", 1, "--out", out)
+    code, printed, err = run_command(
+        "sample", trained, "--num-samples", 7, "--seed", 1, "--out", out
+    )
     assert code == 0, err
     assert printed == f"7 samples of step 30 (ema weights): {out}\n"
     if name == "samples.png":
@@ -29,10 +31,12 @@ def test_samples_go_where_the_name_says(said, trained, tmp_path, name):
         assert len(list(out.glob("*.png"))) == 7
 
 
-def test_the_first_samples_of_a_seed_do_not_depend_on_how_many(said, trained, tmp_path):
+def test_the_first_samples_of_a_seed_do_not_depend_on_their_number(run_command, trained, tmp_path):
     for count in (5, 600):
         assert (
-            said("sample", trained, "--num-samples", count, "--out", tmp_path / f"{count}.npz")[0]
+            run_command(
+                "sample", trained, "--num-samples", count, "--out", tmp_path / f"{count}.npz"
+            )[0]
             == 0
         )
     few, many = (np.load(tmp_path / f"{count}.npz")["images"] for count in (5, 600))
@@ -40,22 +44,22 @@ def test_the_first_samples_of_a_seed_do_not_depend_on_how_many(said, trained, tm
     assert not np.array_equal(many[500:505], few)
 
 
-def test_the_share_that_d_judges_most_real_is_sampled(said, trained, tmp_path):
+def test_keep_fraction_samples_those_that_d_scores_highest(run_command, trained, tmp_path):
     out = tmp_path / "best.npz"
-    code, printed, err = said(
+    code, printed, err = run_command(
         "sample", trained, "--num-samples", 7, "--keep-fraction", ".5", "--out", out
     )
     assert code == 0, err
     assert printed == f"7 samples of step 30 (ema weights, best 0.5 by D): {out}\n"
     assert np.load(out)["images"].shape == (7, 8, 8, 1)
-    code, _, err = said("sample", trained, "--keep-fraction", "2", "--out", out)
+    code, _, err = run_command("sample", trained, "--keep-fraction", "2", "--out", out)
     assert (code, err) == (2, "advnets: --keep-fraction is 2.0; expected 0.002 to 1\n")
 
 
-def test_the_last_weights_are_others_than_the_average(said, trained, tmp_path):
+def test_last_weights_and_ema_give_different_samples(run_command, trained, tmp_path):
     for weights in ("ema", "last"):
         out = tmp_path / f"{weights}.npz"
-        assert said("sample", trained, "--weights", weights, "--out", out)[0] == 0
+        assert run_command("sample", trained, "--weights", weights, "--out", out)[0] == 0
     a, b = (np.load(tmp_path / f"{w}.npz")["images"] for w in ("ema", "last"))
     assert not np.array_equal(a, b)
 
@@ -67,15 +71,17 @@ def test_the_last_weights_are_others_than_the_average(said, trained, tmp_path):
         (("--out", "x.jpg"), "x.jpg ends in .jpg; give a name in .png, .npz, or of a folder"),
     ],
 )
-def test_samples_that_cannot_be(said, trained, tmp_path, monkeypatch, arguments, expected):
+def test_invalid_options_are_refused(
+    run_command, trained, tmp_path, monkeypatch, arguments, expected
+):
     monkeypatch.chdir(tmp_path)
-    code, _, err = said("sample", trained, *arguments)
+    code, _, err = run_command("sample", trained, *arguments)
     assert code == 2
     assert err == f"advnets: {expected}\n"
 
 
-def test_evaluate_puts_the_real_row_beside_the_score(said, trained):
-    code, out, err = said("evaluate", trained, "--json")
+def test_evaluate_prints_the_score_of_real_images_too(run_command, trained):
+    code, out, err = run_command("evaluate", trained, "--json")
     assert code == 0, err
     records = json.loads(out)
     assert [(r["samples"], r["grid"]) for r in records] == [
@@ -86,7 +92,7 @@ def test_evaluate_puts_the_real_row_beside_the_score(said, trained):
     ]
     assert {r["n_test"] for r in records} == {300}
     assert RunDirectory(trained).scores() == records
-    code, out, _ = said("evaluate", trained)
+    code, out, _ = run_command("evaluate", trained)
     assert code == 0
     assert "real training images" in out
     assert "Theis et al. 2016" in out
@@ -94,9 +100,11 @@ def test_evaluate_puts_the_real_row_beside_the_score(said, trained):
     assert "Theis" in (trained / "report.html").read_text("utf-8")
 
 
-def test_evaluate_compares_features_beside_the_real_row(said, trained):
-    """Three metrics of features; pixels are what looks at these digits, and the row says so."""
-    code, out, err = said("evaluate", trained, "--metrics", "frechet", "prdc", "two-sample-1nn")
+def test_evaluate_computes_three_metrics_of_features(run_command, trained):
+    """The extractor of these digits is `pixels`, and each row names it."""
+    code, out, err = run_command(
+        "evaluate", trained, "--metrics", "frechet", "prdc", "two-sample-1nn"
+    )
     assert code == 0, err
     assert "pixels, 1,197 on 300" in out
     records = RunDirectory(trained).scores()
@@ -111,15 +119,17 @@ def test_evaluate_compares_features_beside_the_real_row(said, trained):
     assert distance["real training images"] < distance["generator"]
     recall = {row: r["recall"] for (metric, row), r in by_row.items() if metric == "prdc"}
     assert recall["real training images"] > recall["generator"]
-    told = {row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "two-sample-1nn"}
-    assert told["real training images"] < told["generator"] - 0.1
+    accuracies = {
+        row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "two-sample-1nn"
+    }
+    assert accuracies["real training images"] < accuracies["generator"] - 0.1
     report = (trained / "report.html").read_text("utf-8")
     assert "Scores of samples against test images" in report
     assert "Fréchet distance" in report
 
 
-def test_evaluate_tells_copies_and_two_more_distances(said, trained):
-    code, out, err = said("evaluate", trained, "--metrics", "mmd", "swd", "memorization")
+def test_evaluate_computes_memorization_and_two_more_distances(run_command, trained):
+    code, out, err = run_command("evaluate", trained, "--metrics", "mmd", "swd", "memorization")
     assert code == 0, err
     lines = [line for line in out.splitlines() if line.startswith("generator")]
     counts = ("1,197 on 300 ", "1,197 on 300 ", "10,000 on 1,197 training images, 300 test images")
@@ -128,50 +138,52 @@ def test_evaluate_tells_copies_and_two_more_distances(said, trained):
     assert "subsets of 300" in lines[0]
     assert "over 1,000 directions" in lines[1]
     assert "are copies of a training image" in lines[2]
-    kept = {record["metric"] for record in RunDirectory(trained).scores()}
-    assert {"mmd", "swd", "memorization"} <= kept
+    metrics = {record["metric"] for record in RunDirectory(trained).scores()}
+    assert {"mmd", "swd", "memorization"} <= metrics
     report = (trained / "report.html").read_text("utf-8")
     assert "are copies of a training image" in report
 
 
-def test_an_extractor_that_does_not_know_such_images_is_refused(said, trained):
-    code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "digits")
+def test_an_extractor_for_other_images_is_refused(run_command, trained):
+    code, _, err = run_command("evaluate", trained, "--metrics", "frechet", "--extractor", "digits")
     assert code == 1
     assert err.startswith(
         "advnets: extractor 'digits' expects images of shape (1, 28, 28), got (1, 8, 8)"
     )
 
 
-def test_a_fully_connected_d_is_no_extractor(said, trained):
-    code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "discriminator")
+def test_a_fully_connected_d_is_refused_as_extractor(run_command, trained):
+    code, _, err = run_command(
+        "evaluate", trained, "--metrics", "frechet", "--extractor", "discriminator"
+    )
     assert code == 2
     assert err.startswith(
         "advnets: features of the discriminator need a convolutional D without labels"
     )
 
 
-def test_an_unknown_metric_is_told_what_is_known(said, trained):
-    code, _, err = said("evaluate", trained, "--metrics", "parzn")
+def test_an_unknown_metric_is_refused_with_the_known_ones(run_command, trained):
+    code, _, err = run_command("evaluate", trained, "--metrics", "parzn")
     assert code == 2
     assert err == "advnets: no metric is called 'parzn'; did you mean parzen?\n"
 
 
-def test_a_run_can_be_scored_while_it_trains(said, trained):
+def test_a_run_can_be_evaluated_during_training(run_command, trained):
     with RunDirectory(trained).lock():
-        assert said("evaluate", trained, "--seed", "4")[0] == 0
+        assert run_command("evaluate", trained, "--seed", "4")[0] == 0
     assert {record["seed"] for record in RunDirectory(trained).scores()} == {0, 4}
 
 
-def test_a_file_is_no_run_directory(said, tmp_path):
+def test_a_file_in_place_of_a_run_is_refused(run_command, tmp_path):
     (tmp_path / "file").touch()
-    code, _, err = said("train", "digits", "--out", tmp_path / "file")
+    code, _, err = run_command("train", "digits", "--out", tmp_path / "file")
     assert code == 2
     assert err == (
         f"advnets: --out is {tmp_path / 'file'}, which is a file; give the name of a folder\n"
     )
 
 
-def test_the_python_face_does_the_same(trained):
+def test_the_python_api_gives_the_same_results(trained):
     loaded = advnets.load(trained)
     images = loaded.sample(3, seed=5)
     assert images.shape == (3, 1, 8, 8)

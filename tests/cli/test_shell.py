@@ -1,4 +1,4 @@
-"""Suggested commands can be pasted into a real shell."""
+"""Suggested commands can be pasted into a shell."""
 
 from __future__ import annotations
 
@@ -43,50 +43,55 @@ HOSTILE = """-it's "my" $HOME `id` 한글 🙂;#"""
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 
 
-def read_by(shell: str, word: str) -> str:
-    """The one argument that a shell makes of a word; an option would reach printf as such."""
-    done = subprocess.run(
+def parse_word(shell: str, word: str) -> str:
+    """Return the single argument that a shell parses a word into."""
+    completed = subprocess.run(
         [shell, "-c", f"printf '%s\\0' {word}"], capture_output=True, check=True, timeout=20
     )
-    first, *others = os.fsdecode(done.stdout).removesuffix("\0").split("\0")
+    first, *others = os.fsdecode(completed.stdout).removesuffix("\0").split("\0")
     assert not others
     return first
 
 
 @needs_bash
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_a_shell_reads_the_path_that_is_meant(name):
+def test_a_quoted_path_is_parsed_as_that_path(name):
     word = shell_quote(Path(name))
     assert word.isprintable()
     assert not word.startswith("-")
     for shell in ("bash", "zsh", *(["sh"] if name.isprintable() else [])):
         if shutil.which(shell):
-            assert os.path.normpath(read_by(shell, word)) == os.path.normpath(name)
+            assert os.path.normpath(parse_word(shell, word)) == os.path.normpath(name)
 
 
 @needs_bash
 @settings(max_examples=40, deadline=None)
 @given(st.text(st.characters(blacklist_characters="\0"), min_size=1, max_size=20))
-def test_any_text_is_one_word(text):
+def test_any_quoted_text_is_one_word(text):
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
         return  # the name of no file
-    assert read_by("bash", shell_quote(text)).removeprefix("./") == text.removeprefix("./")
+    assert parse_word("bash", shell_quote(text)).removeprefix("./") == text.removeprefix("./")
 
 
 @pytest.fixture(scope="module")
 def paste(tmp_path_factory):
-    """Run a line in bash as a person pastes it, `advnets` being the program here."""
+    """Run a line in bash in which `advnets` is this package."""
     place = tmp_path_factory.mktemp("bin")
     program = place / "advnets"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m advnets "$@"\n')
     program.chmod(0o755)
-    told = {**os.environ, "PATH": f"{place}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{place}{os.pathsep}{os.environ['PATH']}"}
 
     def run(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", "-c", line], cwd=cwd, env=told, capture_output=True, text=True, check=False
+            ["bash", "-c", line],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     return run
@@ -98,10 +103,8 @@ def commands(text: str) -> list[str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="other names and another shell")
 @needs_bash
-def test_every_command_that_is_suggested_does_what_it_says(
-    said, paste, tmp_path, monkeypatch, quick
-):
-    """For a run and images under a hostile name: each line is pasted as it was printed."""
+def test_suggested_commands_can_be_pasted(run_command, paste, tmp_path, monkeypatch, quick):
+    """For a run and images under hostile names, each line is pasted as printed."""
     monkeypatch.chdir(tmp_path)
     Path(f"./{HOSTILE}").mkdir()
     rng = np.random.default_rng(0)
@@ -110,27 +113,27 @@ def test_every_command_that_is_suggested_does_what_it_says(
         Image.fromarray(pixels).save(Path(HOSTILE) / f"{number}.png")
     run = f"-run {HOSTILE}"
     # The audit suggests a training.
-    code, out, err = said("data", "audit", f"./{HOSTILE}")
+    code, out, err = run_command("data", "audit", f"./{HOSTILE}")
     assert code == 0, err
     (train,) = commands(out)
-    done = paste(f"{train} --out {shell_quote(run)} {shlex.join(quick)}", tmp_path)
-    assert done.returncode == 0, done.stderr
+    completed = paste(f"{train} --out {shell_quote(run)} {shlex.join(quick)}", tmp_path)
+    assert completed.returncode == 0, completed.stderr
     # The training and the page of the run suggest what is next.
     page = html.unescape((Path(run) / "report.html").read_text("utf-8"))
-    suggested = commands(done.stdout) + re.findall(r"<code>(advnets [^<]*)</code>", page)
+    suggested = commands(completed.stdout) + re.findall(r"<code>(advnets [^<]*)</code>", page)
     suggested = [line.replace("--epochs N", "--epochs 90") for line in suggested if "run" in line]
     assert len(suggested) == 5
     # A comparison suggests to score first, a run as data to continue it, as does a stopped one.
-    _, _, err = said("compare", f"./{run}", f"./{run}")
+    _, _, err = run_command("compare", f"./{run}", f"./{run}")
     suggested += [err.partition("type: ")[2].strip()]
-    code, _, err = said("train", f"./{run}")
+    code, _, err = run_command("train", f"./{run}")
     suggested += [err.partition("use: ")[2].strip()]
     stopped = console.result_text(TrainResult(Path(run), False, 15, 3), 1.0)
     suggested += commands(stopped)
     assert {line.split()[1] for line in suggested} == {"evaluate", "sample", "train"}
     for line in dict.fromkeys(suggested):
-        done = paste(line, tmp_path)
-        assert done.returncode == 0, (line, done.stderr)
+        completed = paste(line, tmp_path)
+        assert completed.returncode == 0, (line, completed.stderr)
     assert {path.name for path in tmp_path.iterdir()} == {HOSTILE, run, "samples.png"}
     assert RunDirectory(Path(run)).scores()
     # What the run records of its own command can be pasted too.
@@ -138,21 +141,21 @@ def test_every_command_that_is_suggested_does_what_it_says(
     assert recorded[1:3] == ["train", f"./{HOSTILE}"]
 
 
-def test_a_path_that_is_called_as_a_preset_stays_a_path(said, tmp_path, monkeypatch):
+def test_a_path_named_like_a_preset_is_quoted_as_a_path(run_command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mlp").mkdir()
     Image.new("L", (8, 8)).save("mlp/a.png")
-    assert "  advnets train ./mlp --size 8" in said("data", "audit", "mlp")[1]
+    assert "  advnets train ./mlp --size 8" in run_command("data", "audit", "mlp")[1]
 
 
-def test_a_set_is_fetched_to_where_it_is_looked_for(said, tmp_path, monkeypatch):
-    """By the message itself; where that is the usual place nothing more is said."""
+def test_a_suggested_fetch_downloads_to_the_searched_folder(run_command, tmp_path, monkeypatch):
+    """The folder is named in the command only if it is not the default."""
     monkeypatch.chdir(tmp_path)
     for name in ("mnist", "stacked-mnist", "emnist", "svhn", "cifar10"):
         fetched = name.removeprefix("stacked-")
-        _, _, err = said("data", "audit", name, "--data-dir", "my sets")
+        _, _, err = run_command("data", "audit", name, "--data-dir", "my sets")
         assert f"download it with: advnets data fetch {fetched} --data-dir 'my sets'" in err
         monkeypatch.setenv("ADVNETS_DATA", "my sets")
-        _, _, err = said("data", "audit", name)
+        _, _, err = run_command("data", "audit", name)
         assert re.search(rf"download it with: advnets data fetch {fetched}(;|\n)", err), err
         monkeypatch.delenv("ADVNETS_DATA")

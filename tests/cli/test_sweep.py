@@ -10,17 +10,17 @@ RING = ["modern-ring", "--steps", "4", "--threads", "1", "--log-every", "2"]
 
 
 @pytest.fixture
-def sweep(said, tmp_path):
-    """Sweep into a directory of the test; the exit status and what was printed."""
+def sweep(run_command, tmp_path):
+    """Return a function that sweeps into a directory of the test, and returns status and output."""
 
     def run(*arguments):
         places = ("--out", tmp_path / "runs", "--records", tmp_path / "records")
-        return said("sweep", *places, "--metrics", "mixture", *arguments)
+        return run_command("sweep", *places, "--metrics", "mixture", *arguments)
 
     return run
 
 
-def test_each_seed_leaves_a_record_and_is_not_trained_again(sweep, tmp_path, monkeypatch):
+def test_each_seed_has_a_record_and_is_trained_once(sweep, tmp_path, monkeypatch):
     seeds = ("--first", "3", "--seeds", "2", "--")
     assert sweep(*seeds, *RING, "--batch-size", "{seed}0")[0] == 0
     files = sorted((tmp_path / "records").iterdir())
@@ -45,7 +45,7 @@ def test_scores_during_training_are_recorded_too(sweep, tmp_path):
     assert evaluations[-1]["jsd"] == pytest.approx(record["scores"][1]["jsd"], rel=1e-4)
 
 
-def test_a_failure_ends_it_and_leaves_no_record(sweep, tmp_path):
+def test_a_failed_training_ends_the_sweep_without_a_record(sweep, tmp_path):
     code, _, err = sweep("--", "digits", "--steps", "1", "--threads", "1")
     assert code != 0
     assert "the metric mixture needs a mixture of normal distributions, and digits is" in err

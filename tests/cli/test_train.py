@@ -46,9 +46,9 @@ def test_a_training_writes_the_files_of_a_run(trained):
     assert "<html" in (trained / "report.html").read_text("utf-8")
 
 
-@pytest.mark.usefixtures("drawn")
-def test_without_matplotlib_a_training_ends_well_and_prints_the_cure(
-    said, tmp_path, monkeypatch, quick
+@pytest.mark.usefixtures("with_curves")
+def test_without_matplotlib_a_training_succeeds_and_names_the_extra(
+    run_command, tmp_path, monkeypatch, quick
 ):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
@@ -57,7 +57,7 @@ def test_without_matplotlib_a_training_ends_well_and_prints_the_cure(
         "meta_path",
         [Missing("matplotlib"), *sys.meta_path],
     )
-    code, out, err = said("train", "digits", "--out", tmp_path / "run", *quick)
+    code, out, err = run_command("train", "digits", "--out", tmp_path / "run", *quick)
     assert code == 0
     assert (
         "advnets: matplotlib is not installed; install it with: pip install 'advnets[report]'\n"
@@ -70,7 +70,7 @@ def test_without_matplotlib_a_training_ends_well_and_prints_the_cure(
 
 
 class Missing:
-    """A finder that says of one library what Python says when it is not installed."""
+    """An import finder that fails for one library, as if it were not installed."""
 
     def __init__(self, library):
         self.library = library
@@ -80,8 +80,8 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=self.library)
 
 
-def test_off_a_terminal_each_log_interval_is_one_plain_line(said, tmp_path, quick):
-    code, out, err = said("train", "digits", "--out", tmp_path / "run", *quick)
+def test_without_a_terminal_each_log_is_one_plain_line(run_command, tmp_path, quick):
+    code, out, err = run_command("train", "digits", "--out", tmp_path / "run", *quick)
     assert code == 0
     lines = err.splitlines()
     assert lines[0] == "training: 30 steps, on cpu in float32"
@@ -95,23 +95,27 @@ def test_off_a_terminal_each_log_interval_is_one_plain_line(said, tmp_path, quic
     assert f"advnets evaluate {tmp_path / 'run'}" in out
 
 
-def test_after_a_training_on_a_mixture_the_next_command_counts_its_modes(said, tmp_path, quick):
+def test_after_training_on_a_mixture_the_suggested_command_counts_modes(
+    run_command, tmp_path, quick
+):
     run = tmp_path / "run"
-    code, out, _ = said("train", "ring", "--out", run, *quick)
+    code, out, _ = run_command("train", "ring", "--out", run, *quick)
     assert code == 0
     assert f"  advnets evaluate {run} --metrics mixture\n" in out
 
 
-def test_a_relativistic_game_logs_d_of_pairs(said, tmp_path, quick):
-    code, _, err = said("train", "digits", "--out", tmp_path / "run", *quick, "--game.relativistic")
+def test_a_relativistic_game_logs_d_of_pairs(run_command, tmp_path, quick):
+    code, _, err = run_command(
+        "train", "digits", "--out", tmp_path / "run", *quick, "--game.relativistic"
+    )
     assert code == 0
     assert re.match(
         r"step 10/30  epoch 0\.8  D\(x, G\(z\)\) 0\.\d+  V -0\.\d+  ", err.splitlines()[3]
     )
 
 
-def test_on_a_terminal_there_is_a_bar(tmp_path, quick):
-    """Under a real pseudo-terminal: images/s, time left, D(x) and D(G(z)) in one moving line."""
+def test_on_a_terminal_there_is_a_progress_bar(tmp_path, quick):
+    """On a pseudo-terminal: images/s, time left, D(x) and D(G(z)) in one line that is updated."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 160))
     process = subprocess.Popen(
@@ -121,17 +125,19 @@ def test_on_a_terminal_there_is_a_bar(tmp_path, quick):
     )
     process.communicate(timeout=100)
     os.close(slave)
-    shown = os.read(master, 100_000).decode()
+    output = os.read(master, 100_000).decode()
     os.close(master)
     assert process.returncode == 0
-    assert "images" in shown
-    assert "D(x) 0." in shown
-    assert "D(G(z)) 0." in shown
+    assert "images" in output
+    assert "D(x) 0." in output
+    assert "D(G(z)) 0." in output
 
 
-def test_a_dry_run_writes_nothing_and_estimates_time_and_memory(said, tmp_path, monkeypatch, quick):
+def test_a_dry_run_writes_nothing_and_estimates_time_and_memory(
+    run_command, tmp_path, monkeypatch, quick
+):
     monkeypatch.chdir(tmp_path)
-    code, out, _ = said("train", "digits", "--dry-run", *quick)
+    code, out, _ = run_command("train", "digits", "--dry-run", *quick)
     assert code == 0
     assert list(tmp_path.iterdir()) == []
     assert "  preset: digits" in out
@@ -150,9 +156,9 @@ def test_training_from_python(tmp_path):
     assert more.step == 4
     assert more.config.seed == 3
     # Named, it is the run's config too, and not the preset's of another length.
-    again = advnets.train("digits", out=tmp_path / "run", resume=True)
-    assert again.step == 4
-    assert again.config.stage.epochs is None
+    repeated = advnets.train("digits", out=tmp_path / "run", resume=True)
+    assert repeated.step == 4
+    assert repeated.config.stage.epochs is None
     with pytest.raises(
         advnets.errors.UsageError, match="started with preset digits, not mlp; leave"
     ):
@@ -161,7 +167,7 @@ def test_training_from_python(tmp_path):
         advnets.train(out=tmp_path / "run", epochs=1, steps=5, resume=True)
 
 
-def test_a_folder_of_images_in_place_of_the_preset(said, tmp_path, quick):
+def test_a_folder_of_images_can_replace_the_preset(run_command, tmp_path, quick):
     rng = np.random.default_rng(0)
     folder = tmp_path / "images"
     folder.mkdir()
@@ -169,17 +175,17 @@ def test_a_folder_of_images_in_place_of_the_preset(said, tmp_path, quick):
         size = rng.integers(20, 60, 2)
         Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     (folder / "broken.png").write_text("no image")
-    code, _, err = said("train", folder, "--out", tmp_path / "run", "--size", "12", *quick)
+    code, _, err = run_command("train", folder, "--out", tmp_path / "run", "--size", "12", *quick)
     assert code == 0, err
     assert "skipped 1 file: broken.png (" in err
     record = RunDirectory(tmp_path / "run").read_config()
     assert record["config"]["data"]["source"] == str(folder)
     assert record["data"]["shape"] == [3, 12, 12]
-    assert said("sample", tmp_path / "run", "--out", tmp_path / "s.png")[0] == 0
+    assert run_command("sample", tmp_path / "run", "--out", tmp_path / "s.png")[0] == 0
 
 
-def test_nan_or_infinite_values_roll_back_and_end_with_advice(said, tmp_path, quick):
-    code, _, err = said(
+def test_nan_or_infinite_values_roll_back_and_end_with_advice(run_command, tmp_path, quick):
+    code, _, err = run_command(
         *("train", "digits", "--out", tmp_path / "run", *quick, "--generator-optimizer.lr", "1e38")
     )
     assert code == 3  # the training failed, not the command

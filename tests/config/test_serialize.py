@@ -71,8 +71,8 @@ def test_records_that_are_not_objects_are_refused(record):
 
 def test_differences_are_named_by_path():
     run = presets.get_preset("digits")
-    other = replace(run.with_stage(replace(run.stage, generator_optimizer=SGD())), seed=4)
-    lines = differences(run, other)
+    changed = replace(run.with_stage(replace(run.stage, generator_optimizer=SGD())), seed=4)
+    lines = differences(run, changed)
     assert "seed: 0, 4" in lines
     assert "stages.0.generator_optimizer.kind: 'Adam', 'SGD'" in lines
     assert differences(run, run) == []

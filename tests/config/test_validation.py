@@ -88,9 +88,9 @@ def test_non_finite_numbers_are_refused_from_python(kind, name, number):
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        some
-        for some in numbers(int)
-        if some.values[1] not in COUNTS and some.values[0].__module__.startswith(HUNGRY)
+        value
+        for value in numbers(int)
+        if value.values[1] not in COUNTS and value.values[0].__module__.startswith(HUNGRY)
     ],
 )
 def test_sizes_beyond_any_memory_are_refused(kind, name, number):
@@ -124,10 +124,10 @@ def flags():
 
 
 @pytest.mark.parametrize(("preset", "flag"), flags())
-def test_infinity_is_refused_by_every_flag(said, tmp_path, preset, flag):
+def test_infinity_is_refused_by_every_flag(run_command, tmp_path, preset, flag):
     several = {"--discriminator.frequency-range": ("inf", "1")}
     out = tmp_path / "run"
-    code, _, err = said("train", preset, flag, *several.get(flag, ("inf",)), "--out", out)
+    code, _, err = run_command("train", preset, flag, *several.get(flag, ("inf",)), "--out", out)
     assert code == 2, err
     assert " is inf; it must be finite" in err
     assert not out.exists()

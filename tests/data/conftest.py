@@ -35,7 +35,7 @@ def write_idx(idx_bytes) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def some_images() -> Callable[..., ArraySplit]:
+def make_images() -> Callable[..., ArraySplit]:
     def make(n: int = 7, shape: tuple[int, int, int] = (3, 4, 5), white: int = 255) -> ArraySplit:
         rng = np.random.default_rng(0)
         images = rng.integers(0, white + 1, (n, *shape), dtype=np.uint8)

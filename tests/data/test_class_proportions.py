@@ -31,8 +31,8 @@ HERE = ComputeSettings(torch.device("cpu"))
 def test_classes_are_drawn_in_the_proportions_of_the_training_images():
     proportions = ClassProportions.from_counts("data", [70, 0, 20, 10])
     assert proportions.probabilities.tolist() == pytest.approx([0.7, 0, 0.2, 0.1])
-    labels_drawn = proportions.draw(RNG(0).uniform("class", 100_000))
-    counts = torch.bincount(labels_drawn, minlength=4)
+    labels = proportions.draw(RNG(0).uniform("class", 100_000))
+    counts = torch.bincount(labels, minlength=4)
     assert counts.tolist() == pytest.approx([70_000, 0, 20_000, 10_000], abs=600)
     assert counts[1] == 0
     edges = torch.tensor([0.0, 0.6999, 0.7001, 0.8999, 0.9001, 1 - 2**-24])
@@ -159,12 +159,12 @@ def test_runs_with_different_class_proportions_share_no_column(skewed):
         match=r"scores by frechet of a and b differ in class proportions \(data and uniform\) and",
     ):
         compare([run("a", "data"), run("b", "uniform")])
-    apart = compare([run("a", "data"), run("b", "uniform")], separate_columns=True)
-    assert [column["name"] for column in apart["columns"]] == [
+    separate = compare([run("a", "data"), run("b", "uniform")], separate_columns=True)
+    assert [column["name"] for column in separate["columns"]] == [
         "frechet (class proportions data)",
         "frechet (class proportions uniform)",
     ]
-    assert all(apart["references"][0]["cells"])  # real images, in either column
+    assert all(separate["references"][0]["cells"])  # real images, in either column
     plain = run("c", "data")
     plain.records[0]["class_proportions"] = None
     assert len(compare([run("a", "data"), plain])["columns"]) == 1
@@ -220,8 +220,8 @@ def test_labels_are_class_names_and_label_indices_are_positions():
     assert class_indices(CLASSES, COUNTS, 2, ["10", "1"]).tolist() == [1, 0]
     for indices in ([1, 0], torch.tensor([1, 0])):
         assert class_indices(CLASSES, COUNTS, 2, None, indices).tolist() == [1, 0]
-    one = class_indices(CLASSES, COUNTS, 1, ["2"])
-    assert one.tolist() == [2]
+    chosen = class_indices(CLASSES, COUNTS, 1, ["2"])
+    assert chosen.tolist() == [2]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_unused_label_ids_are_not_classes():
 
 
 def test_a_run_draws_classes_in_the_requested_proportions_and_records_them(
-    tiny, tmp_path, quiet, said
+    tiny, tmp_path, console, run_command
 ):
     stage = replace(
         tiny.stage,
@@ -288,7 +288,7 @@ def test_a_run_draws_classes_in_the_requested_proportions_and_records_them(
     )
     data = replace(tiny.data, normalize="symmetric")
     out = tmp_path / "run"
-    train(replace(tiny, data=data, stages=(stage,)), out, quiet)
+    train(replace(tiny, data=data, stages=(stage,)), out, console)
     trained = load(out)
     counts = torch.tensor(trained.info.class_counts)
     assert len(counts) == 10
@@ -296,32 +296,32 @@ def test_a_run_draws_classes_in_the_requested_proportions_and_records_them(
     labels = trained.latents(1000)[:, -10:].argmax(1)
     proportions = trained.info.class_proportions("data")
     uniform = [RNG(0, step=i, purpose="samples").uniform("class", BLOCK) for i in range(2)]
-    assert torch.equal(labels, torch.cat([proportions.draw(some) for some in uniform]))
+    assert torch.equal(labels, torch.cat([proportions.draw(uniforms) for uniforms in uniform]))
     equal = trained.latents(1000, class_proportions="uniform")[:, -10:].argmax(1)
     assert not torch.equal(labels, equal)
     with pytest.raises(UsageError, match="both a class and class_proportions 'uniform' were given"):
         trained.sample(3, label="1", class_proportions="uniform")
     # On the command line both are recorded, side by side.
     for kind in ("data", "uniform"):
-        assert said("evaluate", out, "--metrics", "swd", "--class-proportions", kind)[0] == 0
+        assert run_command("evaluate", out, "--metrics", "swd", "--class-proportions", kind)[0] == 0
     stored = [r["class_proportions"] for r in trained.run.scores() if r["samples"] == "generator"]
     assert stored == ["data", "uniform"]
-    code, _, err = said(
+    code, _, err = run_command(
         "evaluate", out, "--metrics", "classification-error", "--class-proportions", "uniform"
     )
     assert code == 2
     assert "--class-proportions is uniform, and the metric classification-error uses no" in err
     image = tmp_path / "a.png"
-    assert said("sample", out, "--out", image, "--class-index", 3)[0] == 0
+    assert run_command("sample", out, "--out", image, "--class-index", 3)[0] == 0
     by_index = image.read_bytes()
     image.unlink()
-    assert said("sample", out, "--out", image, "--class", "3")[0] == 0
+    assert run_command("sample", out, "--out", image, "--class", "3")[0] == 0
     assert image.read_bytes() == by_index
-    assert said("sample", out, "--out", tmp_path / "b.png", "--class", "11")[0] == 2
+    assert run_command("sample", out, "--out", tmp_path / "b.png", "--class", "11")[0] == 2
 
 
-def test_uniform_proportions_of_a_run_without_classes_are_refused(tiny, tmp_path, quiet):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+def test_uniform_proportions_of_a_run_without_classes_are_refused(tiny, tmp_path, console):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
     trained = load(tmp_path / "run")
     for ask in (trained.sample, trained.latents):
         with pytest.raises(UsageError, match="class_proportions 'uniform' was given, but "):

@@ -21,9 +21,9 @@ def batches(images: Split, batch_size: int, seed: int = 3, **more: Any) -> Loade
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 10, 25])
-def test_batches_are_concatenated_permutations(some_images, batch_size):
+def test_batches_are_concatenated_permutations(make_images, batch_size):
     """Batches of any size are cut from the concatenated permutations of the epochs."""
-    images = some_images(7)
+    images = make_images(7)
     orders = (RNG(3, step=epoch).permutation("order", 7).tolist() for epoch in range(20))
     stream = list(chain.from_iterable(orders))
     feed = batches(images, batch_size)
@@ -37,9 +37,9 @@ def test_batches_are_concatenated_permutations(some_images, batch_size):
         )
 
 
-def test_every_image_occurs_once_per_epoch(some_images):
+def test_every_image_occurs_once_per_epoch(make_images):
     """Each image occurs once per epoch, and no two epochs have the same order."""
-    feed = batches(some_images(30), 5)
+    feed = batches(make_images(30), 5)
     epochs = [
         torch.cat([feed.batch_at(i).labels for i in range(e * 6, e * 6 + 6)]).tolist()
         for e in range(8)
@@ -48,9 +48,9 @@ def test_every_image_occurs_once_per_epoch(some_images):
     assert len({tuple(epoch) for epoch in epochs}) == 8
 
 
-def test_batches_do_not_depend_on_earlier_requests(some_images):
+def test_batches_do_not_depend_on_earlier_requests(make_images):
     """The batch of an index does not depend on earlier requests or on the loader object."""
-    images = some_images(11)
+    images = make_images(11)
     feed = batches(images, 4)
     forward = [feed.batch_at(i) for i in range(12)]
     for i in np.random.default_rng(0).permutation(12).tolist():
@@ -59,32 +59,32 @@ def test_batches_do_not_depend_on_earlier_requests(some_images):
     assert not torch.equal(batches(images, 4, seed=4).batch_at(9).images, forward[9].images)
 
 
-def test_slices_of_all_ranks_form_the_batch(some_images):
+def test_slices_of_all_ranks_form_the_batch(make_images):
     """The batches of all processes together are the batch of a single process, flipped or not."""
-    images = some_images(13)
+    images = make_images(13)
     for world in (1, 2, 3, 10):
-        whole = batches(images, 10, hflip=True)
+        loader = batches(images, 10, hflip=True)
         shares = [batches(images, 10, hflip=True, rank=r, world_size=world) for r in range(world)]
         for i in range(6):
             parts = torch.cat([share.batch_at(i).images for share in shares])
-            assert torch.equal(parts, whole.batch_at(i).images)
-            assert shares[-1].epoch_at(i) == whole.epoch_at(i)
+            assert torch.equal(parts, loader.batch_at(i).images)
+            assert shares[-1].epoch_at(i) == loader.epoch_at(i)
 
 
-def test_epochs_are_counted(some_images):
+def test_epochs_are_counted(make_images):
     """The epoch of a batch is index times batch size divided by the number of images."""
-    feed = batches(some_images(8), 6)
+    feed = batches(make_images(8), 6)
     assert [feed.epoch_at(i) for i in range(5)] == [0, 0.75, 1.5, 2.25, 3]
 
 
-def test_data_without_labels(some_images):
+def test_data_without_labels(make_images):
     """Images without labels give batches without labels."""
-    assert batches(ArraySplit(some_images().images), 2).batch_at(0).labels is None
+    assert batches(ArraySplit(make_images().images), 2).batch_at(0).labels is None
 
 
-def test_data_is_neither_copied_nor_modified(some_images):
+def test_data_is_neither_copied_nor_modified(make_images):
     """On the host the images are shared and never modified; read-only memory is supported."""
-    images = some_images()
+    images = make_images()
     before = images.images.copy()
     feed = batches(images, 5)
     feed.batch_at(0).images.zero_()
@@ -93,26 +93,26 @@ def test_data_is_neither_copied_nor_modified(some_images):
     assert torch.equal(batches(images, 5).batch_at(1).images, feed.batch_at(1).images)
 
 
-def test_images_on_the_host_are_shared(some_images):
+def test_images_on_the_host_are_shared(make_images):
     """The images are not copied: changes of the array appear in the batch."""
-    images = some_images(1)
+    images = make_images(1)
     feed = batches(images, 1)
     images.images[:] = 255
     assert (feed.batch_at(0).images == 1).all()
 
 
 @pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 6), (0, 0)])
-def test_invalid_ranks_and_empty_splits_are_refused(some_images, rank, world):
+def test_invalid_ranks_and_empty_splits_are_refused(make_images, rank, world):
     """A rank outside the world, more ranks than rows, and a split without images are refused."""
     with pytest.raises(UsageError, match=f"got rank {rank} of {world} and batches of 5"):
-        batches(some_images(), 5, rank=rank, world_size=world)
+        batches(make_images(), 5, rank=rank, world_size=world)
     with pytest.raises(UsageError, match="a loader needs at least one image, got none"):
-        batches(some_images(0), 5)
+        batches(make_images(0), 5)
 
 
-def test_half_of_the_images_are_flipped(some_images):
+def test_half_of_the_images_are_flipped(make_images):
     """With hflip, each image is flipped with probability 1/2, independently each time."""
-    images = some_images(1)
+    images = make_images(1)
     plain, mirrored = batches(images, 400), batches(images, 400, hflip=True)
     unflipped = (mirrored.batch_at(0).images == plain.batch_at(0).images).flatten(1).all(1)
     flipped = (mirrored.batch_at(0).images == plain.batch_at(0).images.flip(-1)).flatten(1).all(1)

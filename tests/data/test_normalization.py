@@ -19,7 +19,7 @@ def tensor(images: ArraySplit) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("white", [255, 16])
-def test_unit_and_symmetric_are_exact_and_reversible(some_images, white):
+def test_unit_and_symmetric_are_exact_and_reversible(make_images, white):
     """The formulas are x / white and 2x / white - 1, and the inverse restores every pixel."""
     images = ArraySplit(np.arange(white + 1, dtype=np.uint8).reshape(1, 1, 1, -1), None, white)
     share = images.images.astype(np.float64) / white
@@ -30,8 +30,8 @@ def test_unit_and_symmetric_are_exact_and_reversible(some_images, white):
         np.testing.assert_allclose(x.numpy(), expected, atol=1e-7)
         assert x.min() == expected.min()
         assert x.max() == 1
-        back = normalizer.to_pixels(x) * white
-        np.testing.assert_array_equal(back.round().numpy(), images.images)
+        reconstructed = normalizer.to_pixels(x) * white
+        np.testing.assert_array_equal(reconstructed.round().numpy(), images.images)
 
 
 @pytest.mark.parametrize("kind", ["unit", "symmetric"])
@@ -53,9 +53,9 @@ def test_every_pixel_value_is_restored_exactly(kind, white):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_to_pixels_clamps_to_the_range(some_images, kind):
+def test_to_pixels_clamps_to_the_range(make_images, kind):
     """Pixels are float32 in [0, 1] for any output of a network, which is not modified."""
-    normalizer = fit_normalizer(kind, some_images())
+    normalizer = fit_normalizer(kind, make_images())
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.linspace(-300, 300, 12, dtype=dtype).reshape(1, 3, 2, 2)
         before = x.clone()
@@ -73,18 +73,18 @@ def test_standard_normalization_of_points_and_its_inverse():
     np.testing.assert_allclose(x, (points - points.mean()) / points.std(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(normalizer.to_pixels(x), points, rtol=1e-6)
     assert normalizer_from_statistics("standard", normalizer.statistics()) == normalizer
-    one = np.ones((3, 2, 1, 1), np.float32)
+    image = np.ones((3, 2, 1, 1), np.float32)
     assert (
-        not fit_normalizer("standard", ArraySplit(one, None, 1))
-        .to_model(torch.from_numpy(one))
+        not fit_normalizer("standard", ArraySplit(image, None, 1))
+        .to_model(torch.from_numpy(image))
         .any()
     )
 
 
 @pytest.mark.parametrize("white", [255, 16])
-def test_contrast_against_its_formula(some_images, white):
+def test_contrast_against_its_formula(make_images, white):
     """Each image minus its mean is scaled to norm 55, as computed in float64."""
-    images = some_images(20, (3, 32, 32), white)
+    images = make_images(20, (3, 32, 32), white)
     x = images.images.reshape(20, -1).astype(np.float64) * 255 / white
     x -= x.mean(1, keepdims=True)
     x = 55 * x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -101,9 +101,9 @@ def test_contrast_of_a_flat_image_is_zero(level):
     assert torch.equal(x, torch.zeros_like(x))
 
 
-def test_contrast_statistics_are_those_of_the_training_set(some_images):
+def test_contrast_statistics_are_those_of_the_training_set(make_images):
     """Mean and norm agree with float64 over all images, in several blocks."""
-    images = some_images(2500, (1, 5, 5), 16)
+    images = make_images(2500, (1, 5, 5), 16)
     x = images.images.reshape(2500, -1).astype(np.float64) * 255 / 16
     statistics = fit_normalizer("contrast", images).statistics()
     assert statistics["mean_level"] == pytest.approx(x.mean(), rel=1e-12)
@@ -116,16 +116,16 @@ def test_contrast_inverse_is_the_same_for_all_images():
     image = np.array([100, 140, 90, 150], np.uint8).reshape(1, 1, 2, 2)
     normalizer = fit_normalizer("contrast", ArraySplit(np.concatenate([image, image])))
     x = normalizer.to_model(torch.from_numpy(image))
-    alone = normalizer.to_pixels(x)
-    np.testing.assert_allclose(alone.numpy() * 255, image, atol=1e-3)
-    beside = normalizer.to_pixels(torch.cat([x, 100 * x]))
-    assert torch.equal(beside[:1], alone)
+    single = normalizer.to_pixels(x)
+    np.testing.assert_allclose(single.numpy() * 255, image, atol=1e-3)
+    in_batch = normalizer.to_pixels(torch.cat([x, 100 * x]))
+    assert torch.equal(in_batch[:1], single)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_statistics_rebuild_the_normalizer(some_images, kind):
+def test_statistics_rebuild_the_normalizer(make_images, kind):
     """The statistics survive JSON and rebuild an equal normalizer."""
-    normalizer = fit_normalizer(kind, some_images(white=16))
+    normalizer = fit_normalizer(kind, make_images(white=16))
     statistics = json.loads(json.dumps(normalizer.statistics()))
     assert normalizer_from_statistics(kind, statistics) == normalizer
 

@@ -92,9 +92,9 @@ def test_options_reach_the_source(tmp_path):
     """Options after the colon apply to names and paths."""
     assert open_dataset("ring:modes=3,n=50").classes == ("mode 0", "mode 1", "mode 2")
     (tmp_path / "drawn.csv").write_text("0,0\n1,1\n")
-    drawn = open_dataset(f"{tmp_path}/drawn.csv:sd=0.5,n=20")
-    assert drawn.distribution is not None
-    assert len(drawn.train) == 20
+    dataset = open_dataset(f"{tmp_path}/drawn.csv:sd=0.5,n=20")
+    assert dataset.distribution is not None
+    assert len(dataset.train) == 20
     for source, message in (
         ("ring:mode=3", "no option of ring is called 'mode'; did you mean modes"),
         ("digits:n=3", "digits takes no options, got 'n'; remove it"),

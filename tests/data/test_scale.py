@@ -1,4 +1,4 @@
-"""Size and speed, on real files: minutes long, with the numbers printed (`pytest -m slow -s`)."""
+"""Size and speed on real files: takes minutes and prints its numbers (`pytest -m slow -s`)."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def jpegs(real_data) -> Path:
 def test_sixty_thousand_jpegs_are_packed_in_fifteen_seconds(jpegs, tmp_path):
     """Measured on two cores, including the start of the process."""
     began = time.monotonic()
-    done = subprocess.run(
+    completed = subprocess.run(
         [ADVNETS, "data", "pack", jpegs, tmp_path / "pack"],
         capture_output=True,
         text=True,
         check=True,
     )
     seconds = time.monotonic() - began
-    print(f"\n{done.stdout}from typing to the end: {seconds:.1f} s")
+    print(f"\n{completed.stdout}from typing to the end: {seconds:.1f} s")
     assert seconds < 15
 
 
@@ -92,6 +92,9 @@ def million(tmp_path) -> Path:
         counts=(980_000, 10_000, 10_000),
         classes=(),
         skipped_files=(),
+        unsupported_files={},
+        notes=(),
+        identity="",
     )
     return folder
 
@@ -121,7 +124,7 @@ def test_a_million_images_take_little_memory(million, tmp_path):
     samples = list(memory(process))
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    maximum = {name: max(one[name] for one in samples) for name in ("RssAnon", "RssFile")}
+    maximum = {name: max(sample[name] for sample in samples) for name in ("RssAnon", "RssFile")}
     print(
         f"\na million 64x64x3 images: RssAnon {maximum['RssAnon']} MiB at most, {maximum}\n{errors}"
     )
@@ -165,6 +168,8 @@ def test_a_pack_is_as_fast_as_a_constant_batch(jpegs, tmp_path, crop, flip):
         for _ in range(10):
             train_step(table)
     pairs = [(seconds_of(constant), seconds_of(fed)) for _ in range(300)]
-    ratio = statistics.median(one for one, _ in pairs) / statistics.median(two for _, two in pairs)
+    ratio = statistics.median(first for first, _ in pairs) / statistics.median(
+        second for _, second in pairs
+    )
     print(f"\ncrop {crop}, flip {flip}: {ratio:.3f} x the loop on a constant batch")
     assert ratio >= 0.95

@@ -1,4 +1,4 @@
-"""No reader of data waits for a file that is a pipe or a device."""
+"""Readers of data do not wait for pipes or devices."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ def check(path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_pipe_given_as_data_is_refused(tmp_path, said):
+def test_a_pipe_given_as_data_is_refused(tmp_path, run_command):
     """The name does not matter. A thread makes a reader that blocks fail the test."""
     results: list[tuple[int, str, str]] = []
     for suffix in SUFFIXES:
         path = tmp_path / f"pipe.{suffix}".rstrip(".")
         os.mkfifo(path)
         results.clear()
-        thread = threading.Thread(target=lambda p=path: results.append(said("data", "audit", p)))
+        thread = threading.Thread(
+            target=lambda p=path: results.append(run_command("data", "audit", p))
+        )
         thread.daemon = True
         thread.start()
         thread.join(60)
@@ -52,9 +54,9 @@ def test_an_endless_device_is_refused(tmp_path):
     for suffix in SUFFIXES[:3]:
         path = tmp_path / f"zero.{suffix}"
         path.symlink_to("/dev/zero")
-        done = check(path)
-        assert done.returncode == 1
-        assert "a device, not a regular file" in done.stderr
+        completed = check(path)
+        assert completed.returncode == 1
+        assert "a device, not a regular file" in completed.stderr
 
 
 @pytest.mark.parametrize(
@@ -63,18 +65,18 @@ def test_an_endless_device_is_refused(tmp_path):
 def test_a_pipe_within_a_folder_of_data_is_refused(tmp_path, name):
     """A pipe among files of a dataset or shards is refused, or is not taken for one."""
     os.mkfifo(tmp_path / name)
-    done = check(tmp_path)
-    assert done.returncode == 1, done.stdout
-    assert "bug of advnets" not in done.stderr
+    completed = check(tmp_path)
+    assert completed.returncode == 1, completed.stdout
+    assert "bug of advnets" not in completed.stderr
 
 
 def test_pipes_and_devices_among_images_are_named(tmp_path):
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe")
-    done = check(tmp_path)
-    assert done.returncode == 0
-    assert "pipe.png cannot be read: a named pipe, not a regular file" in done.stdout
+    completed = check(tmp_path)
+    assert completed.returncode == 0
+    assert "pipe.png cannot be read: a named pipe, not a regular file" in completed.stdout
 
 
 def test_a_pipe_in_place_of_an_archive_is_refused(tmp_path):
@@ -93,9 +95,9 @@ def test_a_pipe_within_a_pack_is_refused(tmp_path, name):
     subprocess.run([*command, str(tmp_path / "images"), str(tmp_path / "pack")], check=True)
     (tmp_path / "pack" / name).unlink()
     os.mkfifo(tmp_path / "pack" / name)
-    done = check(tmp_path / "pack")
-    assert done.returncode == 1
-    assert "bug of advnets" not in done.stderr
+    completed = check(tmp_path / "pack")
+    assert completed.returncode == 1
+    assert "bug of advnets" not in completed.stderr
     shutil.rmtree(tmp_path / "pack")
 
 

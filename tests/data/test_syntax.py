@@ -56,14 +56,14 @@ def test_documented_sources_include_known_examples():
     }
 
 
-def test_listed_sources_can_be_typed(said, tmp_path, monkeypatch):
+def test_listed_sources_can_be_typed(run_command, tmp_path, monkeypatch):
     """The options of every dataset can be typed as they are printed."""
     monkeypatch.setenv("ADVNETS_DATA", str(tmp_path))
-    code, out, _ = said("data", "list")
+    code, out, _ = run_command("data", "list")
     assert code == 0
-    shown = [line for line in out.splitlines() if line.partition(":")[0] in NAMED_DATASETS]
-    assert len(shown) == len(NAMED_DATASETS)
-    for source in shown:
+    names = [line for line in out.splitlines() if line.partition(":")[0] in NAMED_DATASETS]
+    assert len(names) == len(NAMED_DATASETS)
+    for source in names:
         name, options = spec.split_source(source)
         assert name in NAMED_DATASETS
         spec.parse_options(options, NAMED_DATASETS[name]().options, name)
@@ -71,11 +71,11 @@ def test_listed_sources_can_be_typed(said, tmp_path, monkeypatch):
             assert len(open_dataset(re.sub(r"\bn=\d+", "n=20", source)).train) == 20
 
 
-def test_a_planar_mixture_has_the_given_means(said):
+def test_a_planar_mixture_has_the_given_means(run_command):
     train = open_dataset("mixture:means=0:1/20:3,sds=0.1,n=400").train
     points, modes = train.read(slice(None))[:, :, 0, 0], train.labels
     assert points[modes == 0].mean(0) == pytest.approx([0, 1], abs=0.05)
     assert points[modes == 1].mean(0) == pytest.approx([20, 3], abs=0.05)
-    code, out, err = said("data", "audit", "mixture:means=0:1/2:3,n=100")
+    code, out, err = run_command("data", "audit", "mixture:means=0:1/2:3,n=100")
     assert (code, err) == (0, "")
     assert "points in a plane" in out

@@ -29,29 +29,29 @@ PATIENCE = 400.0
 
 
 def default_signals() -> None:
-    """Undo what a shell's background job or nohup hands down: ignored signals."""
+    """Restore the signals that background jobs and nohup ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Trained:
-    """A run directory, and processes of their own that train it and can be killed."""
+    """A run directory, and child processes that train it and can be killed."""
 
-    def __init__(self, path: Path, told: Sequence[str] = DIGITS, steps: int = STEPS) -> None:
-        self.path, self.told, self.steps = path, told, steps
+    def __init__(self, path: Path, arguments: Sequence[str] = DIGITS, steps: int = STEPS) -> None:
+        self.path, self.told, self.steps = path, arguments, steps
 
     def begin(self, *more: str, code: str = MAIN, **options) -> subprocess.Popen[str]:
         """Train from the start."""
         return self._start([*self.told, *TICKS, *more], code, **options)
 
     def resume(self, *more: str, **options) -> subprocess.Popen[str]:
-        """Go on."""
+        """Resume the training."""
         return self._start(["--resume", *more], MAIN, **options)
 
-    def _start(self, told: list[str], code: str, **options) -> subprocess.Popen[str]:
+    def _start(self, arguments: list[str], code: str, **options) -> subprocess.Popen[str]:
         options.setdefault("preexec_fn", default_signals)
         return subprocess.Popen(
-            [sys.executable, "-c", code, "train", *told, "--out", str(self.path)],
+            [sys.executable, "-c", code, "train", *arguments, "--out", str(self.path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -61,12 +61,12 @@ class Trained:
 
     @staticmethod
     def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-        """Its exit status, and what it said on either stream."""
+        """Resume to the end; return exit status and output."""
         out, err = process.communicate(timeout=PATIENCE)
         return process.returncode, out, err
 
     def wait_for_checkpoint(self, process: subprocess.Popen[str], after: int = 0) -> None:
-        """Until training is truly under way: a checkpoint beyond step `after` is there."""
+        """Wait until there is a checkpoint beyond step `after`."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and process.poll() is None:
             if self.newest > after:
@@ -75,31 +75,31 @@ class Trained:
 
     @property
     def newest(self) -> int:
-        """Step of the newest checkpoint; -1 where there is none."""
+        """Return the step of the newest checkpoint, or -1."""
         files = (self.path / "checkpoints").glob("step-*.safetensors")
         return max((int(file.stem[5:]) for file in files), default=-1)
 
     @property
     def end(self) -> bytes:
-        """The last checkpoint, to the byte."""
+        """Return the bytes of the last checkpoint."""
         return (self.path / "checkpoints" / f"step-{self.steps:08d}.safetensors").read_bytes()
 
 
 @pytest.fixture
 def run(tmp_path) -> Trained:
-    """Batch norm, both optimizers, the weight average, sums, position: one file of it all."""
+    """Return a run with batch norm, both optimizers, an EMA, sums of metrics and a position."""
     return Trained(tmp_path / "run")
 
 
 @pytest.fixture
 def run_of(tmp_path) -> Callable[..., Trained]:
-    """A run of so many steps by these words, in a directory of that name."""
-    return lambda name, told, steps: Trained(tmp_path / name, told, steps)
+    """Return a run of this many steps with these arguments, in a directory of that name."""
+    return lambda name, arguments, steps: Trained(tmp_path / name, arguments, steps)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> bytes:
-    """What `run` ends with when nothing happens to it."""
+    """Return the last checkpoint of an uninterrupted `run`."""
     reference = Trained(tmp_path_factory.mktemp("reference") / "run")
     code, _, err = reference.finish(reference.begin())
     assert code == 0, err

@@ -1,4 +1,4 @@
-"""Convolutions, short products, two threads, compiled steps: killed, resumed, equal."""
+"""Runs with convolutions, bfloat16, threads or compiled steps are killed and resumed exactly."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ DCGAN = (
         pytest.param(["--compile"], id="compiled", marks=pytest.mark.slow),
     ],
 )
-def test_every_engine_goes_on_to_the_same_bytes(run_of, engine):
-    whole, killed = (run_of(name, DCGAN, STEPS) for name in ("whole", "killed"))
-    code, _, err = whole.finish(whole.begin(*engine))
+def test_every_engine_resumes_to_the_same_bytes(run_of, engine):
+    uninterrupted, killed = (run_of(name, DCGAN, STEPS) for name in ("whole", "killed"))
+    code, _, err = uninterrupted.finish(uninterrupted.begin(*engine))
     assert code == 0, err
     process = killed.begin(*engine)
     killed.wait_for_checkpoint(process, after=20)
@@ -35,4 +35,4 @@ def test_every_engine_goes_on_to_the_same_bytes(run_of, engine):
     assert 20 < killed.newest < STEPS
     code, _, err = killed.finish(killed.resume())
     assert code == 0, err
-    assert killed.end == whole.end
+    assert killed.end == uninterrupted.end

@@ -1,4 +1,4 @@
-"""Real processes, really killed: a resumed run ends with the bytes of an uninterrupted one."""
+"""A run that is killed and resumed ends with the bytes of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ sys.exit(main())
 
 
 def kill_at_random_moments(run, kills: int, seed: int) -> int:
-    """Kill -9 a run again and again, each time after it got on; how many kills hit it."""
+    """Kill -9 a run repeatedly, each time after progress; return the number of kills."""
     chance, hits, process = random.Random(seed), 0, run.begin()
     for _ in range(kills):
         run.wait_for_checkpoint(process, after=max(run.newest, 0))
@@ -39,15 +39,14 @@ def kill_at_random_moments(run, kills: int, seed: int) -> int:
     return hits
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(run, uninterrupted):
-    assert kill_at_random_moments(run, kills=3, seed=1) >= 2
-    assert run.end == uninterrupted
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
-def test_killed_twenty_times_it_ends_with_the_same_bytes(run, uninterrupted, seed):
-    assert kill_at_random_moments(run, kills=20, seed=seed) >= 10
+@pytest.mark.parametrize(
+    ("kills", "least", "seed"),
+    [(3, 2, 1), *(pytest.param(20, 10, seed, marks=pytest.mark.slow) for seed in range(6))],
+)
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(
+    run, uninterrupted, kills, least, seed
+):
+    assert kill_at_random_moments(run, kills, seed) >= least
     assert run.end == uninterrupted
 
 
@@ -60,8 +59,8 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes(run, uninterrupted, see
         pytest.param(22, 45, id="a later one has"),
     ],
 )
-def test_killed_during_a_save_it_ends_with_the_same_bytes(run, uninterrupted, flush, saved):
-    """Two flushes a file: before it has its name, and before the folder's names are on disk."""
+def test_a_run_killed_during_a_save_ends_with_the_same_bytes(run, uninterrupted, flush, saved):
+    """At both flushes: before the file has its name, and before the folder is on disk."""
     code, _, _ = run.finish(run.begin(code=DIES_AT_FLUSH.format(n=flush)))
     assert code == -signal.SIGKILL
     assert run.newest == saved

@@ -1,4 +1,4 @@
-"""Training where a system lacks what POSIX has, or its clock is coarse, simulated in a process."""
+"""Training on systems that lack POSIX features or have a coarse clock, simulated in a process."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ sys.exit(main())
 QUICK = ("--threads", "1", "--precision", "float32", "--log-every", "5", "--checkpoint-every", "5")
 
 
-def said_by(code, *arguments):
-    """Exit status, and what is said, of a process in which this is so."""
-    done = subprocess.run(
+def run_with(code, *arguments):
+    """Return exit status and output of a process in which this code has run first."""
+    completed = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.returncode, done.stdout, done.stderr
+    return completed.returncode, completed.stdout, completed.stderr
 
 
 @pytest.mark.parametrize("code", [WITHOUT_POSIX, COARSE], ids=["no POSIX", "coarse clock"])
@@ -62,16 +62,16 @@ def test_a_run_is_trained_resumed_scored_and_sampled(tmp_path, code):
         ("sample", run, "--num-samples", "4", "--out", out),
         ("evaluate", run, "--metrics", "frechet", "--num-samples", "50"),
     ):
-        status, _, err = said_by(code, *command)
+        status, _, err = run_with(code, *command)
         assert status == 0, err
     assert RunDirectory(run).newest_checkpoint() == RunDirectory(run).checkpoint_file(12)
     assert (run / "report.html").exists()
     assert out.exists()
 
 
-def test_a_dry_run_says_that_memory_is_not_known(tmp_path):
-    told = ("train", "digits", "--steps", "10", *QUICK, "--out", tmp_path / "run", "--dry-run")
-    status, out, err = said_by(WITHOUT_POSIX, *told)
+def test_a_dry_run_reports_unknown_memory(tmp_path):
+    command = ("train", "digits", "--steps", "10", *QUICK, "--out", tmp_path / "run", "--dry-run")
+    status, out, err = run_with(WITHOUT_POSIX, *command)
     assert status == 0, err
     assert "memory: unknown on this system" in out
 
@@ -83,7 +83,7 @@ def test_images_are_packed_without_posix(tmp_path):
     folder.mkdir()
     for number in range(60):
         Image.new("RGB", (8, 8), (number * 4, 0, 0)).save(folder / f"{number}.png")
-    status, _, err = said_by(
+    status, _, err = run_with(
         WITHOUT_POSIX, "data", "pack", folder, tmp_path / "packed", "--size", "8"
     )
     assert status == 0, err

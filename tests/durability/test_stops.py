@@ -1,4 +1,4 @@
-"""Real processes that are asked to stop, have no room to save, or meet another at work."""
+"""Signals, full disks and concurrent trainings, with real processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("number", STOPS, ids=["ctrl-c", "sigterm", "sighup"])
-def test_asked_to_stop_it_saves_and_says_how_to_go_on(run, uninterrupted, number):
+def test_a_signal_saves_and_prints_the_command_to_resume(run, uninterrupted, number):
     process = run.begin("--checkpoint-every", "100000")
     events, deadline = run.path / "events.jsonl", time.monotonic() + 60
     while not events.exists() or '"log"' not in events.read_text():
@@ -42,8 +42,8 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(run, uninterrupted, number
 
 
 @pytest.mark.parametrize("number", STOPS, ids=["ctrl-c", "sigterm", "sighup"])
-def test_asked_to_stop_before_the_first_step_it_stops_at_once(run, tmp_path, number):
-    """And leaves nothing that blocks the name."""
+def test_a_signal_before_the_first_step_stops_at_once(run, tmp_path, number):
+    """Nothing is left that blocks the directory."""
     mark = tmp_path / "opening"
     process = run.begin(code=SLOW_TO_OPEN.format(mark=str(mark)))
     deadline = time.monotonic() + 120
@@ -51,9 +51,9 @@ def test_asked_to_stop_before_the_first_step_it_stops_at_once(run, tmp_path, num
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
-    sent = time.monotonic()
+    signal_time = time.monotonic()
     code, out, err = run.finish(process)
-    assert time.monotonic() - sent < 60
+    assert time.monotonic() - signal_time < 60
     assert (code, out) == (128 + number, "")
     assert err == (
         f"advnets: stopped by {number.name} before the first step; nothing was trained\n"
@@ -62,8 +62,6 @@ def test_asked_to_stop_before_the_first_step_it_stops_at_once(run, tmp_path, num
 
 
 def test_under_nohup_a_hangup_is_ignored(run):
-    """A run that is told to outlive its terminal does."""
-
     def ignore():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -75,8 +73,8 @@ def test_under_nohup_a_hangup_is_ignored(run):
     assert run.newest == run.steps
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_names_the_path(run, uninterrupted):
-    """A limit on file sizes stands in for a full disk: the system refuses the same write."""
+def test_a_full_disk_keeps_the_old_checkpoint_and_names_the_path(run, uninterrupted):
+    """A limit on file sizes simulates the full disk."""
     process = run.begin()
     run.wait_for_checkpoint(process)
     process.kill()
@@ -98,7 +96,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_names_the_path(run, uninterru
     assert run.end == uninterrupted
 
 
-def test_a_run_in_use_is_left_alone(run):
+def test_a_run_in_use_is_refused(run):
     process = run.begin()
     run.wait_for_checkpoint(process)
     process.send_signal(signal.SIGSTOP)

@@ -26,7 +26,7 @@ from advnets.sampling.sampler import ComputeSettings, real_images
 
 
 class Showing(nn.Module):
-    """A generator that shows these images, one after the other in the order of z."""
+    """A generator that returns the given images in the order of z."""
 
     latent_dim = 1
 
@@ -53,8 +53,8 @@ def opened(source):
 
 
 def row(records, name="generator"):
-    (found,) = (record for record in records if record["samples"] == name)
-    return found
+    (result,) = (record for record in records if record["samples"] == name)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def digits():
     return opened("digits")
 
 
-def test_a_generator_of_training_images_is_told_by_its_copies_alone(digits):
-    """As near to test images as real images are, in each distance; and all of it copies."""
+def test_only_memorization_detects_a_generator_of_training_images(digits):
+    """All distances are those of real images."""
     copying = subject(digits, real_images(digits.dataset.train, 600, 1))
     for metric in ("mmd", "swd"):
         records = METRICS[metric].records(copying)
@@ -77,10 +77,10 @@ def test_a_generator_of_training_images_is_told_by_its_copies_alone(digits):
     assert row(records)["expected_copy_fraction"] < 0.02
     assert row(records)["p_value"] < 1e-20
     assert row(records)["n_train"] == 1197
-    told = score_lines(records)
-    assert "100.00 % are copies of a training image, test images 0.00 % (z = " in told
-    assert "p < 1e-300)" in told
-    assert told.endswith(
+    lines = score_lines(records)
+    assert "100.00 % are copies of a training image, test images 0.00 % (z = " in lines
+    assert "p < 1e-300)" in lines
+    assert lines.endswith(
         "Real training images are copies of themselves: their row shows the largest copy fraction."
     )
 
@@ -92,12 +92,12 @@ def test_a_generator_of_training_images_is_told_by_its_copies_alone(digits):
         *("mixture", "kl-jsd"),
     ],
 )
-def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, metric):
-    """What differs by chance is no setting: records of other samples and seeds share columns."""
+def test_records_have_all_settings_and_seeds_are_comparable(digits, metric):
+    """Other samples and seeds share a column."""
     data = opened("ring:n=5000") if metric in ("mixture", "kl-jsd") else digits
-    shown = [real_images(data.dataset.train, 600, seed) for seed in (1, 2)]
+    images = [real_images(data.dataset.train, 600, seed) for seed in (1, 2)]
     subjects = [
-        replace(subject(data, some), seed=n, num_samples=600) for n, some in enumerate(shown)
+        replace(subject(data, samples), seed=n, num_samples=600) for n, samples in enumerate(images)
     ]
     runs = [
         ScoredRun(
@@ -115,15 +115,15 @@ def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, metric)
         assert {"advnets", "numpy"} <= set(record["versions"])
         assert (record["weights"] == "last") == (record["samples"] == "generator")
         assert {"n_real", "n_fake", "extractor", "extractor_sha256", "split", "step"} <= set(record)
-    found = compare(runs)
-    assert [row["seeds"] for row in found["rows"]] == [[0, 1]]
-    assert all(len(cell["values"]) == 2 for cell in found["rows"][0]["cells"])
-    assert [row["name"] for row in found["references"]] == ["real training images"]
+    comparison = compare(runs)
+    assert [row["seeds"] for row in comparison["rows"]] == [[0, 1]]
+    assert all(len(cell["values"]) == 2 for cell in comparison["rows"][0]["cells"])
+    assert [row["name"] for row in comparison["references"]] == ["real training images"]
 
 
-def test_frames_of_own_images_are_stamped_and_those_of_named_sets_are_none(digits):
-    own = config.Data(source="photos", crop="pad", background="black")
-    stamped = replace(subject(digits, torch.zeros(1, 1, 8, 8)), data_config=own).provenance[
+def test_records_have_the_crop_of_image_folders_and_none_of_named_datasets(digits):
+    data = config.Data(source="photos", crop="pad", background="black")
+    stamped = replace(subject(digits, torch.zeros(1, 1, 8, 8)), data_config=data).provenance[
         "images"
     ]
     assert stamped == {"shape": [1, 8, 8], "crop": "pad", "background": "black"}
@@ -131,37 +131,36 @@ def test_frames_of_own_images_are_stamped_and_those_of_named_sets_are_none(digit
     assert stamped == {"shape": [1, 8, 8], "crop": None, "background": None}
 
 
-def test_a_generator_of_test_images_copies_nothing(digits):
-    """What no generator has: more images of the same hands."""
+def test_a_generator_of_test_images_is_not_memorizing(digits):
     held_out = torch.from_numpy(digits.dataset.valid.images).float() / 16
-    found = row(METRICS["memorization"].records(subject(digits, held_out)))
-    assert found["copy_fraction"] < 0.02
-    assert found["p_value"] > 0.01
+    result = row(METRICS["memorization"].records(subject(digits, held_out)))
+    assert result["copy_fraction"] < 0.02
+    assert result["p_value"] > 0.01
 
 
-def test_images_are_too_many_to_be_compared_with_all(digits, monkeypatch):
-    """Where features of all would not fit, so many as fit; the record says how many."""
+def test_memorization_uses_as_many_images_as_fit(digits, monkeypatch):
+    """The record has their number."""
     monkeypatch.setattr(neighbors, "_MAX_NUMBERS", 500 * 64)
     copying = subject(digits, real_images(digits.dataset.train, 600, 1))
-    found = row(METRICS["memorization"].records(copying))
-    assert found["n_train"] == 500
-    assert 0.2 < found["copy_fraction"] < 0.8
+    result = row(METRICS["memorization"].records(copying))
+    assert result["n_train"] == 500
+    assert 0.2 < result["copy_fraction"] < 0.8
 
 
-def test_points_are_scored_mode_by_mode():
+def test_points_are_scored_by_modes():
     data = opened("ring:n=5000")
     half = torch.from_numpy(data.dataset.train.images)
     half = half[half[:, 1, 0, 0] > 0.05]  # of 8 modes, those above the axis: 3
     records = METRICS["mixture"].records(subject(data, half))
     few = [record for record in records if record["n"] == 2_500]  # as published
-    found, real = row(few), row(few, "real training images")
-    assert (found["modes_found"], found["modes"]) == (3, 8)
+    result, real = row(few), row(few, "real training images")
+    assert (result["modes_found"], result["modes"]) == (3, 8)
     assert real["modes_found"] == 8
-    assert found["high_quality"] == pytest.approx(0.989, abs=0.01)
-    assert sum(proportion > 0 for proportion in found["proportions"]) == 3
-    assert found["relative_std"].count(None) == 5
-    assert found["weights"] == "last"  # of the nets
-    assert found["jsd"] > 0.2 > 0.01 > real["jsd"]
+    assert result["high_quality"] == pytest.approx(0.989, abs=0.01)
+    assert sum(proportion > 0 for proportion in result["proportions"]) == 3
+    assert result["relative_std"].count(None) == 5
+    assert result["weights"] == "last"  # of the nets
+    assert result["jsd"] > 0.2 > 0.01 > real["jsd"]
     many = [record for record in records if record not in few]
     assert row(many)["n"] == 100_000  # shares and spreads are finer than 2,500 can tell
     assert row(many, "real training images")["n"] == len(data.dataset.train)
@@ -170,17 +169,17 @@ def test_points_are_scored_mode_by_mode():
     assert "3 of 8 modes, 9" in score_lines(records)
 
 
-def test_points_whose_density_is_known_are_so_far_from_it():
-    """Half a spiral is log 2 away; the real row stands beside; what cannot be is infinitely far."""
+def test_kl_jsd_of_points_with_known_density():
+    """Half a spiral has a divergence of log 2, impossible points an infinite one."""
     data = opened("spiral:n=5000")
     train = data.dataset.train
     arm = torch.from_numpy(train.images[train.labels == 0])
     records = METRICS["kl-jsd"].records(subject(data, arm))
-    found, real = row(records), row(records, "real training images")
-    assert found["kl"] == pytest.approx(math.log(2), abs=0.06)
+    result, real = row(records), row(records, "real training images")
+    assert result["kl"] == pytest.approx(math.log(2), abs=0.06)
     assert real["kl"] == pytest.approx(255 / 2 / 5000, rel=0.25)
-    assert 0 < real["jsd"] < 0.01 < found["jsd"] < math.log(2)
-    assert (found["bins"], found["n"], real["n"]) == (256, 100_000, 5000)
+    assert 0 < real["jsd"] < 0.01 < result["jsd"] < math.log(2)
+    assert (result["bins"], result["n"], real["n"]) == (256, 100_000, 5000)
     assert record_intervals(real)["kl"][0] < real["kl"] < record_intervals(real)["kl"][1]
     assert "KL 0.7" in score_lines(records)
     assert "nats over 256 bins" in score_lines(records)
@@ -193,27 +192,27 @@ def test_points_whose_density_is_known_are_so_far_from_it():
     json.dumps(box, allow_nan=False)
 
 
-def test_modes_are_what_a_classifier_sees(real_data, monkeypatch):
+def test_modes_are_counted_by_a_classifier(real_data, monkeypatch):
     data = opened("mnist")
     monkeypatch.setitem(modes.MODE_CLASSIFIERS, "mnist", ("digits", 600))
     train = data.dataset.train
     threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
     records = METRICS["modes"].records(subject(data, threes))
-    found, real = row(records), row(records, "real training images")
-    assert found["modes_found"] < real["modes_found"] == real["modes"] == 10
-    assert found["kl_uniform"] == pytest.approx(math.log(10), abs=0.1)
-    assert found["kl_reference"] == pytest.approx(math.log(50_000 / 5_101), abs=0.1)
+    result, real = row(records), row(records, "real training images")
+    assert result["modes_found"] < real["modes_found"] == real["modes"] == 10
+    assert result["kl_uniform"] == pytest.approx(math.log(10), abs=0.1)
+    assert result["kl_reference"] == pytest.approx(math.log(50_000 / 5_101), abs=0.1)
     assert 0 < real["kl_reference"] < 0.02
-    assert (found["extractor"], found["split"], found["n"]) == ("digits", "train", 600)
+    assert (result["extractor"], result["split"], result["n"]) == ("digits", "train", 600)
     assert "10 of 10 modes, KL to uniform proportions 0.0" in score_lines(records)
 
 
-def test_stacked_digits_are_read_channel_by_channel(real_data, monkeypatch):
+def test_stacked_digits_are_classified_by_channel(real_data, monkeypatch):
     data = opened("stacked-mnist:n=2000")
     monkeypatch.setitem(modes.MODE_CLASSIFIERS, "stacked-mnist", ("digits", 150))
     images = torch.from_numpy(data.dataset.test.read(slice(100))).float() / 255
-    told = modes._mode_indices(load_classifier("digits"), images)
-    assert (told.numpy() == data.dataset.test.labels[:100]).mean() > 0.95
+    indices = modes._mode_indices(load_classifier("digits"), images)
+    assert (indices.numpy() == data.dataset.test.labels[:100]).mean() > 0.95
     records = METRICS["modes"].records(subject(data, images))
     assert row(records)["modes"] == 1000
     # 2,000 training images miss some modes that samples have: infinite, which JSON has not.
@@ -222,7 +221,7 @@ def test_stacked_digits_are_read_channel_by_channel(real_data, monkeypatch):
     assert "to those of real images infinite nats" in score_lines(records)
 
 
-def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data):
+def test_the_inception_score_of_digits_is_near_10_and_of_one_digit_near_1(real_data):
     data = opened("mnist")
     train = data.dataset.train
     threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
@@ -256,8 +255,8 @@ def test_metrics_of_other_data_are_refused(digits, metric, error, message):
         METRICS[metric].records(subject(digits, torch.zeros(1, 1, 8, 8)))
 
 
-def test_samples_are_as_many_as_the_real_images_beside_them(digits):
-    """More would be nearer by their number alone; copies are looked for among all."""
+def test_distances_use_as_many_samples_as_real_images(digits):
+    """More samples would be nearer; memorization compares with all training images."""
     copying = subject(digits, real_images(digits.dataset.train, 600, 1))
     for metric in ("frechet", "mmd", "swd", "prdc"):
         assert [record["n_fake"] for record in METRICS[metric].records(copying)] == [1197, 1197]
@@ -265,7 +264,7 @@ def test_samples_are_as_many_as_the_real_images_beside_them(digits):
 
 
 class Wide:
-    """More features than there are test images; or all the same."""
+    """An extractor with more features than test images, or with constant ones."""
 
     name, digest = "wide", ""
 
@@ -278,32 +277,32 @@ class Wide:
         return pixels.flatten(1).repeat(1, self.width // 64)
 
 
-def test_few_images_of_many_features_are_told_in_the_record(digits, recwarn):
-    shown = real_images(digits.dataset.train, 600, 1)
-    records = METRICS["frechet"].records(subject(digits, shown, Wide(320)))
+def test_records_mark_fewer_images_than_features(digits, recwarn):
+    images = real_images(digits.dataset.train, 600, 1)
+    records = METRICS["frechet"].records(subject(digits, images, Wide(320)))
     assert not recwarn.list
     assert all(record["few_images"] for record in records)
     assert "far too large: fewer images than features" in score_lines(records)
-    assert not any(r["few_images"] for r in METRICS["frechet"].records(subject(digits, shown)))
+    assert not any(r["few_images"] for r in METRICS["frechet"].records(subject(digits, images)))
 
 
-def test_what_cannot_be_seen_through_is_refused(digits):
-    shown = real_images(digits.dataset.train, 600, 1)
+def test_an_unsuitable_extractor_is_refused(digits):
+    images = real_images(digits.dataset.train, 600, 1)
     with pytest.raises(DataError, match="gives all 300 test images the same features"):
-        METRICS["swd"].records(subject(digits, shown, Wide(0)))
+        METRICS["swd"].records(subject(digits, images, Wide(0)))
 
 
-def test_too_few_images_for_neighbors_are_told(digits, monkeypatch):
+def test_too_few_images_for_neighbors_are_reported(digits, monkeypatch):
     monkeypatch.setattr(context, "MAX_TEST_IMAGES", 5)
-    shown = real_images(digits.dataset.train, 600, 1)
+    images = real_images(digits.dataset.train, 600, 1)
     with pytest.raises(
         DataError, match="digits has 5 images to compare, and the metric prdc needs more than 5"
     ):
-        METRICS["prdc"].records(subject(digits, shown))
+        METRICS["prdc"].records(subject(digits, images))
 
 
-def test_a_metric_that_fails_loses_nothing_of_the_others(tiny, tmp_path, quiet, monkeypatch):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+def test_a_failed_metric_keeps_the_scores_of_the_others(tiny, tmp_path, console, monkeypatch):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
     trained = load(tmp_path / "run")
     monkeypatch.setattr(context, "MAX_TEST_IMAGES", 5)
     with pytest.raises(DataError, match="the metric prdc needs more than 5"):
@@ -314,9 +313,9 @@ def test_a_metric_that_fails_loses_nothing_of_the_others(tiny, tmp_path, quiet, 
         trained.evaluate(("swd",))
 
 
-def test_as_many_samples_are_scored_as_are_asked_for(tiny, tmp_path, quiet):
-    """And never more than there are real images to score beside them."""
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+def test_the_requested_number_of_samples_is_scored(tiny, tmp_path, console):
+    """At most as many as there are real images to compare with."""
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
     trained = load(tmp_path / "run")
     counts = {
         n: [r["n_fake"] for r in trained.evaluate(("swd",), num_samples=n)] for n in (200, 5000)
@@ -324,12 +323,12 @@ def test_as_many_samples_are_scored_as_are_asked_for(tiny, tmp_path, quiet):
     assert counts == {200: [200, 200], 5000: [1197, 1197]}
     # The generator's newer record takes the place of the old one; real images of another number
     # are what other records stand beside.
-    kept = [(record["samples"], record["n_fake"]) for record in trained.run.scores()]
-    assert kept == [(REAL, 200), ("generator", 1197), (REAL, 1197)]
+    saved = [(record["samples"], record["n_fake"]) for record in trained.run.scores()]
+    assert saved == [(REAL, 200), ("generator", 1197), (REAL, 1197)]
 
 
 @pytest.mark.parametrize(
-    ("metrics", "asked", "message"),
+    ("metrics", "requested", "message"),
     [
         ((), {}, "no metric was given; give at least one"),
         (
@@ -346,7 +345,7 @@ def test_as_many_samples_are_scored_as_are_asked_for(tiny, tmp_path, quiet):
         (("swd",), {"probe_labels": (5,)}, "--probe-labels is 5, which only the metric probe uses"),
     ],
 )
-def test_nothing_is_asked_for_in_vain(tiny, tmp_path, quiet, metrics, asked, message):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+def test_options_without_effect_are_refused(tiny, tmp_path, console, metrics, requested, message):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
     with pytest.raises(UsageError, match=message):
-        load(tmp_path / "run").evaluate(metrics, **asked)
+        load(tmp_path / "run").evaluate(metrics, **requested)

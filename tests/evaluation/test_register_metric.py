@@ -54,7 +54,7 @@ def mean_gap():
 
 
 def test_a_registered_metric_is_known_to_every_command(
-    mean_gap, tiny, tmp_path, quiet, said, monkeypatch
+    mean_gap, tiny, tmp_path, console, run_command, monkeypatch
 ):
     # Training computes it.
     for seed in (0, 1):
@@ -63,20 +63,22 @@ def test_a_registered_metric_is_known_to_every_command(
             seed=seed,
             intervals=replace(tiny.intervals, eval_every=1, eval_metric="mg"),
         )
-        train(run, tmp_path / f"run-{seed}", quiet)
+        train(run, tmp_path / f"run-{seed}", console)
 
     # The help of `evaluate` and the table of the documentation list it.
-    help_text = " ".join(said("evaluate", "--help")[1].replace("│", " ").split())
+    help_text = " ".join(run_command("evaluate", "--help")[1].replace("│", " ").split())
     assert "mean-gap* (mg): distance between the means of features." in help_text
     assert (
         "| `mean-gap` | `mg` | distance between the means of features | gap ↓ |" in metrics_table()
     )
 
     # `evaluate` computes and prints it; as JSON too.
-    code, out, _ = said("evaluate", tmp_path / "run-0", "--metrics", "MG")
+    code, out, _ = run_command("evaluate", tmp_path / "run-0", "--metrics", "MG")
     assert code == 0
     assert "mean gap 0." in out or "mean gap 1." in out
-    code, out, _ = said("evaluate", tmp_path / "run-1", "--metrics", "mean-gap,swd", "--json")
+    code, out, _ = run_command(
+        "evaluate", tmp_path / "run-1", "--metrics", "mean-gap,swd", "--json"
+    )
     records = json.loads(out)
     assert [r["metric"] for r in records] == ["mean-gap", "mean-gap", "swd", "swd"]
     assert records[0]["interval"]["gap"] == pytest.approx(
@@ -84,7 +86,7 @@ def test_a_registered_metric_is_known_to_every_command(
     )
 
     # `compare` has its column, with its direction.
-    code, out, _ = said("compare", tmp_path / "run-0", tmp_path / "run-1", "--metrics", "mg")
+    code, out, _ = run_command("compare", tmp_path / "run-0", tmp_path / "run-1", "--metrics", "mg")
     assert code == 0
     assert "mean-gap ↓" in out
 
@@ -131,7 +133,7 @@ def test_a_mistyped_metric_gets_the_nearest_metric():
         resolve_metrics("FDI")
 
 
-def test_a_published_name_with_another_extractor_gets_a_note():
+def test_a_published_name_with_another_extractor_is_noted():
     """It names --extractor inception only for color images, which Inception is for."""
 
     def records(extractor, channels):
@@ -149,18 +151,18 @@ def test_a_published_name_with_another_extractor_gets_a_note():
     assert publication_notes("frechet", records("digits", 1)) == []
 
 
-def test_evaluate_says_how_fid_differs(tiny, tmp_path, quiet, said):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
-    code, out, err = said("evaluate", tmp_path / "run", "--metrics", "FID")
+def test_evaluate_notes_how_fid_differs(tiny, tmp_path, console, run_command):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    code, out, err = run_command("evaluate", tmp_path / "run", "--metrics", "FID")
     assert code == 0
     assert "Fréchet distance" in out
     assert err.startswith("advnets: note: FID as published uses Inception features")
 
 
-def test_a_metric_that_the_run_cannot_have_is_refused_alone_and_first(tiny, tmp_path, quiet, said):
-    """Nothing is computed, and no note stands before the error; the advice fits 8 x 8 images."""
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
-    code, out, err = said("evaluate", tmp_path / "run", "--metrics", "fid", "is")
+def test_a_metric_that_the_run_cannot_have_is_refused_first(tiny, tmp_path, console, run_command):
+    """Nothing is computed, and no note precedes the error; the advice suits 8 x 8 images."""
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    code, out, err = run_command("evaluate", tmp_path / "run", "--metrics", "fid", "is")
     assert (code, out) == (2, "")
     assert err == (
         "advnets: the metric inception-score needs a classifier, and the extractor pixels is not "
@@ -169,10 +171,12 @@ def test_a_metric_that_the_run_cannot_have_is_refused_alone_and_first(tiny, tmp_
     )
     refused = ["mixture", "modes", "probe", "elbo", "inpainting", "reconstruction"]
     for metric in [*refused, "1nn-classifier", "class-accuracy", "classification-error"]:
-        code, out, err = said("evaluate", tmp_path / "run", "--metrics", "fid", metric)
+        code, out, err = run_command("evaluate", tmp_path / "run", "--metrics", "fid", metric)
         assert (code in (1, 2), out, err.count("\n")) == (True, "", 1), metric
         assert "note:" not in err
-    code, out, err = said("evaluate", tmp_path / "run", "--metrics", "fid", "--extractor", "digits")
+    code, out, err = run_command(
+        "evaluate", tmp_path / "run", "--metrics", "fid", "--extractor", "digits"
+    )
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "expects images of shape (1, 28, 28), got (1, 8, 8)" in err
     assert not (tmp_path / "run" / "scores.json").exists()
@@ -189,6 +193,6 @@ def test_a_metric_that_the_run_cannot_have_is_refused_alone_and_first(tiny, tmp_
     ],
 )
 def test_advice_names_classifiers_of_images_of_that_size(shape, built_in, advice):
-    found = classifier_advice(shape, built_in=built_in)
-    assert found.startswith(advice)
-    assert (found == advice) == advice.startswith("add")
+    result = classifier_advice(shape, built_in=built_in)
+    assert result.startswith(advice)
+    assert (result == advice) == advice.startswith("add")

@@ -1,4 +1,4 @@
-"""Intervals of single scores, against SciPy and by how often they hold what is true."""
+"""Intervals of single scores, compared with SciPy and by their coverage."""
 
 from __future__ import annotations
 
@@ -23,71 +23,71 @@ COUNTS = {"n_real": 300, "n_fake": 500, "n_samples": 500, "n": 500, "n_test": 30
 
 
 @pytest.mark.parametrize("wrong", [0, 7, 300])
-def test_of_a_share_it_is_wilsons(wrong):
-    found = record_intervals({"metric": "classification-error", "error": wrong / 300, **COUNTS})[
+def test_a_proportion_has_wilsons_interval(wrong):
+    result = record_intervals({"metric": "classification-error", "error": wrong / 300, **COUNTS})[
         "error"
     ]
     expected = stats.binomtest(wrong, 300).proportion_ci(method="wilson")
-    assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert result == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_of_an_error_by_parts_it_is_students_and_within_its_range():
-    told = {"metric": "two-sample-1nn", "accuracy": 0.5, "accuracy_error": 0.01, **COUNTS}
+def test_a_subsampled_error_has_students_interval_within_the_range():
+    record = {"metric": "two-sample-1nn", "accuracy": 0.5, "accuracy_error": 0.01, **COUNTS}
     expected = stats.t.interval(0.95, 9, 0.5, 0.01)
-    assert record_intervals(told)["accuracy"] == pytest.approx(expected)
-    told = {"metric": "two-sample-1nn", "accuracy": 0.99, "accuracy_error": 0.01, **COUNTS}
-    assert record_intervals(told)["accuracy"][1] == 1
-    assert record_intervals({**told, "accuracy_error": None}) == {}
+    assert record_intervals(record)["accuracy"] == pytest.approx(expected)
+    record = {"metric": "two-sample-1nn", "accuracy": 0.99, "accuracy_error": 0.01, **COUNTS}
+    assert record_intervals(record)["accuracy"][1] == 1
+    assert record_intervals({**record, "accuracy_error": None}) == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [(n, math.inf if n == "density" else 1) for n in _PRDC_VALUES]
+    ("name", "maximum"), [(n, math.inf if n == "density" else 1) for n in _PRDC_VALUES]
 )
-def test_of_what_lies_in_balls_it_is_within_the_range_of_each_number(name, most):
-    """Shares are at most 1, a density is not, and nothing is less than 0."""
-    told = {"metric": "prdc", **dict.fromkeys(_PRDC_VALUES, 0.5), f"{name}_error": 0.9}
-    assert record_intervals(told).keys() == {name}
-    low, high = record_intervals(told)[name]
+def test_intervals_of_prdc_are_within_the_range_of_each_value(name, maximum):
+    """Fractions are between 0 and 1, density is at least 0."""
+    record = {"metric": "prdc", **dict.fromkeys(_PRDC_VALUES, 0.5), f"{name}_error": 0.9}
+    assert record_intervals(record).keys() == {name}
+    low, high = record_intervals(record)[name]
     assert low == 0
-    assert high == pytest.approx(min(stats.t.interval(0.95, 9, 0.5, 0.9)[1], most))
+    assert high == pytest.approx(min(stats.t.interval(0.95, 9, 0.5, 0.9)[1], maximum))
 
 
-def test_of_a_standard_error_it_is_normal():
-    found = record_intervals({"metric": "frechet", "value": 4.0, "standard_error": 0.5})
-    assert found["value"] == pytest.approx(stats.norm(4, 0.5).interval(0.95))
+def test_a_standard_error_gives_a_normal_interval():
+    result = record_intervals({"metric": "frechet", "value": 4.0, "standard_error": 0.5})
+    assert result["value"] == pytest.approx(stats.norm(4, 0.5).interval(0.95))
     assert record_intervals({"metric": "frechet", "value": 4.0, "standard_error": None}) == {}
 
 
-def test_of_a_few_draws_it_is_students():
+def test_a_few_draws_have_students_interval():
     values = np.random.default_rng(0).normal(size=10)
-    told = {"mean": values.mean(), "std": values.std(), "splits": 10}
-    found = record_intervals({"metric": "inception-score", **told})["mean"]
+    record = {"mean": values.mean(), "std": values.std(), "splits": 10}
+    result = record_intervals({"metric": "inception-score", **record})["mean"]
     expected = stats.t.interval(0.95, 9, values.mean(), values.std(ddof=1) / math.sqrt(10))
-    assert found == pytest.approx(expected)
-    told = {"accuracy": values.mean(), "std": values.std(ddof=1), "draws": 10}
-    assert record_intervals({"metric": "probe", **told})["accuracy"] == pytest.approx(expected)
-    one = {"metric": "probe", "accuracy": 0.5, "std": None, "draws": 1}
-    assert record_intervals(one) == {}
+    assert result == pytest.approx(expected)
+    record = {"accuracy": values.mean(), "std": values.std(ddof=1), "draws": 10}
+    assert record_intervals({"metric": "probe", **record})["accuracy"] == pytest.approx(expected)
+    record = {"metric": "probe", "accuracy": 0.5, "std": None, "draws": 1}
+    assert record_intervals(record) == {}
 
 
-def test_every_name_is_one_of_the_metrics_numbers():
-    """Each metric's record has what its interval is made of; inpainting alone has none."""
-    made = {}
+def test_intervals_are_of_values_of_the_metric():
+    """Each record has the fields that its interval needs; inpainting alone has no interval."""
+    intervals = {}
     for metric in METRICS:
         record = dict.fromkeys(METRICS[metric].values, 0.5)
         record |= {"standard_error": 0.1, "std": 0.1, "splits": 5, "draws": 5, **COUNTS}
         record |= {"kl_uniform_error": 0.1, "kl_reference_error": 0.1}
         record |= {f"{name}_error": 0.1 for name in ("kl", "jsd", "accuracy", *_PRDC_VALUES)}
-        made[metric] = record_intervals({"metric": metric, **record})
-        assert made[metric].keys() <= METRICS[metric].values.keys()
-    assert {metric for metric, found in made.items() if not found} == {"inpainting"}
+        intervals[metric] = record_intervals({"metric": metric, **record})
+        assert intervals[metric].keys() <= METRICS[metric].values.keys()
+    assert {metric for metric, names in intervals.items() if not names} == {"inpainting"}
 
 
 def with_errors(score, names):
     def scored(x, y, seed):
         errors = subsampled_errors(lambda a, b: asdict(score(a, b)), x, y, names)
-        told = {f"{name}_error": error for name, error in errors.items()}
-        return asdict(score(x, y)) | told
+        fields = {f"{name}_error": error for name, error in errors.items()}
+        return asdict(score(x, y)) | fields
 
     return scored
 
@@ -125,22 +125,24 @@ LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / DRAWS)
 
 @pytest.mark.parametrize("metric", SCORED)
 @pytest.mark.parametrize("shift", [0.0, 0.3], ids=["alike", "apart"])
-def test_it_holds_the_mean_over_draws(metric, shift):
-    """Of 200 draws of both sets, as often as 95 % allow, and it is no wider than it has to be."""
+def test_intervals_cover_the_mean_over_draws(metric, shift):
+    """In 95 % of 200 draws of both sets, and they are not too wide."""
     n = 1000 if metric in ("prdc", "two-sample-1nn") else 600  # of fewer they have no error
-    found = []
+    results = []
     for seed in range(DRAWS):
         generator = torch.Generator().manual_seed(seed)
         x, y = (torch.randn(n, 3, generator=generator) for _ in range(2))
-        found.append(SCORED[metric](x, y + shift, seed))
-    names = record_intervals({"metric": metric, **COUNTS, **found[0]})
+        results.append(SCORED[metric](x, y + shift, seed))
+    names = record_intervals({"metric": metric, **COUNTS, **results[0]})
     assert names
     low, high = WIDTHS[metric][shift > 0]
     for name in names:
-        values = np.array([record[name] for record in found])
-        ends = np.array([record_intervals({"metric": metric, **COUNTS, **r})[name] for r in found])
-        held = (ends[:, 0] <= values.mean()) & (values.mean() <= ends[:, 1])
+        values = np.array([record[name] for record in results])
+        ends = np.array(
+            [record_intervals({"metric": metric, **COUNTS, **r})[name] for r in results]
+        )
+        covered = (ends[:, 0] <= values.mean()) & (values.mean() <= ends[:, 1])
         # That of coverage is too narrow by a seventh where the sets are apart.
         least = 0.85 if name == "coverage" and shift else LEAST
-        assert held.mean() >= least, (name, held.mean())
+        assert covered.mean() >= least, (name, covered.mean())
         assert low < np.diff(ends).mean() / (3.92 * values.std(ddof=1)) < high, name

@@ -14,9 +14,9 @@ from advnets.experiment.trained_model import load
 from advnets.run_directory import RunDirectory
 
 
-def test_a_parzen_score_in_training_is_an_event(tiny, tmp_path, quiet):
+def test_a_parzen_score_during_training_is_an_event(tiny, tmp_path, console):
     run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
-    train(replace(run, intervals=replace(run.intervals, eval_every=4)), tmp_path / "run", quiet)
+    train(replace(run, intervals=replace(run.intervals, eval_every=4)), tmp_path / "run", console)
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [event["weights"] for event in events] == ["ema", "last"]
     for event in events:
@@ -26,31 +26,33 @@ def test_a_parzen_score_in_training_is_an_event(tiny, tmp_path, quiet):
         assert event["valid_mean"] == pytest.approx(event["mean"], rel=0.2)
 
 
-def test_another_score_in_training_is_what_evaluate_finds_at_that_step(tiny, tmp_path, quiet):
+def test_a_score_during_training_equals_that_of_evaluate(tiny, tmp_path, console):
     run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
     run = replace(run, intervals=replace(run.intervals, eval_every=2, eval_metric="frechet"))
-    train(run, tmp_path / "run", quiet)
+    train(run, tmp_path / "run", console)
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [(e["step"], e["weights"]) for e in events] == [
         *((2, "ema"), (2, "last")),
         *((4, "ema"), (4, "last")),
     ]
-    found = load(tmp_path / "run").evaluate(("frechet",))
-    assert events[2]["value"] == next(r["value"] for r in found if r["samples"] == "generator")
+    result = load(tmp_path / "run").evaluate(("frechet",))
+    assert events[2]["value"] == next(r["value"] for r in result if r["samples"] == "generator")
     assert events[2]["extractor"] == "pixels"
 
 
 @pytest.mark.parametrize(
     ("source", "score", "bins"), [("ring:n=500", "mixture", 16), ("moons:n=500", "kl-jsd", 256)]
 )
-def test_points_are_scored_in_training_by_the_finer_count(source, score, bins, tmp_path, quiet):
+def test_points_are_scored_during_training_with_100000_samples(
+    source, score, bins, tmp_path, console
+):
     run = presets.get_preset("points")
     run = replace(
         run.with_stage(replace(run.stage, steps=2)),
         data=replace(run.data, source=source, batch_size=50),
         intervals=config.Intervals(eval_every=2, eval_metric=score),
     )
-    assert train(run, tmp_path / "run", quiet).score == score  # what to look at first
+    assert train(run, tmp_path / "run", console).score == score  # what to look at first
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [event["weights"] for event in events] == ["ema", "last"]
     assert all((event["bins"], event["n"]) == (bins, 100_000) for event in events)
@@ -80,8 +82,8 @@ def test_points_are_scored_in_training_by_the_finer_count(source, score, bins, t
         ),
     ],
 )
-def test_a_score_that_the_data_cannot_have_is_refused_before_training(
-    source, score, error, message, tiny, tmp_path, quiet
+def test_a_metric_that_the_data_cannot_have_is_refused_before_training(
+    source, score, error, message, tiny, tmp_path, console
 ):
     run = tiny if source == "digits" else presets.get_preset("points")
     run = replace(
@@ -90,7 +92,7 @@ def test_a_score_that_the_data_cannot_have_is_refused_before_training(
         intervals=replace(run.intervals, eval_every=2, eval_metric=score),
     )
     with pytest.raises(error, match=message):
-        train(run, tmp_path / "run", quiet)
+        train(run, tmp_path / "run", console)
     assert not RunDirectory(tmp_path / "run").exists
 
 
@@ -104,14 +106,14 @@ def test_a_score_that_the_data_cannot_have_is_refused_before_training(
         ("pinwheel", "kl-jsd"),
     ],
 )
-def test_the_score_to_look_at_first_is_one_that_the_data_can_have(source, expected):
+def test_the_suggested_metric_suits_the_data(source, expected):
     scaling = "unit" if source == "digits" else "none"
     data = open_data(config.Data(source=source, normalize=scaling))
     assert default_metric(data) == expected
 
 
-def test_no_score_is_suggested_where_nothing_is_held_out(tmp_path):
-    """Thirty images are all for training."""
+def test_no_metric_is_suggested_without_held_out_images(tmp_path):
+    """All of thirty images are for training."""
     for i in range(30):
         Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
     data = open_data(config.Data(source=str(tmp_path), size=8, channels=1))

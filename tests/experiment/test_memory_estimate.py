@@ -71,20 +71,20 @@ def test_networks_larger_than_memory_are_refused_before_they_are_built(nets):
         check_memory(run, FACTS, CPU)
 
 
-def test_a_refused_training_leaves_no_files(said, tmp_path):
+def test_a_refused_training_leaves_no_files(run_command, tmp_path):
     out = tmp_path / "run"
     huge = ("--generator.hidden-sizes", "1000000", "1000000")
     for more in ((), ("--dry-run",)):
-        code, _, err = said("train", "digits", *huge, "--out", out, *more)
+        code, _, err = run_command("train", "digits", *huge, "--out", out, *more)
         assert code == 1
         assert err.startswith("advnets: the training needs at least 18,")
         assert "; give a smaller --batch-size, or smaller networks" in err
         assert not out.exists()
 
 
-def test_a_stored_config_with_such_networks_is_refused_too(said, tmp_path):
+def test_a_stored_config_with_such_networks_is_refused_too(run_command, tmp_path):
     run = tmp_path / "run"
-    assert said("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
+    assert run_command("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
     file = RunDirectory(run).config_file
     record = json.loads(file.read_text())
     record["config"]["stages"][0]["generator"]["hidden_sizes"] = [10**6, 10**6]
@@ -92,7 +92,7 @@ def test_a_stored_config_with_such_networks_is_refused_too(said, tmp_path):
     file.write_text(json.dumps(record))
     for checkpoint in RunDirectory(run).checkpoint_files():  # which say that they are of other nets
         checkpoint.unlink()
-    code, _, err = said("train", "--resume", "--out", run)
+    code, _, err = run_command("train", "--resume", "--out", run)
     assert code == 1
     assert err.startswith("advnets: the networks need 3,7")
 
@@ -111,15 +111,15 @@ sys.exit(main())
 def test_running_out_of_memory_during_training_is_one_sentence(tmp_path, more):
     """In a process that the system gives 512 MiB."""
     out = tmp_path / "run"
-    told = ("digits", "--steps", "3", "--threads", "1", "--batch-size", "45000")
-    done = subprocess.run(
-        [sys.executable, "-c", SHORT_OF_MEMORY, "train", *told, "--out", out, *more],
+    command = ("digits", "--steps", "3", "--threads", "1", "--batch-size", "45000")
+    completed = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, "train", *command, "--out", out, *more],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 1, done.stderr
-    last = done.stderr.splitlines()[-1]
+    assert completed.returncode == 1, completed.stderr
+    last = completed.stderr.splitlines()[-1]
     assert last.startswith("advnets: memory ran out (")
     assert "give a smaller --batch-size, or smaller networks" in last
     assert not out.exists()
@@ -133,11 +133,21 @@ def test_running_out_of_memory_during_training_is_one_sentence(tmp_path, more):
     ],
     ids=["generator", "labeled images"],
 )
-def test_a_batch_of_one_with_batch_normalization_is_a_sentence(said, tmp_path, nets):
-    one = ("--batch-size", "1") if nets[0] == "digits" else ("--game.generated-batch", "1")
-    told = ("train", *nets, "--steps", "3", "--threads", "1", *one, "--out", tmp_path / "run")
+def test_a_batch_of_one_with_batch_normalization_is_a_sentence(run_command, tmp_path, nets):
+    batch_of_1 = ("--batch-size", "1") if nets[0] == "digits" else ("--game.generated-batch", "1")
+    command = (
+        "train",
+        *nets,
+        "--steps",
+        "3",
+        "--threads",
+        "1",
+        *batch_of_1,
+        "--out",
+        tmp_path / "run",
+    )
     for more in ((), ("--dry-run",)):
-        code, _, err = said(*told, *more)
+        code, _, err = run_command(*command, *more)
         assert code == 2, err
         assert err.splitlines()[-1] == (
             "advnets: batch normalization needs more than one value per channel and got a batch of "
@@ -146,16 +156,16 @@ def test_a_batch_of_one_with_batch_normalization_is_a_sentence(said, tmp_path, n
         assert not (tmp_path / "run").exists()
 
 
-def test_running_out_of_memory_does_not_blame_the_config(said, tmp_path, monkeypatch):
+def test_running_out_of_memory_does_not_blame_the_config(run_command, tmp_path, monkeypatch):
     """The file is intact: the message does not say to restore it."""
     run = tmp_path / "run"
-    assert said("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
+    assert run_command("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
 
     def exhausted(*_):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(stored_run, "players_of_run", exhausted)
-    code, _, err = said("sample", run, "--out", tmp_path / "grid.png")
+    code, _, err = run_command("sample", run, "--out", tmp_path / "grid.png")
     assert code == 1
     assert "memory ran out" in err
     assert "restore" not in err

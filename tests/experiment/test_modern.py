@@ -80,7 +80,7 @@ POINTS = {
 
 @pytest.mark.parametrize("source", ["ring", "grid"])
 @pytest.mark.parametrize("options", POINTS.values(), ids=POINTS)
-def test_options_of_the_recipe_train_on_points(source, options, tmp_path, quiet):
+def test_options_of_the_recipe_train_on_points(source, options, tmp_path, console):
     """With each option all tensors stay finite."""
     run = presets.get_preset(f"modern-{source}")
     nets = {
@@ -90,7 +90,7 @@ def test_options_of_the_recipe_train_on_points(source, options, tmp_path, quiet)
     game = replace(run.stage.game, **options)
     stage = replace(run.stage, **nets, game=game, steps=6)
     run = replace(run, data=replace(run.data, batch_size=50)).with_stage(stage)
-    train(run, tmp_path / "run", quiet)
+    train(run, tmp_path / "run", console)
     tensors = read_checkpoint(RunDirectory(tmp_path / "run").newest_checkpoint()).tensors
     assert all(torch.isfinite(t).all() for t in tensors.values())
 
@@ -107,7 +107,7 @@ def test_options_of_the_recipe_train_on_points(source, options, tmp_path, quiet)
 )
 @pytest.mark.parametrize("game", [config.GANGame, config.ConditionalGame])
 def test_residual_and_spectral_norm_runs_resume_bit_exactly(
-    discriminator, game, tiny, tmp_path, quiet
+    discriminator, game, tiny, tmp_path, console
 ):
     adam = config.Adam(lr_final=5e-5, beta1=0.0, beta2=0.9, beta2_final=0.99)
     stage = config.Stage(
@@ -122,15 +122,15 @@ def test_residual_and_spectral_norm_runs_resume_bit_exactly(
         ema_rampup=0.5,
     )
     run = replace(tiny.with_stage(stage), data=replace(tiny.data, normalize="symmetric"))
-    train(run, tmp_path / "whole", quiet)
-    train(run.with_stage(replace(stage, steps=3)), tmp_path / "cut", quiet)
-    train(run, tmp_path / "cut", quiet, resume=True)
-    whole, cut = (
+    train(run, tmp_path / "whole", console)
+    train(run.with_stage(replace(stage, steps=3)), tmp_path / "cut", console)
+    train(run, tmp_path / "cut", console, resume=True)
+    uninterrupted, resumed = (
         read_checkpoint(RunDirectory(tmp_path / name).newest_checkpoint()).tensors
         for name in ("whole", "cut")
     )
-    for name, tensor in whole.items():  # the shorter run has logged its means earlier
-        assert name.startswith("sums/") or torch.equal(cut[name], tensor), name
+    for name, tensor in uninterrupted.items():  # the shorter run has logged its means earlier
+        assert name.startswith("sums/") or torch.equal(resumed[name], tensor), name
 
 
 def test_each_player_has_its_own_learning_rate(tiny):

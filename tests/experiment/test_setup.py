@@ -27,12 +27,14 @@ def test_initial_weights_depend_only_on_the_seed(tiny):
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), after)  # and the global generator is left alone
     torch.manual_seed(2)
-    again = build_players(tiny, 0, (1, 8, 8), mean)
-    other = build_players(replace(tiny, seed=1), 0, (1, 8, 8), mean)
+    repeated = build_players(tiny, 0, (1, 8, 8), mean)
+    another_seed = build_players(replace(tiny, seed=1), 0, (1, 8, 8), mean)
     for name in first:
-        for a, b in zip(first[name].parameters(), again[name].parameters(), strict=True):
+        for a, b in zip(first[name].parameters(), repeated[name].parameters(), strict=True):
             assert torch.equal(a, b)
-    assert not torch.equal(first["generator"].output.weight, other["generator"].output.weight)
+    assert not torch.equal(
+        first["generator"].output.weight, another_seed["generator"].output.weight
+    )
 
 
 def test_steps_are_computed_from_epochs(tiny):

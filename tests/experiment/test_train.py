@@ -56,78 +56,78 @@ def last(run):
     return RunDirectory(run).newest_checkpoint()
 
 
-def test_the_second_stage_starts_with_the_generator_of_the_first(two_stages, tmp_path, quiet):
-    whole = tmp_path / "whole"
-    train(two_stages, whole, quiet)
+def test_the_second_stage_starts_with_the_generator_of_the_first(two_stages, tmp_path, console):
+    uninterrupted = tmp_path / "whole"
+    train(two_stages, uninterrupted, console)
     first = two_stages.stages[:1]
-    alone = tmp_path / "alone"
-    train(replace(two_stages, stages=first), alone, quiet)
+    second_stage = tmp_path / "alone"
+    train(replace(two_stages, stages=first), second_stage, console)
     with pytest.raises(Crash):
         train(two_stages, tmp_path / "cut", Crashing(11))
-    begun = read_checkpoint(last(tmp_path / "cut"))
-    assert begun.metadata["stage"] == 1
-    assert begun.metadata["progress"]["step"] == 0
-    ended = read_checkpoint(last(alone))
-    for name, tensor in ended.tensors.items():
+    initial = read_checkpoint(last(tmp_path / "cut"))
+    assert initial.metadata["stage"] == 1
+    assert initial.metadata["progress"]["step"] == 0
+    final = read_checkpoint(last(second_stage))
+    for name, tensor in final.tensors.items():
         if name.startswith("players/generator/"):
             top = name.replace("players/generator/", "generator/top.")
-            for kept in ("players", "ema"):
-                assert torch.equal(begun.tensors[f"{kept}/{top}"], tensor), name
-    assert load(whole).step == 20
-    assert load(whole).sample(2).shape == (2, 1, 8, 8)
+            for prefix in ("players", "ema"):
+                assert torch.equal(initial.tensors[f"{prefix}/{top}"], tensor), name
+    assert load(uninterrupted).step == 20
+    assert load(uninterrupted).sample(2).shape == (2, 1, 8, 8)
 
 
 @pytest.mark.parametrize("step", [9, 25, 41])
-def test_adaptive_k_resumes_bit_exactly(tiny, tmp_path, step, quiet):
+def test_adaptive_k_resumes_bit_exactly(tiny, tmp_path, step, console):
     """The last logged D(x) - D(G(z)) is in the checkpoint; k is 3 in some steps and 1 in others."""
     game = config.GANGame(k=3, adaptive_k_threshold=0.0008)
     run = tiny.with_stage(replace(tiny.stage, game=game))
-    train(run, tmp_path / "whole", quiet)
+    train(run, tmp_path / "whole", console)
     with pytest.raises(Crash):
         train(run, tmp_path / "cut", Crashing(step))
-    train(run, tmp_path / "cut", quiet, resume=True)
-    whole, cut = last(tmp_path / "whole"), last(tmp_path / "cut")
-    assert whole.read_bytes() == cut.read_bytes()
-    updates = read_checkpoint(whole).metadata["progress"]["updates"]
+    train(run, tmp_path / "cut", console, resume=True)
+    uninterrupted, resumed = last(tmp_path / "whole"), last(tmp_path / "cut")
+    assert uninterrupted.read_bytes() == resumed.read_bytes()
+    updates = read_checkpoint(uninterrupted).metadata["progress"]["updates"]
     assert updates["generator"] == 60
     assert 60 < updates["discriminator"] < 180
 
 
-def test_a_learned_prior_is_trained_averaged_and_resumed(tiny, tmp_path, quiet):
+def test_a_learned_prior_is_trained_averaged_and_resumed(tiny, tmp_path, console):
     generator = replace(tiny.stage.generator, prior="mixture", components=4)
     run = tiny.with_stage(replace(tiny.stage, generator=generator))
-    train(run, tmp_path / "whole", quiet)
+    train(run, tmp_path / "whole", console)
     with pytest.raises(Crash):
         train(run, tmp_path / "cut", Crashing(33))
-    train(run, tmp_path / "cut", quiet, resume=True)
-    whole = last(tmp_path / "whole")
-    assert whole.read_bytes() == last(tmp_path / "cut").read_bytes()
-    tensors = read_checkpoint(whole).tensors
-    begun = players_of_run(run, 0, load(tmp_path / "whole").info)["generator"].state_dict()
+    train(run, tmp_path / "cut", console, resume=True)
+    checkpoint = last(tmp_path / "whole")
+    assert checkpoint.read_bytes() == last(tmp_path / "cut").read_bytes()
+    tensors = read_checkpoint(checkpoint).tensors
+    initial = players_of_run(run, 0, load(tmp_path / "whole").info)["generator"].state_dict()
     for part in ("prior.means", "prior.log_stds"):
-        moved = [tensors[f"{kept}/generator/{part}"] for kept in ("players", "ema")]
-        assert not torch.equal(moved[0], begun[part])
+        moved = [tensors[f"{prefix}/generator/{part}"] for prefix in ("players", "ema")]
+        assert not torch.equal(moved[0], initial[part])
         assert not torch.equal(*moved)
     assert load(tmp_path / "whole").sample(3).shape == (3, 1, 8, 8)
 
 
 @pytest.mark.parametrize("step", [1, 5, 9, 10, 11, 14, 20])
-def test_a_run_of_two_stages_resumes_bit_exactly_from_any_step(two_stages, tmp_path, step, quiet):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(two_stages, whole, quiet)
+def test_a_run_of_two_stages_resumes_bit_exactly_from_any_step(two_stages, tmp_path, step, console):
+    uninterrupted, resumed = tmp_path / "whole", tmp_path / "cut"
+    train(two_stages, uninterrupted, console)
     with pytest.raises(Crash):
-        train(two_stages, cut, Crashing(step))
-    ended = train(two_stages, cut, quiet, resume=True)
-    assert ended.complete
-    assert ended.step == 20
-    assert last(cut).read_bytes() == last(whole).read_bytes()
-    steps = [event["step"] for event in RunDirectory(cut).events() if event["kind"] == "log"]
+        train(two_stages, resumed, Crashing(step))
+    result = train(two_stages, resumed, console, resume=True)
+    assert result.complete
+    assert result.step == 20
+    assert last(resumed).read_bytes() == last(uninterrupted).read_bytes()
+    steps = [event["step"] for event in RunDirectory(resumed).events() if event["kind"] == "log"]
     assert steps == [4, 8, 10, 14, 18, 20]
 
 
 @pytest.mark.parametrize("game", [config.GANGame(k=2), config.GANGame(updates="simultaneous")])
 @pytest.mark.parametrize("rule", [config.SGD(lr=0.05), config.Adam()], ids=["sgd", "adam"])
-def test_every_game_and_optimizer_resumes_bit_exactly(tiny, tmp_path, game, rule, quiet):
+def test_every_game_and_optimizer_resumes_bit_exactly(tiny, tmp_path, game, rule, console):
     stage = replace(
         tiny.stage, game=game, generator_optimizer=rule, discriminator_optimizer=rule, steps=30
     )
@@ -135,10 +135,10 @@ def test_every_game_and_optimizer_resumes_bit_exactly(tiny, tmp_path, game, rule
         tiny.with_stage(stage),
         intervals=config.Intervals(log_every=10, sample_every=0, checkpoint_every=7),
     )
-    train(run, tmp_path / "whole", quiet)
+    train(run, tmp_path / "whole", console)
     with pytest.raises(Crash):
         train(run, tmp_path / "cut", Crashing(18))
-    train(run, tmp_path / "cut", quiet, resume=True)
+    train(run, tmp_path / "cut", console, resume=True)
     assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
 
 
@@ -163,30 +163,30 @@ def scheduled(tiny):
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_schedules_resume_bit_exactly(scheduled, tmp_path, updates, quiet):
+def test_schedules_resume_bit_exactly(scheduled, tmp_path, updates, console):
     game = replace(scheduled.stage.game, updates=updates)
     run = scheduled.with_stage(replace(scheduled.stage, game=game))
-    train(run, tmp_path / "whole", quiet)
+    train(run, tmp_path / "whole", console)
     with pytest.raises(Crash):
         train(run, tmp_path / "cut", Crashing(18))
-    train(run, tmp_path / "cut", quiet, resume=True)
+    train(run, tmp_path / "cut", console, resume=True)
     assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
 
 
-def test_an_extended_run_keeps_the_length_of_its_schedules(scheduled, tmp_path, quiet):
+def test_an_extended_run_keeps_the_length_of_its_schedules(scheduled, tmp_path, console):
     """It continues at the final values, like a run with schedules of this length from the start."""
-    train(scheduled, tmp_path / "run", quiet)
+    train(scheduled, tmp_path / "run", console)
     longer = scheduled.with_stage(replace(scheduled.stage, steps=45))
-    train(longer, tmp_path / "run", quiet, resume=True)
-    whole = longer.with_stage(replace(longer.stage, schedule_steps=24))
-    train(whole, tmp_path / "whole", quiet)
+    train(longer, tmp_path / "run", console, resume=True)
+    uninterrupted = longer.with_stage(replace(longer.stage, schedule_steps=24))
+    train(uninterrupted, tmp_path / "whole", console)
     assert last(tmp_path / "run").read_bytes() == last(tmp_path / "whole").read_bytes()
     with pytest.raises(ConfigDiffersError, match=r"stages.0.schedule_fraction: 0.8, 0.5"):
-        other = scheduled.with_stage(replace(scheduled.stage, schedule_fraction=0.5))
-        train(other, tmp_path / "run", quiet, resume=True)
+        changed = scheduled.with_stage(replace(scheduled.stage, schedule_fraction=0.5))
+        train(changed, tmp_path / "run", console, resume=True)
 
 
-def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, quiet):
+def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, console):
     """Without any one of them the weights differ; without that of the EMA, only the EMA differs."""
     stage = scheduled.with_stage(replace(scheduled.stage, steps=8)).stage
     adam, game = stage.generator_optimizer, stage.game
@@ -207,16 +207,16 @@ def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, quiet):
         "ema_rampup": replace(stage, ema_rampup=0.0),
     }
     ends = {}
-    for name, other in stages.items():
-        train(scheduled.with_stage(other), tmp_path / name, quiet)
+    for name, variant in stages.items():
+        train(scheduled.with_stage(variant), tmp_path / name, console)
         ends[name] = read_checkpoint(last(tmp_path / name)).tensors
     last_weight, average = "players/generator/output.weight", "ema/generator/output.weight"
-    seen = [tuple(tensors[average].flatten().tolist()) for tensors in ends.values()]
-    assert len(set(seen)) == len(seen)
+    weights = [tuple(tensors[average].flatten().tolist()) for tensors in ends.values()]
+    assert len(set(weights)) == len(weights)
     assert torch.equal(ends["all"][last_weight], ends["ema_rampup"][last_weight])
 
 
-def test_options_change_what_is_learned(tiny, tmp_path, quiet):
+def test_options_change_what_is_learned(tiny, tmp_path, console):
     """Each of these options changes the final weights."""
     base = tiny.with_stage(replace(tiny.stage, steps=5))
     stage = base.stage
@@ -251,38 +251,38 @@ def test_options_change_what_is_learned(tiny, tmp_path, quiet):
     }
     ends = {}
     for name, run in others.items():
-        train(run, tmp_path / name, quiet)
+        train(run, tmp_path / name, console)
         ends[name] = read_checkpoint(last(tmp_path / name)).tensors[
             "players/generator/output.weight"
         ]
     for name, end in ends.items():
-        same = [other for other, o in ends.items() if other != name and torch.equal(o, end)]
+        same = [variant for variant, o in ends.items() if variant != name and torch.equal(o, end)]
         assert not same, f"{name} ends as {same}"
 
 
-def test_the_ema_half_life_changes_only_the_ema(tiny, tmp_path, quiet):
+def test_the_ema_half_life_changes_only_the_ema(tiny, tmp_path, console):
     ends = []
     for half_life in (300, 900):
         run = tiny.with_stage(replace(tiny.stage, steps=20, ema_half_life=half_life))
-        train(run, tmp_path / str(half_life), quiet)
+        train(run, tmp_path / str(half_life), console)
         ends.append(read_checkpoint(last(tmp_path / str(half_life))).tensors)
     last_weight, average = "players/generator/output.weight", "ema/generator/output.weight"
     assert torch.equal(ends[0][last_weight], ends[1][last_weight])
     assert not torch.equal(ends[0][average], ends[1][average])
 
 
-def test_resuming_with_another_config_is_refused(tiny, tmp_path, quiet):
+def test_resuming_with_another_config_is_refused(tiny, tmp_path, console):
     run = tiny.with_stage(replace(tiny.stage, steps=2))
-    train(run, tmp_path / "run", quiet)
+    train(run, tmp_path / "run", console)
     with pytest.raises(ConfigDiffersError, match="seed: 0, 1; resume without these options"):
-        train(replace(run, seed=1), tmp_path / "run", quiet, resume=True)
+        train(replace(run, seed=1), tmp_path / "run", console, resume=True)
 
 
-def test_the_lock_is_released_when_a_training_fails(tiny, tmp_path, quiet):
+def test_the_lock_is_released_when_a_training_fails(tiny, tmp_path, console):
     with pytest.raises(Crash):
         train(tiny, tmp_path / "run", Crashing(3))
     with pytest.raises(RunError, match="already holds a run"):
-        train(tiny, tmp_path / "run", quiet)
+        train(tiny, tmp_path / "run", console)
 
 
 def test_the_real_row_is_the_score_of_the_training_images(tiny):
@@ -322,7 +322,7 @@ def test_samples_are_drawn_in_the_precision_of_the_run(tiny):
     assert torch.equal(short, more[:20])
 
 
-def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, quiet):
+def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, console):
     """Also after config.json is written: the same command starts the same training."""
 
     class Stopped(Crashing):
@@ -332,4 +332,4 @@ def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, qui
     with pytest.raises(StoppedBySignal):
         train(tiny, tmp_path / "run", Stopped(None))
     assert not RunDirectory(tmp_path / "run").exists
-    train(tiny, tmp_path / "run", quiet)
+    train(tiny, tmp_path / "run", console)

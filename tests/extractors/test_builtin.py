@@ -17,7 +17,7 @@ from advnets.extractors.registry import extractor
 from advnets.sampling.sampler import read_images
 
 
-def drawn(n: int, *shape: int) -> torch.Tensor:
+def draw(n: int, *shape: int) -> torch.Tensor:
     return torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
 
 
@@ -26,104 +26,103 @@ def content(name: str) -> bytes:
 
 
 def test_pixels_are_rows_of_pixels():
-    given = drawn(3, 2, 4, 5)
-    assert torch.equal(extractor("pixels").features(given), given.reshape(3, 40))
+    images = draw(3, 2, 4, 5)
+    assert torch.equal(extractor("pixels").features(images), images.reshape(3, 40))
     assert Pixels().digest == ""
 
 
-def test_images_are_numbers_in_0_to_1():
-    """Of bytes, or in the nets' own range, a score would be of other features than it says.
-
-    Pixels themselves may be of any range, as those of points are.
-    """
-    name, given = "digits", drawn(3, 1, 28, 28)
-    assert torch.equal(Pixels().features(9 * given - 4), 9 * given.flatten(1) - 4)
-    for wrong, came in ((255 * given, r"0.* to 25."), (2 * given - 1, r"-.* to ")):
-        message = rf"extractor '{name}' expects pixels in \[0, 1\], got torch.float32 from {came}"
+def test_images_must_be_in_0_to_1():
+    """Bytes and the networks' range are refused; `pixels` accepts any range, as points have."""
+    name, images = "digits", draw(3, 1, 28, 28)
+    assert torch.equal(Pixels().features(9 * images - 4), 9 * images.flatten(1) - 4)
+    for wrong, value_range in ((255 * images, r"0.* to 25."), (2 * images - 1, r"-.* to ")):
+        message = (
+            rf"extractor '{name}' expects pixels in \[0, 1\], got torch.float32 from {value_range}"
+        )
         with pytest.raises(DataError, match=message):
             extractor(name).features(wrong)
     with pytest.raises(
         DataError, match=r"expects images of shape \(1, 28, 28\), got \(1, 28, 27\)"
     ):
-        extractor(name).features(given[..., :27])
-    half = extractor(name).features(given.half())
-    torch.testing.assert_close(half, extractor(name).features(given), rtol=0.02, atol=0.02)
+        extractor(name).features(images[..., :27])
+    half = extractor(name).features(images.half())
+    torch.testing.assert_close(half, extractor(name).features(images), rtol=0.02, atol=0.02)
 
 
-def test_weights_are_those_the_package_knows_and_small():
+def test_weights_have_the_known_hash_and_are_small():
     for name, digest in CLASSIFIER_DIGESTS.items():
         assert hashlib.sha256(content(name)).hexdigest() == digest == load_classifier(name).digest
     assert sum(len(content(name)) for name in CLASSIFIER_DIGESTS) < 5_000_000
 
 
-def test_features_are_what_the_logits_are_made_of():
-    digits, given = load_classifier("digits"), drawn(3, 1, 28, 28)
-    features = digits.features(given)
+def test_logits_are_linear_in_the_features():
+    digits, images = load_classifier("digits"), draw(3, 1, 28, 28)
+    features = digits.features(images)
     assert features.shape == (3, 128)
     assert (features >= 0).all()
     last = digits.net.last
-    torch.testing.assert_close(digits.logits(given), F.linear(features, last.weight, last.bias))
+    torch.testing.assert_close(digits.logits(images), F.linear(features, last.weight, last.bias))
 
 
-def test_features_of_a_image_do_not_hang_on_the_others():
-    digits, given = load_classifier("digits"), drawn(501, 1, 28, 28)
-    features = digits.features(given)
-    torch.testing.assert_close(features[[0, 500]], digits.features(given[[0, 500]]))
+def test_features_do_not_depend_on_the_other_images():
+    digits, images = load_classifier("digits"), draw(501, 1, 28, 28)
+    features = digits.features(images)
+    torch.testing.assert_close(features[[0, 500]], digits.features(images[[0, 500]]))
 
 
-def test_digits_are_told_as_often_as_the_weights_say(real_data):
+def test_the_accuracy_on_digits_is_the_documented_one(real_data):
     judge = load_classifier("digits")
-    found = accuracy(judge, "mnist", 10_000)
-    assert found == pytest.approx(judge.info["test_accuracy"], abs=2e-4)
-    assert found >= 0.99
+    measured = accuracy(judge, "mnist", 10_000)
+    assert measured == pytest.approx(judge.info["test_accuracy"], abs=2e-4)
+    assert measured >= 0.99
 
 
-def test_photographs_are_told_as_often_as_the_weights_say(real_data, tmp_path):
-    """Of a tenth of each class's test images, within four standard errors."""
+def test_the_accuracy_on_photographs_is_the_documented_one(real_data, tmp_path):
+    """On a tenth of the test images of each class, within four standard errors."""
     judge = load_classifier("cifar-jpeg")
-    said = judge.info["test_accuracy"]
-    assert said >= 0.84
+    run_command = judge.info["test_accuracy"]
+    assert run_command >= 0.84
     assert judge.info["pixels"] == "decoded from JPEG files, not the original ones"
     few = tmp_path / "few.zip"
-    with ZipFile(real_data / "cifar10" / "cifar10-jpg.zip") as whole, ZipFile(few, "w") as part:
-        for name in whole.namelist():
+    with ZipFile(real_data / "cifar10" / "cifar10-jpg.zip") as archive, ZipFile(few, "w") as part:
+        for name in archive.namelist():
             split, number = name.split("/")[0], int(PurePath(name).stem)
             if number < {"train": 5, "test": 100}[split]:
-                part.writestr(name, whole.read(name))
-    found = accuracy(judge, str(few), 1000)
-    assert abs(found - said) < 4 * math.sqrt(said * (1 - said) / 1000)
+                part.writestr(name, archive.read(name))
+    measured = accuracy(judge, str(few), 1000)
+    assert abs(measured - run_command) < 4 * math.sqrt(run_command * (1 - run_command) / 1000)
 
 
 @pytest.mark.slow
-def test_all_photographs_are_told_just_as_often(real_data):
+def test_the_accuracy_on_all_photographs_is_the_documented_one(real_data):
     """Sixty thousand files are decoded for it."""
     judge = load_classifier("cifar-jpeg")
-    found = accuracy(judge, str(real_data / "cifar10" / "cifar10-jpg.zip"), 10_000)
-    assert found == pytest.approx(judge.info["test_accuracy"], abs=2e-4)
-    assert found >= 0.84
+    measured = accuracy(judge, str(real_data / "cifar10" / "cifar10-jpg.zip"), 10_000)
+    assert measured == pytest.approx(judge.info["test_accuracy"], abs=2e-4)
+    assert measured >= 0.84
 
 
 def accuracy(judge, data: str, n: int) -> float:
-    """On so many test images, which are all."""
+    """Return the accuracy on this many test images."""
     test = open_dataset(data).test
     assert len(test) == n
-    told = judge.logits(read_images(test, slice(None))).argmax(1).numpy()
-    return (told == test.labels).mean()
+    predicted = judge.logits(read_images(test, slice(None))).argmax(1).numpy()
+    return (predicted == test.labels).mean()
 
 
-def test_none_but_the_original_pixels_have_a_classifier_by_default():
-    """CIFAR-10's is trained on others."""
+def test_only_datasets_with_original_pixels_have_a_default_classifier():
+    """The classifier of CIFAR-10 is trained on JPEG files."""
     assert DEFAULT_EXTRACTORS == {"mnist": "digits"}
     assert default_extractor("cifar10").name == "pixels"
 
 
-def test_what_is_not_there_or_not_the_same_is_refused(monkeypatch):
+def test_missing_or_changed_weights_are_refused(monkeypatch):
     with pytest.raises(UnknownNameError, match="no extractor is called 'digit'; did you mean digi"):
         extractor("digit")
     with pytest.raises(
         DataError, match=r"extractor 'digits' expects .*, got \(3, 32, 32\); choose another"
     ):
-        extractor("digits").features(drawn(2, 3, 32, 32))
+        extractor("digits").features(draw(2, 3, 32, 32))
     monkeypatch.setitem(builtin.CLASSIFIER_DIGESTS, "digits", "0" * 64)
     with pytest.raises(DataError, match=r"have SHA-256 .*… was expected; reinstall advnets"):
         extractor("digits")

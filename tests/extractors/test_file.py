@@ -1,4 +1,4 @@
-"""Features by a net in a file are the net's own, and what is no such file is told in a sentence."""
+"""Extractors from files give the features of their networks; other files are refused."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from advnets.models.classifier import ConvClassifier
 extractor = partial(untrusted, trust_code=True)
 
 
-def drawn(n: int, *shape: int) -> torch.Tensor:
+def draw(n: int, *shape: int) -> torch.Tensor:
     return torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
 
 
 class Seen(nn.Module):
-    """Four maps, each its mean."""
+    """A network with the means of four maps as features."""
 
     def __init__(self, channels=1):
         super().__init__()
@@ -39,7 +39,7 @@ class Seen(nn.Module):
 
 
 def exported(path, net, shape, **kinds):
-    program = torch.export.export(net.eval(), (drawn(2, *shape),), **kinds)
+    program = torch.export.export(net.eval(), (draw(2, *shape),), **kinds)
     torch.export.save(program, path)
     return str(path)
 
@@ -49,38 +49,40 @@ FEW = ({0: torch.export.Dim("batch", min=1, max=7)},)
 
 
 @pytest.mark.parametrize(
-    ("dynamic_shapes", "least", "most"), [(ANY, 2, 500), (FEW, 1, 7), (None, 2, 2)]
+    ("dynamic_shapes", "minimum", "maximum"), [(ANY, 2, 500), (FEW, 1, 7), (None, 2, 2)]
 )
-def test_an_exported_program_gives_its_own_features(tmp_path, dynamic_shapes, least, most):
-    """Of as many images as there are, whatever number it takes at once."""
+def test_an_exported_program_gives_the_features_of_its_network(
+    tmp_path, dynamic_shapes, minimum, maximum
+):
+    """For any number of images, whatever batch sizes it accepts."""
     net = Seen()
     path = exported(tmp_path / "seen.pt2", net, (1, 8, 8), dynamic_shapes=dynamic_shapes)
-    found = extractor(path)
-    assert (found.min_batch, found.max_batch) == (least, most)
+    loaded = extractor(path)
+    assert (loaded.min_batch, loaded.max_batch) == (minimum, maximum)
     for n in (1, 2, 15):
         with torch.no_grad():
-            torch.testing.assert_close(found.features(drawn(n, 1, 8, 8)), net(drawn(n, 1, 8, 8)))
-    assert found.name == "seen.pt2"
-    assert found.digest == hashlib.sha256((tmp_path / "seen.pt2").read_bytes()).hexdigest()
+            torch.testing.assert_close(loaded.features(draw(n, 1, 8, 8)), net(draw(n, 1, 8, 8)))
+    assert loaded.name == "seen.pt2"
+    assert loaded.digest == hashlib.sha256((tmp_path / "seen.pt2").read_bytes()).hexdigest()
     with pytest.raises(DataError, match=r"extractor 'seen.pt2' expects images .*, got \(3, 8, 8\)"):
-        found.features(drawn(2, 3, 8, 8))
+        loaded.features(draw(2, 3, 8, 8))
 
 
-def test_a_program_may_leave_the_size_of_images_open(tmp_path):
+def test_a_program_may_accept_images_of_any_size(tmp_path):
     sides = torch.export.Dim.DYNAMIC
     path = exported(
         tmp_path / "any.pt2", Seen(3), (3, 9, 8), dynamic_shapes=({0: sides, 2: sides, 3: sides},)
     )
     assert extractor(path).shape == (3, None, None)
-    assert extractor(path).features(drawn(3, 3, 12, 10)).shape == (3, 4)
+    assert extractor(path).features(draw(3, 3, 12, 10)).shape == (3, 4)
     with pytest.raises(
         DataError, match=r"expects images of shape \(3, any, any\), got .*; choose another"
     ):
-        extractor(path).features(drawn(3, 1, 12, 10))
+        extractor(path).features(draw(3, 1, 12, 10))
 
 
 class Odd(nn.Module):
-    """What `of` makes of an image."""
+    """A network that applies a function to images."""
 
     def __init__(self, of):
         super().__init__()
@@ -108,20 +110,20 @@ class Odd(nn.Module):
         (lambda x: x.flatten(1)[:, :0], "returned no features; expected at least one"),
     ],
 )
-def test_what_gives_no_features_is_refused(tmp_path, of, message):
+def test_a_program_without_rows_of_features_is_refused(tmp_path, of, message):
     path = exported(tmp_path / "odd.pt2", Odd(of), (1, 4, 4), dynamic_shapes=ANY)
     with pytest.raises(DataError, match=message):
-        extractor(path).features(drawn(3, 1, 4, 4))
+        extractor(path).features(draw(3, 1, 4, 4))
 
 
-def test_a_program_that_takes_no_images_is_refused(tmp_path):
+def test_a_program_that_does_not_take_images_is_refused(tmp_path):
     path = exported(tmp_path / "rows.pt2", nn.Linear(4, 2), (4,), dynamic_shapes=ANY)
     with pytest.raises(DataError, match=r"the input of rows.pt2 is not images; expected fl"):
         extractor(path)
 
 
 def field(number: int, content: bytes | str | int) -> bytes:
-    """One field of a message, as protocol buffers write it."""
+    """Return a field of a message, encoded by protocol buffers."""
     if isinstance(content, int):
         return varint(number << 3) + varint(content)
     content = content.encode() if isinstance(content, str) else content
@@ -134,12 +136,12 @@ def varint(value: int) -> bytes:
 
 
 def onnx_model(weights: torch.Tensor, *sizes: int | str, outputs: int = 1) -> bytes:
-    """An ONNX file by its published layout: y = flatten(x) @ weights, in float32 (type 1)."""
+    """Return an ONNX file of y = flatten(x) @ weights in float32 (type 1)."""
     dims = b"".join(field(1, field(2 if isinstance(n, str) else 1, n)) for n in sizes)
-    taken = field(1, "x") + field(2, field(1, field(1, 1) + field(2, dims)))
+    graph_input = field(1, "x") + field(2, field(1, field(1, 1) + field(2, dims)))
     matrix_dims = field(1, field(2, "n")) + field(1, field(2, "features"))
     kind = field(2, field(1, field(1, 1) + field(2, matrix_dims)))
-    given = [field(1, name) + kind for name in ("y", "rows")]
+    outputs_info = [field(1, name) + kind for name in ("y", "rows")]
     values = struct.pack(f"<{weights.numel()}f", *weights.flatten().tolist())
     matrix = b"".join(field(1, n) for n in weights.shape) + field(2, 1) + field(8, "w")
     nodes = [
@@ -151,36 +153,36 @@ def onnx_model(weights: torch.Tensor, *sizes: int | str, outputs: int = 1) -> by
             *(field(1, node) for node in nodes),
             field(2, "graph"),
             field(5, matrix + field(9, values)),
-            field(11, taken),
-            *(field(12, some) for some in given[:outputs]),
+            field(11, graph_input),
+            *(field(12, output) for output in outputs_info[:outputs]),
         )
     )
     return field(1, 8) + field(7, graph) + field(8, field(2, 13))
 
 
 @pytest.mark.parametrize("count", ["n", 2])
-def test_an_onnx_model_gives_its_own_features(tmp_path, count):
+def test_an_onnx_model_gives_the_features_of_its_network(tmp_path, count):
     pytest.importorskip("onnxruntime")
-    weights = drawn(32, 5)
+    weights = draw(32, 5)
     (tmp_path / "seen.onnx").write_bytes(onnx_model(weights, count, 2, 4, 4))
-    found = extractor(str(tmp_path / "seen.onnx"))
+    loaded = extractor(str(tmp_path / "seen.onnx"))
     for n in (1, 3, 501):
-        given = drawn(n, 2, 4, 4)
-        torch.testing.assert_close(found.features(given), given.flatten(1) @ weights)
-    assert found.digest == hashlib.sha256((tmp_path / "seen.onnx").read_bytes()).hexdigest()
+        images = draw(n, 2, 4, 4)
+        torch.testing.assert_close(loaded.features(images), images.flatten(1) @ weights)
+    assert loaded.digest == hashlib.sha256((tmp_path / "seen.onnx").read_bytes()).hexdigest()
     with pytest.raises(
         DataError, match=r"extractor 'seen.onnx' expects images of shape \(2, 4, 4\)"
     ):
-        found.features(drawn(2, 1, 4, 4))
+        loaded.features(draw(2, 1, 4, 4))
 
 
-def test_an_onnx_model_that_is_no_extractor_is_refused(tmp_path):
+def test_an_onnx_model_that_is_not_an_extractor_is_refused(tmp_path):
     pytest.importorskip("onnxruntime")
     path = tmp_path / "odd.onnx"
     for content, message in (
         (b"no model", r"odd.onnx cannot be opened \(.*\); give a file that an ONNX exporter wrote"),
-        (onnx_model(drawn(4, 2), "n", 4), "the input of odd.onnx is not images"),
-        (onnx_model(drawn(4, 2), "n", 1, 2, 2, outputs=2), r"odd.onnx has 2 outputs \(y, rows\)"),
+        (onnx_model(draw(4, 2), "n", 4), "the input of odd.onnx is not images"),
+        (onnx_model(draw(4, 2), "n", 1, 2, 2, outputs=2), r"odd.onnx has 2 outputs \(y, rows\)"),
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):
@@ -199,28 +201,28 @@ def test_onnx_needs_its_extra(tmp_path, monkeypatch):
 
 
 def save_classifier(path, net, **facts):
-    """As tools/classifiers.py does."""
+    """Save a classifier as tools/classifiers.py does."""
     facts = {"shape": net.shape, "classes": net.classes, "widths": net.widths, **facts}
     save_file(net.state_dict(), path, {"advnets": json.dumps(facts)})
     return str(path)
 
 
-def test_weights_of_our_classifier_see_what_the_classifier_sees(tmp_path):
+def test_saved_classifier_weights_give_the_features_of_the_classifier(tmp_path):
     net = ConvClassifier((3, 12, 10), 4, (6, 5)).eval()
-    found = extractor(save_classifier(tmp_path / "own.safetensors", net))
-    given = drawn(7, 3, 12, 10)
+    loaded = extractor(save_classifier(tmp_path / "own.safetensors", net))
+    images = draw(7, 3, 12, 10)
     with torch.no_grad():
-        torch.testing.assert_close(found.features(given), net.features(given))
-        torch.testing.assert_close(found.logits(given), net(given))
-    assert found.name == "own.safetensors"
-    assert found.digest == hashlib.sha256((tmp_path / "own.safetensors").read_bytes()).hexdigest()
+        torch.testing.assert_close(loaded.features(images), net.features(images))
+        torch.testing.assert_close(loaded.logits(images), net(images))
+    assert loaded.name == "own.safetensors"
+    assert loaded.digest == hashlib.sha256((tmp_path / "own.safetensors").read_bytes()).hexdigest()
     with pytest.raises(
         DataError, match=r"extractor 'own.safetensors' expects images of shape \(3, 12"
     ):
-        found.features(drawn(2, 3, 32, 32))
+        loaded.features(draw(2, 3, 32, 32))
 
 
-def test_weights_that_are_no_classifier_of_ours_are_refused(tmp_path):
+def test_weights_of_other_models_are_refused(tmp_path):
     net = ConvClassifier((1, 8, 8), 2, (3,))
     path = tmp_path / "own.safetensors"
     save_classifier(path, net, widths=(4,))
@@ -238,7 +240,7 @@ def test_weights_that_are_no_classifier_of_ours_are_refused(tmp_path):
         extractor(str(path))
 
 
-def test_a_file_of_another_kind_or_none_is_told(tmp_path):
+def test_a_missing_file_or_one_of_another_type_is_refused(tmp_path):
     (tmp_path / "net.pt2").write_bytes(b"no program")
     with pytest.raises(DataError, match=r"net.pt2 cannot be opened \(.*that torch.export.save w"):
         extractor(str(tmp_path / "net.pt2"))
@@ -249,7 +251,7 @@ def test_a_file_of_another_kind_or_none_is_told(tmp_path):
 
 
 class Fickle(nn.Module):
-    """Features that hang on the others, as a batch norm's in training, or on chance."""
+    """Features that depend on the other images, as with batch norm in training, or on chance."""
 
     def __init__(self, by):
         super().__init__()
@@ -261,12 +263,12 @@ class Fickle(nn.Module):
 
 
 @pytest.mark.parametrize("by", ["others", "chance"])
-def test_features_that_are_not_of_the_image_alone_are_refused(tmp_path, by):
+def test_features_that_depend_on_other_images_or_chance_are_refused(tmp_path, by):
     path = exported(tmp_path / "fickle.pt2", Fickle(by), (1, 4, 4), dynamic_shapes=ANY)
     with pytest.raises(
         DataError, match="differ between two passes over the same images; export it after"
     ):
-        extractor(path).features(drawn(40, 1, 4, 4))
+        extractor(path).features(draw(40, 1, 4, 4))
 
 
 def test_features_too_large_for_distances_are_refused(tmp_path):
@@ -274,28 +276,28 @@ def test_features_too_large_for_distances_are_refused(tmp_path):
         tmp_path / "huge.pt2", Odd(lambda x: x.flatten(1) * 1e20), (1, 4, 4), dynamic_shapes=ANY
     )
     with pytest.raises(DataError, match=r"returned numbers up to 1e\+20, whose distances overflow"):
-        extractor(path).features(drawn(3, 1, 4, 4))
+        extractor(path).features(draw(3, 1, 4, 4))
 
 
-def test_a_program_that_fails_is_no_fault_of_ours(tmp_path):
+def test_an_exception_of_a_program_is_not_an_internal_error(tmp_path):
     pytest.importorskip("onnxruntime")
-    (tmp_path / "narrow.onnx").write_bytes(onnx_model(drawn(16, 5), "n", "c", "h", "w"))
+    (tmp_path / "narrow.onnx").write_bytes(onnx_model(draw(16, 5), "n", "c", "h", "w"))
     with pytest.raises(DataError, match=r"'narrow.onnx' failed on 3 images of shape \(1, 5, 5\)"):
-        extractor(str(tmp_path / "narrow.onnx")).features(drawn(3, 1, 5, 5))
+        extractor(str(tmp_path / "narrow.onnx")).features(draw(3, 1, 5, 5))
 
 
-def test_a_broken_program_is_told_in_one_sentence(tmp_path, caplog):
-    """Without its reader's own trace."""
-    whole = exported(tmp_path / "whole.pt2", Seen(), (1, 8, 8))
+def test_a_broken_program_is_refused_in_one_sentence(tmp_path, caplog):
+    """Without the trace of its reader."""
+    intact = exported(tmp_path / "whole.pt2", Seen(), (1, 8, 8))
     (tmp_path / "cut.pt2").write_bytes((tmp_path / "whole.pt2").read_bytes()[:-400])
-    assert extractor(whole)
+    assert extractor(intact)
     with pytest.raises(DataError, match=r"cut\.pt2 cannot be opened"):
         extractor(str(tmp_path / "cut.pt2"))
-    assert not [told for told in caplog.records if told.levelname in ("WARNING", "ERROR")]
+    assert not [entry for entry in caplog.records if entry.levelname in ("WARNING", "ERROR")]
 
 
-def test_weights_that_lie_beside_the_file_are_refused(tmp_path):
-    """Its hash would be the same whatever they are."""
+def test_onnx_weights_in_separate_files_are_refused(tmp_path):
+    """The hash of the file would not depend on them."""
     content = onnx_model(torch.eye(4), "n", 1, 2, 2)
     entry = field(1, "location") + field(2, "weights.data")
     (tmp_path / "net.onnx").write_bytes(content + field(8, field(13, entry)))
@@ -303,15 +305,15 @@ def test_weights_that_lie_beside_the_file_are_refused(tmp_path):
         extractor(str(tmp_path / "net.onnx"))
 
 
-def test_records_say_which_library_ran_a_model(tmp_path):
+def test_records_have_the_version_of_the_library_that_ran_a_model(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     (tmp_path / "net.onnx").write_bytes(onnx_model(torch.eye(4), "n", 1, 2, 2))
-    found = extractor(str(tmp_path / "net.onnx"))
-    assert isinstance(found, UsesLibraries)
-    assert found.libraries == {"onnxruntime": runtime.__version__}
+    loaded = extractor(str(tmp_path / "net.onnx"))
+    assert isinstance(loaded, UsesLibraries)
+    assert loaded.libraries == {"onnxruntime": runtime.__version__}
 
 
-def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
+def test_a_named_pipe_is_refused_without_waiting(tmp_path):
     pipe = tmp_path / "net.onnx"
     os.mkfifo(pipe)
     with pytest.raises(DataError, match=r"a named pipe, not a regular file"):

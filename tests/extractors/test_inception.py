@@ -1,4 +1,4 @@
-"""Inception is torch-fidelity's, seen through a library that stands in its place."""
+"""The Inception extractor, with a mock of torch-fidelity."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FeatureExtractorInceptionV3(torch.nn.Module):
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
-    """A torch_fidelity whose `__init__` cannot be run, and weights for it."""
+    """Install a mock torch_fidelity whose `__init__` must not run, and weights for it."""
     package = tmp_path / "torch_fidelity"
     package.mkdir()
     (package / "__init__.py").write_text("import no_such_torchvision\n")
@@ -47,22 +47,22 @@ def library(tmp_path, monkeypatch):
     return weights
 
 
-def test_images_are_handed_over_as_bytes_in_blocks(library):
-    found = extractor("inception")
-    given = torch.rand(120, 3, 2, 2)
-    expected = (given * 255).round().flatten(1)[:, :5] * 2
-    torch.testing.assert_close(found.features(given), expected)
-    torch.testing.assert_close(found.logits(given), expected[:, :1])
-    assert isinstance(found, ClassifierExtractor)
-    assert found.digest == hashlib.sha256(library.read_bytes()).hexdigest()
+def test_images_are_passed_as_bytes_in_blocks(library):
+    loaded = extractor("inception")
+    images = torch.rand(120, 3, 2, 2)
+    expected = (images * 255).round().flatten(1)[:, :5] * 2
+    torch.testing.assert_close(loaded.features(images), expected)
+    torch.testing.assert_close(loaded.logits(images), expected[:, :1])
+    assert isinstance(loaded, ClassifierExtractor)
+    assert loaded.digest == hashlib.sha256(library.read_bytes()).hexdigest()
     assert not [name for name in sys.modules if name.startswith("torch_fidelity")]
     with pytest.raises(
         DataError, match=r"extractor 'inception' expects images of shape \(3, any, any\)"
     ):
-        found.features(torch.rand(2, 1, 28, 28))
+        loaded.features(torch.rand(2, 1, 28, 28))
 
 
-def test_without_the_library_or_the_weights_the_cure_is_told(library, monkeypatch):
+def test_a_missing_library_or_missing_weights_are_refused_with_advice(library, monkeypatch):
     monkeypatch.setenv(inception.WEIGHTS_VARIABLE, "nowhere.pth")
     with pytest.raises(DataError, match=r"weights of Inception are not at nowhere.pth; download"):
         extractor("inception")
@@ -71,8 +71,8 @@ def test_without_the_library_or_the_weights_the_cure_is_told(library, monkeypatc
         extractor("inception")
 
 
-def test_other_weights_and_code_in_their_place_are_refused(library, monkeypatch):
-    """What torch-fidelity would unpickle is seen to be tensors first."""
+def test_other_weights_and_pickled_code_are_refused(library, monkeypatch):
+    """The file is checked to contain only tensors before torch-fidelity unpickles it."""
     torch.save({"by": print}, library)
     with pytest.raises(DataError, match=r"weights.pth has SHA-256 .* but .* was"):
         extractor("inception")

@@ -49,17 +49,17 @@ def test_translate_shifts_by_whole_pixels_up_to_an_eighth():
     x = images(400)
     shifted = augment(x, ("translate",), torch.tensor(1.0), NOISE)
     padded = torch.nn.functional.pad(x, (3, 3, 2, 2), mode="replicate")
-    met = set()
-    for one, other in zip(padded, shifted, strict=True):
+    shifts = set()
+    for original, moved in zip(padded, shifted, strict=True):
         places = [
             (top, left)
             for top in range(5)
             for left in range(7)
-            if torch.equal(one[:, top : top + 16, left : left + 24], other)
+            if torch.equal(original[:, top : top + 16, left : left + 24], moved)
         ]
         assert len(places) == 1
-        met |= set(places)
-    assert len(met) == 35
+        shifts |= set(places)
+    assert len(shifts) == 35
 
 
 def test_cutout_removes_a_box_of_half_of_each_side():
@@ -81,10 +81,10 @@ def test_erase_removes_a_box_of_an_eighth_to_three_eighths():
     rows, columns = (gone.amax(axis).sum(-1) for axis in ((1, 3), (1, 2)))
     assert torch.equal(gone.sum((1, 2, 3)), 2 * rows * columns)
     edges = gone[:, 0, [0, -1]].amax((1, 2)) + gone[:, 0, :, [0, -1]].amax((1, 2))
-    for sides, least, most in ((rows, 2, 6), (columns, 3, 9)):
-        whole = sides[edges == 0]
-        assert (whole.min().item(), whole.max().item()) == (least, most)
-        assert whole.mean().item() == pytest.approx((least + most) / 2, rel=0.06)
+    for sides, minimum, maximum in ((rows, 2, 6), (columns, 3, 9)):
+        inside = sides[edges == 0]
+        assert (inside.min().item(), inside.max().item()) == (minimum, maximum)
+        assert inside.mean().item() == pytest.approx((minimum + maximum) / 2, rel=0.06)
 
 
 def test_color_changes_nothing_in_expectation():
@@ -94,7 +94,9 @@ def test_color_changes_nothing_in_expectation():
     torch.testing.assert_close(recolored.mean(0), x[0], rtol=0, atol=0.05)
     brighter = (recolored - x).mean((1, 2, 3))
     assert brighter.abs().max().item() == pytest.approx(0.25, abs=0.01)
-    gray, was = (some.mean(1) - some.mean((1, 2, 3))[:, None, None] for some in (recolored, x))
+    gray, was = (
+        colors.mean(1) - colors.mean((1, 2, 3))[:, None, None] for colors in (recolored, x)
+    )
     contrast = (gray * was).sum((1, 2)) / was.square().sum((1, 2))
     torch.testing.assert_close(gray, contrast[:, None, None] * was, rtol=1e-3, atol=1e-4)
     assert (contrast.min().item(), contrast.max().item()) == pytest.approx((0.5, 1.5), abs=0.01)
@@ -104,8 +106,8 @@ def test_kinds_of_augmentation_are_independent():
     """The images that one kind changes are independent of those that another changes."""
     x, half = images(4000, 3, 8, 8), torch.tensor(0.5)
     changed = [(augment(x, (kind,), half, NOISE) != x).flatten(1).any(1).double() for kind in ALL]
-    apart = torch.corrcoef(torch.stack(changed)) - torch.eye(len(ALL))
-    assert apart.abs().max().item() < 4 / math.sqrt(4000)
+    difference = torch.corrcoef(torch.stack(changed)) - torch.eye(len(ALL))
+    assert difference.abs().max().item() < 4 / math.sqrt(4000)
     # Together they do in turn what each does alone.
     expected = x
     for kind in ALL:
@@ -161,17 +163,17 @@ def test_affine_rotates_scales_and_shears_about_the_center_within_its_ranges():
     high, turn = of_row[:, 0].hypot(of_column[:, 0]), of_column[:, 0].atan2(of_row[:, 0])
     wide = of_column[:, 1] / turn.cos()
     shear = of_row[:, 1] / wide + turn.sin()
-    for found, middle, most in (
+    for result, middle, bound in (
         (turn.rad2deg(), 0.0, 15.0),
         (high, 1.0, 0.15),
         (wide, 1.0, 0.15),
         (shear, 0.0, 0.2),
     ):
-        spread = (found - middle).abs().max().item()
-        assert 0.98 * most < spread < 1.001 * most
-        assert found.mean().item() == pytest.approx(middle, abs=0.05 * most)
-    apart = torch.corrcoef(torch.stack((turn, high, wide, shear))) - torch.eye(4)
-    assert apart.abs().max().item() < 5 / math.sqrt(n)
+        spread = (result - middle).abs().max().item()
+        assert 0.98 * bound < spread < 1.001 * bound
+        assert result.mean().item() == pytest.approx(middle, abs=0.05 * bound)
+    difference = torch.corrcoef(torch.stack((turn, high, wide, shear))) - torch.eye(4)
+    assert difference.abs().max().item() < 5 / math.sqrt(n)
 
 
 def test_elastic_shifts_are_normal_at_grid_points_and_smooth_between():
@@ -183,8 +185,8 @@ def test_elastic_shifts_are_normal_at_grid_points_and_smooth_between():
     knots = shift[:, :, ::8, ::8] / side
     assert knots.std().item() == pytest.approx(0.04, rel=0.03)
     assert knots.mean().item() == pytest.approx(0.0, abs=0.001)
-    beside = knots[..., 0] * knots[..., 1]
-    assert beside.mean().item() == pytest.approx(0.0, abs=0.04**2 / 20)
+    products = knots[..., 0] * knots[..., 1]
+    assert products.mean().item() == pytest.approx(0.0, abs=0.04**2 / 20)
     # Half way between knots a cubic weighs them with .594 and -.094 along each side.
     between = (2 * (0.59375**2 + 0.09375**2)) ** 2
     ratio = shift[:, :, 4, 4].var().item() / shift[:, :, 8, 8].var().item()
@@ -198,19 +200,19 @@ def test_concatenated_batches_are_augmented_as_separate_ones():
     """Images and samples in one pass, or in two, are augmented alike."""
     real, fake = images(8), images(8) + 1
     half = torch.tensor(0.5)
-    together = augment(torch.cat((real, fake)), ALL, half, NOISE.split_streams("real", "fake"))
-    apart = [
+    joint = augment(torch.cat((real, fake)), ALL, half, NOISE.split_streams("real", "fake"))
+    separate = [
         augment(x, ALL, half, NOISE.split_streams(name))
         for x, name in ((real, "real"), (fake, "fake"))
     ]
-    assert torch.equal(together, torch.cat(apart))
+    assert torch.equal(joint, torch.cat(separate))
 
 
 def test_second_derivatives_are_right():
     """Gradient penalties need them; checked by finite differences."""
     x = images(3, 2, 8, 8).double().requires_grad_()
-    one = torch.tensor(1.0)
+    probability = torch.tensor(1.0)
     # Of a square, so that the second derivative is not 0.
     assert torch.autograd.gradgradcheck(
-        lambda x: augment(x, ALL, one, NOISE).square().sum(), x, atol=1e-6
+        lambda x: augment(x, ALL, probability, NOISE).square().sum(), x, atol=1e-6
     )

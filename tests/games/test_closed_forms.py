@@ -134,10 +134,10 @@ def test_conditional_normals(trained):
 def assert_posterior(e, w, x, within):
     """Of z given x = w · z, z ~ N(0, I): its mean, and the variance of each of its numbers."""
     x = torch.tensor(x)[:, None]
-    found = e(plane(x).images)
+    result = e(plane(x).images)
     mean, variance = x * w / w.square().sum(), 1 - w.square() / w.square().sum()
-    torch.testing.assert_close(found.mean, mean, atol=within, rtol=0)
-    variances = found.log_variance.exp()
+    torch.testing.assert_close(result.mean, mean, atol=within, rtol=0)
+    variances = result.log_variance.exp()
     torch.testing.assert_close(variances, variance.expand_as(variances), atol=within, rtol=0)
 
 
@@ -167,10 +167,10 @@ def test_adversarially_learned_inference_learns_the_posterior(trained):
     def draw(rng):
         return plane(deviation * rng.normal("x", 200, 1))
 
-    found = trained(ALI(config.ALIGame()), players, draw, steps=3000, lr=1e-3)
-    w = found["generator"].map.weight[0].detach()
+    result = trained(ALI(config.ALIGame()), players, draw, steps=3000, lr=1e-3)
+    w = result["generator"].map.weight[0].detach()
     assert w.norm().item() == pytest.approx(deviation.item(), abs=0.2)
-    assert_posterior(found["encoder"], w, [-1.0, 0.0, 1.0], within=0.25)
+    assert_posterior(result["encoder"], w, [-1.0, 0.0, 1.0], within=0.25)
 
 
 def test_inpainting_of_a_correlated_normal_learns_both_conditionals(trained):
@@ -198,15 +198,15 @@ def test_inpainting_of_a_correlated_normal_learns_both_conditionals(trained):
     for hidden in (0, 1):
         known = torch.ones(n, 1, 1, 2)
         known[..., hidden] = 0
-        given = torch.linspace(-1.5, 1.5, n)
-        whole = torch.zeros(n, 1, 1, 2)
-        whole[..., 1 - hidden] = given[:, None, None]
-        drawn = g(g.condition(g.sample_z(n, NOISE), whole, known)).detach()
-        assert torch.equal(drawn[..., 1 - hidden], whole[..., 1 - hidden])  # what is known stays
-        x = drawn[:, 0, 0, hidden]
-        slope = (x * given).mean() / given.square().mean()
+        left_half = torch.linspace(-1.5, 1.5, n)
+        image = torch.zeros(n, 1, 1, 2)
+        image[..., 1 - hidden] = left_half[:, None, None]
+        samples = g(g.condition(g.sample_z(n, NOISE), image, known)).detach()
+        assert torch.equal(samples[..., 1 - hidden], image[..., 1 - hidden])  # what is known stays
+        x = samples[:, 0, 0, hidden]
+        slope = (x * left_half).mean() / left_half.square().mean()
         assert slope.item() == pytest.approx(rho, abs=0.15)
-        assert (x - slope * given).std().item() == pytest.approx((1 - rho**2) ** 0.5, abs=0.15)
+        assert (x - slope * left_half).std().item() == pytest.approx((1 - rho**2) ** 0.5, abs=0.15)
 
 
 def test_the_elbo_of_a_linear_normal_model_reaches_the_log_likelihood(trained):
@@ -218,33 +218,33 @@ def test_the_elbo_of_a_linear_normal_model_reaches_the_log_likelihood(trained):
 
     players = {"generator": Linear(1, 2), "encoder": encoder(2, 1)}
     spec = config.VAEGame(likelihood="normal", likelihood_std=sigma)
-    found = trained(VAE(spec), players, draw, steps=1200, beta1=0.9)
-    mine = found["generator"].map.weight[:, 0].detach()
+    result = trained(VAE(spec), players, draw, steps=1200, beta1=0.9)
+    mine = result["generator"].map.weight[:, 0].detach()
     mine = mine * torch.sign(mine @ w)
     torch.testing.assert_close(mine, w, atol=0.1, rtol=0)
     x = draw(NOISE).images
-    likelihood, divergence = elbo_terms(spec, found, x.repeat(50, 1, 1, 1), NOISE)
+    likelihood, divergence = elbo_terms(spec, result, x.repeat(50, 1, 1, 1), NOISE)
     covariance = torch.outer(w, w) + sigma**2 * torch.eye(2)
     exact = torch.distributions.MultivariateNormal(torch.zeros(2), covariance)
     elbo = (likelihood - divergence).mean().item()
     likelihood = exact.log_prob(x.flatten(1)).mean().item()
     assert likelihood - 0.05 < elbo < likelihood + 0.03
-    q = found["encoder"](x)
+    q = result["encoder"](x)
     variance = sigma**2 / (w.square().sum() + sigma**2)
     torch.testing.assert_close(q.log_variance.exp().mean(), variance, atol=0.05, rtol=0)
 
 
 def test_a_semi_supervised_d_learns_the_classes_and_the_density_ratio(trained):
     """p(y | x) of two normals, and a(x) = log p(x) / p_g(x), for a G that stays as it is."""
-    g, apart, sigma = Linear(1, 1), 1.0, 0.7
+    g, half_distance, sigma = Linear(1, 1), 1.0, 0.7
     with torch.no_grad():
         g.map.weight.fill_(1.5)
         g.map.bias.zero_()
 
     def draw(rng):
         labels = torch.arange(200) % 2
-        x = apart * (2.0 * labels - 1) + sigma * rng.normal("x", 200)
-        few = apart * (2.0 * labels - 1) + sigma * rng.normal("labelled", 200)
+        x = half_distance * (2.0 * labels - 1) + sigma * rng.normal("x", 200)
+        few = half_distance * (2.0 * labels - 1) + sigma * rng.normal("labelled", 200)
         labeled = Batch(few.reshape(-1, 1, 1, 1), labels)
         return Batch(x.reshape(-1, 1, 1, 1), labeled=labeled)
 
@@ -262,7 +262,7 @@ def test_a_semi_supervised_d_learns_the_classes_and_the_density_ratio(trained):
     x = torch.tensor([-1.5, -0.5, 0.0, 0.5, 1.5])
     images = x.reshape(-1, 1, 1, 1)
     normal = torch.distributions.Normal
-    of_class = [normal(m, sigma).log_prob(x).exp() for m in (-apart, apart)]
+    of_class = [normal(m, sigma).log_prob(x).exp() for m in (-half_distance, half_distance)]
     probability = d.class_logits(d.hidden(images)).softmax(1)[:, 1]
     torch.testing.assert_close(probability, of_class[1] / sum(of_class), atol=0.06, rtol=0)
     ratio = (sum(of_class) / 2).log() - normal(0.0, 1.5).log_prob(x)

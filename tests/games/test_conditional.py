@@ -46,10 +46,13 @@ def test_with_zero_class_weights_it_equals_the_unconditional_game(updates):
                 axis = 0 if mine.shape[1:] == theirs.shape[1:] else 1
                 mine.zero_()
                 mine.narrow(axis, 0, theirs.shape[axis]).copy_(theirs)
-    some = batch([0, 1, 2, 1])
+    labeled_batch = batch([0, 1, 2, 1])
     spec = config.GANGame(updates=updates)
     for mine, theirs in zip(ConditionalGAN(spec).phases(), GAN(spec).phases(), strict=True):
-        a, b = mine.losses(conditional_players, some, NOISE), theirs.losses(plain, some, NOISE)
+        a, b = (
+            mine.losses(conditional_players, labeled_batch, NOISE),
+            theirs.losses(plain, labeled_batch, NOISE),
+        )
         for name, loss in b.losses.items():
             torch.testing.assert_close(a.losses[name], loss)
 
@@ -103,9 +106,9 @@ def conditional(tiny):
     return replace(tiny, data=data, stages=(stage,))
 
 
-def test_samples_of_a_run_have_the_requested_class(conditional, tmp_path, quiet):
+def test_samples_of_a_run_have_the_requested_class(conditional, tmp_path, console):
     """After 150 steps zeros are darker in the center than ones."""
-    train(conditional.with_stage(replace(conditional.stage, steps=150)), tmp_path / "run", quiet)
+    train(conditional.with_stage(replace(conditional.stage, steps=150)), tmp_path / "run", console)
     trained = load(tmp_path / "run")
     assert trained.conditional
     assert trained.info.classes == tuple("0123456789")
@@ -118,38 +121,40 @@ def test_samples_of_a_run_have_the_requested_class(conditional, tmp_path, quiet)
     assert trained.latents(40, label_index=mixed)[:, -10:].argmax(1).tolist() == mixed.tolist()
 
 
-def test_a_resumed_conditional_run_equals_an_uninterrupted_one(conditional, tmp_path, quiet):
+def test_a_resumed_conditional_run_equals_an_uninterrupted_one(conditional, tmp_path, console):
     run = conditional.with_stage(replace(conditional.stage, steps=12))
-    train(run, tmp_path / "whole", quiet)
-    train(run.with_stage(replace(run.stage, steps=6)), tmp_path / "cut", quiet)
-    train(run, tmp_path / "cut", quiet, resume=True)
-    whole, cut = (load(tmp_path / name).sample(4, label="3") for name in ("whole", "cut"))
-    assert torch.equal(whole, cut)
+    train(run, tmp_path / "whole", console)
+    train(run.with_stage(replace(run.stage, steps=6)), tmp_path / "cut", console)
+    train(run, tmp_path / "cut", console, resume=True)
+    uninterrupted, resumed = (
+        load(tmp_path / name).sample(4, label="3") for name in ("whole", "cut")
+    )
+    assert torch.equal(uninterrupted, resumed)
 
 
-def test_unlabeled_data_are_refused(conditional, tmp_path, quiet):
+def test_unlabeled_data_are_refused(conditional, tmp_path, console):
     ring = replace(conditional, data=config.Data(source="gaussian", normalize="none"))
     with pytest.raises(
         UsageError, match="a conditional game needs labels, and the data gaussian have none"
     ):
-        train(ring, tmp_path / "run", quiet)
+        train(ring, tmp_path / "run", console)
 
 
-def test_networks_without_labels_are_refused(tiny, tmp_path, quiet):
+def test_networks_without_labels_are_refused(tiny, tmp_path, console):
     stage = replace(tiny.stage, discriminator=config.MaxoutConvDiscriminator())
     run = tiny.with_stage(replace(stage, game=config.ConditionalGame()))
     with pytest.raises(UsageError, match="MaxoutConvDiscriminator does not take class labels"):
-        train(run, tmp_path / "run", quiet)
+        train(run, tmp_path / "run", console)
 
 
-def test_a_class_cannot_be_requested_of_an_unconditional_run(tiny, tmp_path, quiet):
-    train(tiny.with_stage(replace(tiny.stage, steps=2)), tmp_path / "run", quiet)
+def test_a_class_cannot_be_requested_of_an_unconditional_run(tiny, tmp_path, console):
+    train(tiny.with_stage(replace(tiny.stage, steps=2)), tmp_path / "run", console)
     with pytest.raises(UsageError, match=r"a class was given, but .* is not class-conditional"):
         load(tmp_path / "run").sample(3, label="7")
 
 
-def test_an_unknown_class_is_refused(conditional, tmp_path, quiet):
-    train(conditional.with_stage(replace(conditional.stage, steps=2)), tmp_path / "run", quiet)
+def test_an_unknown_class_is_refused(conditional, tmp_path, console):
+    train(conditional.with_stage(replace(conditional.stage, steps=2)), tmp_path / "run", console)
     with pytest.raises(Exception, match="no class is called '12'; did you mean"):
         load(tmp_path / "run").sample(3, label="12")
 
@@ -162,6 +167,6 @@ def test_a_stored_game_is_read_by_its_kind():
     del record["game"]["kind"]
     with pytest.raises(RunError, match="does not fit this version of advnets"):
         from_json(record, config.Stage)
-    other = replace(config.Stage(), game=config.ConditionalGame(k=2))
-    assert from_json(to_json(other), config.Stage) == other
-    assert type(build_game(other.game)) is ConditionalGAN
+    conditional_stage = replace(config.Stage(), game=config.ConditionalGame(k=2))
+    assert from_json(to_json(conditional_stage), config.Stage) == conditional_stage
+    assert type(build_game(conditional_stage.game)) is ConditionalGAN

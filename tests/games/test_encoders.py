@@ -1,4 +1,4 @@
-"""The games with an encoder: their losses and what is logged, written out by hand."""
+"""Games with an encoder: losses and logs equal their formulas."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def images(n=7):
 
 def same_gradients(loss, expected, net):
     gradients = (
-        torch.autograd.grad(one, [*net.parameters()], retain_graph=True) for one in (loss, expected)
+        torch.autograd.grad(gradient, [*net.parameters()], retain_graph=True)
+        for gradient in (loss, expected)
     )
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    for gradient, expected_gradient in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "normal"])
@@ -49,26 +50,26 @@ def test_the_loss_of_the_vae_is_the_negative_bound_per_pixel(players, likelihood
     x, g = images(), players["generator"]
     spec = config.VAEGame(likelihood=likelihood, likelihood_std=0.3)
     outcome = VAE(spec).phases()[0].losses(players, Batch(x), NOISE)
-    found = players["encoder"](x)
-    q = Normal(found.mean, (found.log_variance / 2).exp())
+    result = players["encoder"](x)
+    q = Normal(result.mean, (result.log_variance / 2).exp())
     z = q.mean + q.stddev * NOISE.normal("posterior", 7, 4)
     p = Bernoulli(g(z), validate_args=False) if likelihood == "bernoulli" else Normal(g(z), 0.3)
     of_x = p.log_prob(x).sum((1, 2, 3)).mean()
-    apart = kl_divergence(q, Normal(torch.zeros(7, 4), torch.ones(7, 4))).sum(1).mean()
+    expected_kl = kl_divergence(q, Normal(torch.zeros(7, 4), torch.ones(7, 4))).sum(1).mean()
     metrics = {name: value.item() for name, value in outcome.metrics.items()}
     assert metrics == pytest.approx(
         {
-            "elbo": (of_x - apart).item(),
+            "elbo": (of_x - expected_kl).item(),
             "elbo/likelihood": of_x.item(),
-            "elbo/divergence": apart.item(),
+            "elbo/divergence": expected_kl.item(),
         },
         rel=1e-4,
     )
-    assert apart.item() > 0.05
+    assert expected_kl.item() > 0.05
     for name in ("generator", "encoder"):
         loss = outcome.losses[name]
-        assert loss.item() == pytest.approx(-(of_x - apart).item() / 6, rel=1e-4)
-        same_gradients(loss, (apart - of_x) / 6, players[name])
+        assert loss.item() == pytest.approx(-(of_x - expected_kl).item() / 6, rel=1e-4)
+        same_gradients(loss, (expected_kl - of_x) / 6, players[name])
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -80,12 +81,12 @@ def test_latent_regression_predicts_the_latents_of_samples(players, deterministi
     (phase,) = LatentRegression(config.LatentRegressionGame()).phases()
     outcome = phase.losses(players, Batch(images()), NOISE)
     z = g.latent(7, NOISE)
-    found = e(g(z).detach())
-    missed = (found.mean - z).square().sum() / 28
+    result = e(g(z).detach())
+    missed = (result.mean - z).square().sum() / 28
     if deterministic:
         expected = missed
     else:
-        q = Normal(found.mean, (found.log_variance / 2).exp())
+        q = Normal(result.mean, (result.log_variance / 2).exp())
         expected = -q.log_prob(z).sum() / 28
     assert set(outcome.losses) == {"encoder"}
     assert outcome.losses["encoder"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -106,9 +107,11 @@ def test_ali_classifies_inferred_and_generated_pairs(players):
             parameter.add_(torch.randn_like(parameter))
     x, g, e = images(), players["generator"], players["encoder"]
     z = g.latent(7, NOISE)
-    found = e(x)
-    drawn = found.mean + (found.log_variance / 2).exp() * NOISE.normal("posterior", 7, 4)
-    a_real = d(torch.cat((x.flatten(1), drawn), 1)[:, None, None])
+    result = e(x)
+    posterior_sample = result.mean + (result.log_variance / 2).exp() * NOISE.normal(
+        "posterior", 7, 4
+    )
+    a_real = d(torch.cat((x.flatten(1), posterior_sample), 1)[:, None, None])
     a_fake = d(torch.cat((g(z).flatten(1), z), 1)[:, None, None])
     d_real, d_fake = a_real.double().sigmoid(), a_fake.double().sigmoid()
     first, second = ALI(config.ALIGame()).phases()

@@ -38,8 +38,8 @@ def test_only_the_few_labels_are_read(tiny):
         for row, label in zip(batch.labeled.images, batch.labeled.labels, strict=True):
             pixels = (row * few.white_level).round().numpy().astype(few.images.dtype)
             assert labels[pixels.tobytes()] == label
-    other = labeled_subset(data.dataset.train, 20, 6)
-    assert not np.array_equal(other.images, few.images)
+    another_seed = labeled_subset(data.dataset.train, 20, 6)
+    assert not np.array_equal(another_seed.images, few.images)
 
 
 def test_labeled_minibatches_have_their_own_size(tiny):
@@ -52,9 +52,9 @@ def test_labeled_minibatches_have_their_own_size(tiny):
 
 
 @pytest.mark.parametrize("unlabeled", [False, True])
-def test_the_classification_error_of_d_is_evaluated(tiny, tmp_path, quiet, unlabeled):
+def test_the_classification_error_of_d_is_evaluated(tiny, tmp_path, console, unlabeled):
     game = config.SemiSupervisedGame(labels=20, unlabeled_loss=unlabeled)
-    train(run_of(tiny, game, **SEMI), tmp_path / "run", quiet)
+    train(run_of(tiny, game, **SEMI), tmp_path / "run", console)
     trained = load(tmp_path / "run")
     (record,) = trained.evaluate(("classification-error",))
     test = open_data(trained.config.data).dataset.test
@@ -95,34 +95,34 @@ EXTENSIONS = {
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
-def test_a_resumed_run_equals_an_uninterrupted_one(name, tiny, tmp_path, quiet):
+def test_a_resumed_run_equals_an_uninterrupted_one(name, tiny, tmp_path, console):
     game, stage = EXTENSIONS[name]
     run = run_of(tiny, game, **{**stage, "steps": 14})
-    train(run, tmp_path / "whole", quiet)
-    train(run_of(tiny, game, **{**stage, "steps": 7}), tmp_path / "cut", quiet)
-    train(run, tmp_path / "cut", quiet, resume=True)
-    for whole, cut in zip(
+    train(run, tmp_path / "whole", console)
+    train(run_of(tiny, game, **{**stage, "steps": 7}), tmp_path / "cut", console)
+    train(run, tmp_path / "cut", console, resume=True)
+    for uninterrupted, resumed in zip(
         *(sorted((tmp_path / run / "checkpoints").glob("*14*")) for run in ("whole", "cut")),
         strict=True,
     ):
-        assert whole.read_bytes() == cut.read_bytes()
+        assert uninterrupted.read_bytes() == resumed.read_bytes()
 
 
-def test_reconstructions_are_evaluated(tiny, tmp_path, quiet):
+def test_reconstructions_are_evaluated(tiny, tmp_path, console):
     game, stage = EXTENSIONS["inference"]
-    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", quiet)
+    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", console)
     trained = load(tmp_path / "run")
-    found = {r["samples"]: r for r in trained.evaluate(("reconstruction",))}
+    names = {r["samples"]: r for r in trained.evaluate(("reconstruction",))}
     splits = open_data(trained.config.data).dataset
     test_images, known = (
         torch.from_numpy(part.images).float() / part.white_level
         for part in (splits.test, splits.train)
     )
-    back = trained.decode(trained.player("encoder")(test_images).mean)
-    error = (back - test_images).square().mean().item()
-    assert found["generator"]["error"] == pytest.approx(error, rel=1e-5)
+    reconstructed = trained.decode(trained.player("encoder")(test_images).mean)
+    error = (reconstructed - test_images).square().mean().item()
+    assert names["generator"]["error"] == pytest.approx(error, rel=1e-5)
     flat = (test_images - known.mean(0)).square().mean().item()
-    assert found["mean training image"]["error"] == pytest.approx(flat, rel=1e-5)
+    assert names["mean training image"]["error"] == pytest.approx(flat, rel=1e-5)
     rows = {
         (r["samples"], r["labels"]) for r in trained.evaluate(("probe",), probe_labels=(20, 50))
     }
@@ -135,38 +135,38 @@ def test_reconstructions_are_evaluated(tiny, tmp_path, quiet):
         trained.evaluate(("probe",), probe_labels=(20, -1))
 
 
-def test_the_elbo_is_evaluated_on_test_images(tiny, tmp_path, quiet):
+def test_the_elbo_is_evaluated_on_test_images(tiny, tmp_path, console):
     """The bound of many z is at least the ELBO, on the same images."""
     game, stage = EXTENSIONS["elbo"]
-    train(run_of(tiny, game, **{**stage, "steps": 60}), tmp_path / "run", quiet)
+    train(run_of(tiny, game, **{**stage, "steps": 60}), tmp_path / "run", console)
     (record,) = load(tmp_path / "run").evaluate(("elbo",))
     assert record["elbo"] < record["iwae_bound"] < 0
     assert record["kl"] >= 0
 
 
-def test_inpainting_is_evaluated(tiny, tmp_path, quiet):
+def test_inpainting_is_evaluated(tiny, tmp_path, console):
     game, stage = EXTENSIONS["completion"]
-    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", quiet)
+    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", console)
     trained = load(tmp_path / "run")
     records = trained.evaluate(("inpainting",))
     kinds = {"upper half", "lower half", "left half", "right half", "box", "pixels"}
     assert {r["mask"] for r in records} == kinds
     assert all(r["error"] > 0 for r in records)
-    drawn = [r for r in records if r["samples"] == "generator"]
-    assert all(r["diversity"] > 0 for r in drawn)
+    sample_records = [r for r in records if r["samples"] == "generator"]
+    assert all(r["diversity"] > 0 for r in sample_records)
     assert trained.sample(3).shape == (3, 1, 8, 8)  # with nothing known it is a plain generator
 
 
-def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, quiet):
-    train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", quiet)
+def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, console):
+    train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", console)
     game = config.LatentRegressionGame(config.MLPEncoder(hidden_sizes=(16,)))
     with pytest.raises(
         UsageError, match=r"generator_run is not set; give --game\.generator-run RUN"
     ):
-        train(run_of(tiny, game, steps=5), tmp_path / "none", quiet)
+        train(run_of(tiny, game, steps=5), tmp_path / "none", console)
     game = replace(game, generator_run=str(tmp_path / "first"))
     stage = {"generator": config.MLPGenerator(), "discriminator": config.NoDiscriminator()}
-    train(run_of(tiny, game, steps=5, **stage), tmp_path / "after", quiet)
+    train(run_of(tiny, game, steps=5, **stage), tmp_path / "after", console)
     first, after = load(tmp_path / "first"), load(tmp_path / "after")
     assert torch.equal(first.sample(4), after.sample(4))
     with pytest.raises(
@@ -176,7 +176,7 @@ def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("game", "stage", "said"),
+    ("game", "stage", "message"),
     [
         (EXTENSIONS["elbo"][0], {}, "give --generator.prior normal"),
         (
@@ -208,15 +208,15 @@ def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, 
         ),
     ],
 )
-def test_unsuitable_networks_and_labels_are_refused(game, stage, said, tiny, tmp_path, quiet):
-    with pytest.raises(AdvnetsError, match=said):
-        train(run_of(tiny, game, **stage), tmp_path / "run", quiet)
+def test_unsuitable_networks_and_labels_are_refused(game, stage, message, tiny, tmp_path, console):
+    with pytest.raises(AdvnetsError, match=message):
+        train(run_of(tiny, game, **stage), tmp_path / "run", console)
     with pytest.raises(UsageError, match="likelihood_std is 0"):
         config.VAEGame(likelihood_std=0.0)
 
 
 @pytest.mark.parametrize(
-    ("metric", "said"),
+    ("metric", "message"),
     [
         ("class-accuracy", "give a conditional run"),
         ("classification-error", "give a semi-supervised run"),
@@ -225,7 +225,7 @@ def test_unsuitable_networks_and_labels_are_refused(game, stage, said, tiny, tmp
         ("elbo", "give a run of vae-mnist"),
     ],
 )
-def test_unsuitable_metrics_are_refused(metric, said, tiny, tmp_path, quiet):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
-    with pytest.raises(UsageError, match=said):
+def test_unsuitable_metrics_are_refused(metric, message, tiny, tmp_path, console):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    with pytest.raises(UsageError, match=message):
         load(tmp_path / "run").evaluate((metric,))

@@ -138,7 +138,7 @@ def test_d_has_k_updates_below_the_threshold_and_one_above(observed, expected):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"adaptive_k_threshold": 0.3, "k": 1}, r"give --game\.updates alternating --game\.k 2"),
         (
@@ -159,8 +159,8 @@ def test_d_has_k_updates_below_the_threshold_and_one_above(observed, expected):
         ),
     ],
 )
-def test_an_adaptive_k_without_effect_is_refused(options, said):
-    with pytest.raises(UsageError, match=said):
+def test_an_adaptive_k_without_effect_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
         config.GANGame(**options)
 
 
@@ -173,12 +173,12 @@ def test_simultaneous_updates_are_one_phase(players):
 def test_simultaneous_gradients_come_from_the_same_samples(players):
     """Each equals the gradient of the alternating game at the same weights and random numbers."""
     (both,) = GAN(config.GANGame(updates="simultaneous")).phases()
-    apart = GAN(config.GANGame()).phases()
-    for phase, name in zip(apart, ("discriminator", "generator"), strict=True):
+    alternating = GAN(config.GANGame()).phases()
+    for phase, name in zip(alternating, ("discriminator", "generator"), strict=True):
         parameters = list(players[name].parameters())
-        together = torch.autograd.grad(both.losses(players, BATCH, NOISE).losses[name], parameters)
-        alone = torch.autograd.grad(phase.losses(players, BATCH, NOISE).losses[name], parameters)
-        for a, b in zip(together, alone, strict=True):
+        joint = torch.autograd.grad(both.losses(players, BATCH, NOISE).losses[name], parameters)
+        separate = torch.autograd.grad(phase.losses(players, BATCH, NOISE).losses[name], parameters)
+        for a, b in zip(joint, separate, strict=True):
             torch.testing.assert_close(a, b)
 
 

@@ -22,7 +22,7 @@ def test_masks_hide_the_pixels_of_their_kind():
     known = {
         kind: draw_masks((kind,), 400, 12, 16, NOISE) for kind in ("pixels", "boxes", "halves")
     }
-    assert all(set(some.unique().tolist()) <= {0.0, 1.0} for some in known.values())
+    assert all(set(values.unique().tolist()) <= {0.0, 1.0} for values in known.values())
     assert draw_masks(("all",), 3, 12, 16, NOISE).sum() == 0
     halves = known["halves"].flatten(1).mean(1)
     assert halves.unique().tolist() == [0.5]
@@ -68,8 +68,8 @@ def test_the_nearest_image_is_nearest_in_known_pixels():
     """Compared with a search image by image, each with its own mask."""
     test, train = NOISE.uniform("tests", 40, 1, 6, 6), NOISE.uniform("train", 200, 1, 6, 6)
     known = NOISE.dropout_mask("known", 40, 1, 6, 6, keep_prob=0.5)
-    apart = ((test[:, None] - train[None]) * known[:, None]).square().flatten(2).sum(2)
-    assert torch.equal(_nearest(test, known, train), train[apart.argmin(1)])
+    distances = ((test[:, None] - train[None]) * known[:, None]).square().flatten(2).sum(2)
+    assert torch.equal(_nearest(test, known, train), train[distances.argmin(1)])
 
 
 def test_unsupported_options_are_refused():
@@ -83,6 +83,6 @@ def test_unsupported_options_are_refused():
 def test_diversity_is_that_masked_mean_pixels_of_all_channels(channels):
     """Uniform values have a variance of 1/12, known pixels have none."""
     known = draw_masks(("halves",), 50, 8, 8, NOISE)
-    drawn = NOISE.uniform("drawn", 40 * 50, channels, 8, 8).unflatten(0, (40, 50))
-    differing = torch.where(known == 1, 0.5, drawn).var(0)
+    inpaintings = NOISE.uniform("drawn", 40 * 50, channels, 8, 8).unflatten(0, (40, 50))
+    differing = torch.where(known == 1, 0.5, inpaintings).var(0)
     assert _masked_mean(differing, known) == pytest.approx(1 / 12, rel=0.02)

@@ -69,10 +69,10 @@ def scheduled(phase, step):
     return replace(BATCH, scheduled=values)
 
 
-def first(spec, some, rng=NOISE):
+def first(spec, nets, rng=NOISE):
     """The output of the phase in which D is updated, at the step of `rng`."""
     phase = GAN(spec).phases()[0]
-    return phase.losses(some, scheduled(phase, rng.step), rng)
+    return phase.losses(nets, scheduled(phase, rng.step), rng)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
@@ -109,11 +109,11 @@ def test_images_and_samples_are_augmented_before_d(updates, relativistic):
     spec = config.GANGame(updates=updates, relativistic=relativistic, augment_prob=0.8)
     for step, changed in ((0, False), (10, True)):
         for phase in GAN(spec).phases():
-            some, rng = players(), NOISE.at_step(step)
-            phase.losses(some, scheduled(phase, step), rng)
-            fake = some["generator"](some["generator"].latent(12, rng))
+            nets, rng = players(), NOISE.at_step(step)
+            phase.losses(nets, scheduled(phase, step), rng)
+            fake = nets["generator"](nets["generator"].latent(12, rng))
             plain = {"real": BATCH.images, "fake": fake}
-            inputs = torch.cat(some["discriminator"].inputs)
+            inputs = torch.cat(nets["discriminator"].inputs)
             streams = ("fake", "real") if phase.name == "generator" else ("real", "fake")
             for stream, part in zip(streams, inputs.split(12), strict=False):
                 expected = augment(
@@ -127,10 +127,10 @@ def test_images_and_samples_are_augmented_before_d(updates, relativistic):
 
 
 def test_only_the_chosen_augmentations_are_used():
-    some = players()
+    nets = players()
     spec = config.GANGame(augment_prob=1.0, augmentations=("flip",))
-    first(spec, some, NOISE.at_step(10))
-    real = some["discriminator"].inputs[0][:12]
+    first(spec, nets, NOISE.at_step(10))
+    real = nets["discriminator"].inputs[0][:12]
     mirrored = (real == BATCH.images.flip(-1)).flatten(1).all(1)
     assert 0 < int(mirrored.sum()) < len(real)
     assert torch.equal(real[~mirrored], BATCH.images[~mirrored])
@@ -139,16 +139,16 @@ def test_only_the_chosen_augmentations_are_used():
 def test_r1_uses_gradients_in_the_images_before_augmentation():
     """∇_x a(T(x)), compared with a derivative through T computed here."""
     spec = config.GANGame(r1=2.0, augment_prob=1.0)
-    some, rng = players(), NOISE.at_step(10)
-    outcome = first(spec, some, rng)
+    nets, rng = players(), NOISE.at_step(10)
+    outcome = first(spec, nets, rng)
     x = BATCH.images.clone().requires_grad_()
     augmented = augment(x, spec.augmentations, torch.tensor(1.0), rng.split_streams("real"))
-    (slope,) = torch.autograd.grad(some["discriminator"](augmented).sum(), x)
+    (slope,) = torch.autograd.grad(nets["discriminator"](augmented).sum(), x)
     expected = slope.square().sum((1, 2, 3)).mean()
     assert outcome.metrics["grad_norm_sq/real"].item() == pytest.approx(expected.item(), rel=1e-5)
     (outside,) = torch.autograd.grad(
-        some["discriminator"](augmented.detach().requires_grad_()).sum(),
-        some["discriminator"].inputs[-1],
+        nets["discriminator"](augmented.detach().requires_grad_()).sum(),
+        nets["discriminator"].inputs[-1],
     )
     assert expected.item() != pytest.approx(outside.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
 
@@ -167,9 +167,9 @@ def test_a_pack_is_images_concatenated_along_channels():
 def test_d_classifies_packs_of_real_or_of_generated_images(updates):
     """Losses of 4 real and 4 generated packs of 3, with gradients in the whole pack."""
     spec = config.GANGame(updates=updates, pac=3, r1=2.0, r2=2.0)
-    some = players(6)
-    outcomes = [phase.losses(some, BATCH, NOISE) for phase in GAN(spec).phases()]
-    d, g = some["discriminator"], some["generator"]
+    nets = players(6)
+    outcomes = [phase.losses(nets, BATCH, NOISE) for phase in GAN(spec).phases()]
+    d, g = nets["discriminator"], nets["generator"]
     fake = g(g.latent(12, NOISE))
     real, fake = (x.reshape(4, 6, 8, 8).detach().requires_grad_() for x in (BATCH.images, fake))
     softplus = nn.functional.softplus
@@ -195,19 +195,19 @@ def test_d_classifies_packs_of_real_or_of_generated_images(updates):
 )
 def test_linearized_logits_give_g_the_gradient_through_d(spec, per_sample):
     """For a per-sample D, no backward pass of G's loss goes through D."""
-    some = players(2 * spec.pac)
-    some["discriminator"].per_sample = per_sample
+    nets = players(2 * spec.pac)
+    nets["discriminator"].per_sample = per_sample
     game = GAN(replace(spec, updates="simultaneous"))
     rng = NOISE.at_step(10)
     batch = scheduled(game.phases()[0], 10)
-    loss = game.both(some, batch, rng).losses["generator"]
-    d, g = (list(some[name].parameters()) for name in ("discriminator", "generator"))
+    loss = game.both(nets, batch, rng).losses["generator"]
+    d, g = (list(nets[name].parameters()) for name in ("discriminator", "generator"))
     of_d = torch.autograd.grad(loss, d, retain_graph=True, allow_unused=True)
-    assert [one is None for one in of_d] == [per_sample] * len(d)
-    fake = game.samples(some, batch, rng)
+    assert [penalty is None for penalty in of_d] == [per_sample] * len(d)
+    fake = game.samples(nets, batch, rng)
     packs = pack_channels(torch.cat((BATCH.images, fake)), spec.pac)
     both = rng.split_streams("real", "fake")
-    real_logits, logits = some["discriminator"](game.augment_packs(packs, batch, both), both).chunk(
+    real_logits, logits = nets["discriminator"](game.augment_packs(packs, batch, both), both).chunk(
         2
     )
     if spec.relativistic:
@@ -215,18 +215,18 @@ def test_linearized_logits_give_g_the_gradient_through_d(spec, per_sample):
     expected = game.objective.generator(logits)
     torch.testing.assert_close(loss, expected)
     gradients = zip(torch.autograd.grad(loss, g), torch.autograd.grad(expected, g), strict=True)
-    for found, wanted in gradients:
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+    for result, expected_gradient in gradients:
+        torch.testing.assert_close(result, expected_gradient, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_each_objective_gives_the_losses_of_both_players(objective, updates):
     """D's phase gives D's loss of it, G's phase G's, on the same logits."""
-    some, rule = players(), OBJECTIVES[objective]
+    nets, rule = players(), OBJECTIVES[objective]
     phases = GAN(config.GANGame(objective=objective, updates=updates)).phases()
-    outcomes = [phase.losses(some, BATCH, NOISE) for phase in phases]
-    d, g = some["discriminator"], some["generator"]
+    outcomes = [phase.losses(nets, BATCH, NOISE) for phase in phases]
+    d, g = nets["discriminator"], nets["generator"]
     real, fake = d(BATCH.images), d(g(g.latent(12, NOISE)))
     torch.testing.assert_close(outcomes[0].losses["discriminator"], rule.discriminator(real, fake))
     torch.testing.assert_close(outcomes[-1].losses["generator"], rule.generator(fake))
@@ -241,9 +241,9 @@ def test_metrics_are_computed_in_float32():
         (critic_metrics, (real, fake)),
         (pair_metrics, (real,)),
     ):
-        short = [some.bfloat16() for some in logits]
-        found, expected = look(*short), look(*[some.float() for some in short])
-        assert {name: value.item() for name, value in found.items()} == {
+        short = [tensor.bfloat16() for tensor in logits]
+        result, expected = look(*short), look(*[tensor.float() for tensor in short])
+        assert {name: value.item() for name, value in result.items()} == {
             name: value.item() for name, value in expected.items()
         }
 
@@ -252,15 +252,15 @@ def test_metrics_are_computed_in_float32():
 @pytest.mark.parametrize("pack", [1, 3])
 def test_wgan_gp_is_taken_between_images_and_samples(updates, pack):
     spec = config.GANGame(objective="wasserstein", updates=updates, gp_weight=10.0, pac=pack)
-    some = players(2 * pack)
-    outcome = first(spec, some)
-    without = first(replace(spec, gp_weight=0.0), some)
-    g, n = some["generator"], 12 // pack
+    nets = players(2 * pack)
+    outcome = first(spec, nets)
+    without = first(replace(spec, gp_weight=0.0), nets)
+    g, n = nets["generator"], 12 // pack
     real = BATCH.images.reshape(n, -1)
     fake = g(g.latent(12, NOISE)).detach().reshape(n, -1)
     share = NOISE.uniform("between", n, 1)
     x = (share * real + (1 - share) * fake).requires_grad_()
-    (slope,) = torch.autograd.grad(some["discriminator"](x).sum(), x)
+    (slope,) = torch.autograd.grad(nets["discriminator"](x).sum(), x)
     excess = (slope.norm(dim=1) - 1).square().mean().item()
     added = outcome.losses["discriminator"] - without.losses["discriminator"]
     assert added.item() == pytest.approx(10 * excess, rel=1e-4)
@@ -278,10 +278,10 @@ def test_wgan_gp_uses_gradients_before_augmentation(updates, probability):
     spec = config.GANGame(
         objective="wasserstein", updates=updates, gp_weight=10.0, augment_prob=probability
     )
-    some, rng = players(), NOISE.at_step(10)
-    outcome = first(spec, some, rng)
-    without = first(replace(spec, gp_weight=0.0), some, rng)
-    g, d = some["generator"], some["discriminator"]
+    nets, rng = players(), NOISE.at_step(10)
+    outcome = first(spec, nets, rng)
+    without = first(replace(spec, gp_weight=0.0), nets, rng)
+    g, d = nets["generator"], nets["discriminator"]
     fake = g(g.latent(12, rng)).detach()
     share = rng.uniform("between", 12, 1, 1, 1)
     x = (share * BATCH.images + (1 - share) * fake).requires_grad_()
@@ -294,11 +294,11 @@ def test_wgan_gp_uses_gradients_before_augmentation(updates, probability):
     assert added.item() == pytest.approx(10 * excess.item(), rel=1e-4)
     # D descends it: its gradient is that of the penalty as it is written here.
     weights = [d.first.weight, d.last.weight]
-    found, expected = (
+    result, expected = (
         torch.autograd.grad(loss, weights, retain_graph=True) for loss in (added, 10 * excess)
     )
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    for gradient, expected_gradient in zip(result, expected, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-3, atol=1e-5)
     (plain,) = torch.autograd.grad(d(x).sum(), x)
     unseen = (plain.flatten(1).norm(dim=1) - 1).square().mean().item()
     assert excess.item() != pytest.approx(unseen, rel=1e-3)
@@ -323,29 +323,29 @@ class MixtureGenerator(Generator):
 def test_mixture_weights_have_the_reinforce_gradient_and_all_else_is_unchanged(updates, pack):
     """d/dw_c of G's loss: -E[(a - E a) Σ_pack (1[c] - p_c)]; all other gradients are unchanged."""
     torch.manual_seed(0)
-    some = {"generator": MixtureGenerator(), "discriminator": Discriminator(2 * pack)}
-    g, d = some["generator"], some["discriminator"]
+    nets = {"generator": MixtureGenerator(), "discriminator": Discriminator(2 * pack)}
+    g, d = nets["generator"], nets["discriminator"]
     phase = GAN(config.GANGame(updates=updates, pac=pack)).phases()[-1]
-    loss = phase.losses(some, BATCH, NOISE).losses["generator"]
+    loss = phase.losses(nets, BATCH, NOISE).losses["generator"]
     z = g.latent(12, NOISE)
     a = d(pack_channels(g(z), pack))
     plain = nn.functional.softplus(-a).mean()
-    own = dict(g.named_parameters())
-    weights = own.pop("prior.weights")
-    (found,) = torch.autograd.grad(loss, weights, retain_graph=True)
+    parameters = dict(g.named_parameters())
+    weights = parameters.pop("prior.weights")
+    (result,) = torch.autograd.grad(loss, weights, retain_graph=True)
     p = weights.detach().softmax(0)
     which = torch.cdist(z, g.prior.means).argmin(1)  # far from all others
     chosen = nn.functional.one_hot(which, 4) - p
     credit = (a - a.mean()).detach()
     expected = -(credit[:, None] * chosen.unflatten(0, (-1, pack)).sum(1)).mean(0)
     assert expected.abs().max() > 1e-3
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-6)
     with_credit, without = (
-        torch.autograd.grad(some_loss, [*own.values(), *d.parameters()], retain_graph=True)
-        for some_loss in (loss, plain)
+        torch.autograd.grad(objective, [*parameters.values(), *d.parameters()], retain_graph=True)
+        for objective in (loss, plain)
     )
-    for one, other in zip(with_credit, without, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+    for credited, uncredited in zip(with_credit, without, strict=True):
+        torch.testing.assert_close(credited, uncredited, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -452,15 +452,15 @@ def test_a_critic_with_bounded_gradients_trains(bound, tiny):
         table.game = game or table.game
         assert torch.stack([train_step(table).finite for _ in range(60)]).all()
         x = table.loader.batch_at(0).images.requires_grad_()
-        (found,) = torch.autograd.grad(table.players["discriminator"](x).sum(), x)
-        return found.flatten(1).norm(dim=1).mean().item()
+        (result,) = torch.autograd.grad(table.players["discriminator"](x).sum(), x)
+        return result.flatten(1).norm(dim=1).mean().item()
 
     free = GAN(config.GANGame(objective="wasserstein"))
     assert 0 < slope(options, spectral) < slope({"gp_weight": 10.0}, False, free) / 3
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "said"),
+    ("kind", "size", "message_pattern"),
     [
         (
             "translate",
@@ -470,11 +470,11 @@ def test_a_critic_with_bounded_gradients_trains(bound, tiny):
         ("cutout", 3, "the augmentation cutout changes images of 3x3"),
     ],
 )
-def test_augmentations_by_less_than_a_pixel_are_refused(kind, size, said):
+def test_augmentations_by_less_than_a_pixel_are_refused(kind, size, message_pattern):
     images = torch.rand(64, 1, size, size)
     changed = augment(images, (kind,), torch.ones(()), RNG(0))
     assert torch.equal(changed, images)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message_pattern):
         check_augmentations(("flip", kind), size, size)
     larger = torch.rand(64, 1, size + 1, size + 1)
     check_augmentations(("flip", kind), size + 1, size + 1)

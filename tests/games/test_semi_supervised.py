@@ -44,13 +44,13 @@ def test_consistency_rewards_equal_classes_under_augmentation(linear_g):
         outcome(**options, consistency=2.0),
     )
     plain, augmented, both = (
-        some.losses["discriminator"] for some in (plain, augmented, consistent)
+        output.losses["discriminator"] for output in (plain, augmented, consistent)
     )
     assert not torch.isclose(plain, augmented)
     torch.testing.assert_close(both, augmented - 2.0 * consistent.metrics["information"])
     d = players["discriminator"]
     views = augment(x, options["augmentations"], torch.ones(()), NOISE.split_streams("real"))
-    classes = (d.class_logits(d.hidden(some)) for some in (views, x))
+    classes = (d.class_logits(d.hidden(output)) for output in (views, x))
     torch.testing.assert_close(consistent.metrics["information"], mutual_information(*classes))
     with pytest.raises(UsageError, match=r"give --game\.augmentations translate affine"):
         config.SemiSupervisedGame(consistency=1.0)
@@ -81,15 +81,17 @@ def test_the_losses_equal_their_formulas(linear_g, updates):
     g, d = players["generator"], players["discriminator"]
     fake = g(g.latent(12, NOISE))
     l_few, l_real, l_fake = (
-        d.class_logits(d.hidden(some)).double() for some in (batch.labeled.images, x, fake)
+        d.class_logits(d.hidden(images)).double() for images in (batch.labeled.images, x, fake)
     )
     supervised = -l_few.log_softmax(1)[torch.arange(5), torch.arange(5) % 3].mean()
-    d_real, d_fake = (some.exp().sum(1) / (some.exp().sum(1) + 1) for some in (l_real, l_fake))
+    d_real, d_fake = (
+        images.exp().sum(1) / (images.exp().sum(1) + 1) for images in (l_real, l_fake)
+    )
     of_d = supervised - 0.5 * d_real.log().mean() - 0.5 * (1 - d_fake).log().mean()
-    apart = (d.hidden(x).mean(0) - d.hidden(fake).mean(0)).square().mean()
+    feature_distance = (d.hidden(x).mean(0) - d.hidden(fake).mean(0)).square().mean()
     first, last = outcomes[0], outcomes[-1]
     assert first.losses["discriminator"].item() == pytest.approx(of_d.item(), rel=1e-5)
-    assert last.losses["generator"].item() == pytest.approx(apart.item(), rel=1e-5)
+    assert last.losses["generator"].item() == pytest.approx(feature_distance.item(), rel=1e-5)
     assert first.metrics["loss/labeled"].item() == pytest.approx(supervised.item(), rel=1e-5)
     assert first.metrics["d_real"].item() == pytest.approx(d_real.mean().item(), rel=1e-5)
     assert first.metrics["d_fake"].item() == pytest.approx(d_fake.mean().item(), rel=1e-5)
@@ -113,16 +115,16 @@ def test_without_unlabeled_images_the_loss_is_the_cross_entropy_alone(linear_g):
 def test_the_number_of_generated_samples_is_an_option(linear_g, updates, generated):
     """Every phase generates this number; 0: as many as there are unlabeled images."""
     players = small_players(linear_g)
-    made, g = [], players["generator"]
+    samples, g = [], players["generator"]
     latent = g.latent
-    g.latent = lambda n, rng: (made.append(n), latent(n, rng))[1]
+    g.latent = lambda n, rng: (samples.append(n), latent(n, rng))[1]
     x = NOISE.uniform("x", 12, 1, 1, 6)
     batch = Batch(x, labeled=Batch(x[:4], torch.arange(4) % 3))
     spec = config.SemiSupervisedGame(updates=updates, generated_batch=generated)
     phases = SemiSupervisedGAN(spec).phases()
     outcomes = [phase.losses(players, batch, NOISE) for phase in phases]
     n = generated or 12
-    assert made == [n] * len(phases)
+    assert samples == [n] * len(phases)
     d = players["discriminator"]
     fake = d(g(latent(n, NOISE)))
     d_fake = outcomes[0].metrics["d_fake"].item()
@@ -145,20 +147,21 @@ def test_both_views_of_an_image_have_a_gradient(linear_g, updates):
         for weight in (2.0, 0.0)
     ]
     view = augment(x, options["augmentations"], torch.ones(()), NOISE.split_streams("real"))
-    c, other = (d.class_logits(d.hidden(some)) for some in (view, x))
-    expected = -2.0 * mutual_information(c, other)
+    c, view_classes = (d.class_logits(d.hidden(inputs)) for inputs in (view, x))
+    expected = -2.0 * mutual_information(c, view_classes)
     halves = [
-        -2.0 * mutual_information(*some) for some in ((c.detach(), other), (c, other.detach()))
+        -2.0 * mutual_information(*inputs)
+        for inputs in ((c.detach(), view_classes), (c, view_classes.detach()))
     ]
     weights = list(d.parameters())
-    consistent, wanted, *parts = (
+    consistent, supervised, *parts = (
         torch.autograd.grad(loss, weights, retain_graph=True)
         for loss in (losses[0] - losses[1], expected, *halves)
     )
-    for one, whole, first, second in zip(consistent, wanted, *parts, strict=True):
-        torch.testing.assert_close(one, whole, rtol=1e-3, atol=1e-6)
-        torch.testing.assert_close(first + second, whole, rtol=1e-3, atol=1e-6)
-    assert all(sum(part.abs().sum() for part in some) > 1e-3 for some in parts)
+    for total, base, first, second in zip(consistent, supervised, *parts, strict=True):
+        torch.testing.assert_close(total, base, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(first + second, base, rtol=1e-3, atol=1e-6)
+    assert all(sum(part.abs().sum() for part in inputs) > 1e-3 for inputs in parts)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
@@ -173,7 +176,7 @@ def test_feature_matching_has_no_gradient_through_real_features(linear_g, update
         loss, [x, *players["generator"].parameters()], allow_unused=True
     )
     assert of_x is None or not of_x.any()
-    assert all(one.abs().sum() > 0 for one in of_g)
+    assert all(gradient.abs().sum() > 0 for gradient in of_g)
 
 
 def test_feature_maps_have_batch_or_weight_normalization():
@@ -213,8 +216,8 @@ def test_simultaneous_and_alternating_losses_are_equal(linear_g):
         torch.testing.assert_close(both.losses[player], outcome.losses[player])
     weights = [*players["generator"].parameters()]
     of_g = torch.autograd.grad(both.losses["generator"], weights)
-    alone = torch.autograd.grad(in_turn[1].losses["generator"], weights)
-    torch.testing.assert_close(of_g, alone)
+    separate = torch.autograd.grad(in_turn[1].losses["generator"], weights)
+    torch.testing.assert_close(of_g, separate)
 
 
 def test_a_minibatch_without_labeled_images_is_refused(linear_g):
@@ -242,7 +245,9 @@ def test_feature_matching_excludes_the_noise_of_the_last_layer(linear_g):
     game = SemiSupervisedGAN(config.SemiSupervisedGame())
     players = {"generator": g, "discriminator": d}
     matched = game.generator(players, batch, NOISE).losses["generator"]
-    of_real, of_fake = (d.hidden(some).mean(0) for some in (x, game.samples(players, batch, NOISE)))
+    of_real, of_fake = (
+        d.hidden(images).mean(0) for images in (x, game.samples(players, batch, NOISE))
+    )
     torch.testing.assert_close(matched, (of_real - of_fake).square().mean())
     noisy = d.hidden(x) + 0.5 * NOISE.fast_normal("discriminator/noise1", 12, 8)
     torch.testing.assert_close(d(x, NOISE), d.class_logits(noisy).logsumexp(1))

@@ -15,7 +15,7 @@ APART = str(Path(sys.prefix) / "apart")
 
 @pytest.fixture
 def peer() -> Callable[[str], ModuleType]:
-    """A module of a package that computes the same, or a skip that says what is missing."""
+    """Return a function that imports another implementation, or skips the test."""
 
     def find(name: str) -> ModuleType:
         reason = f"{name.partition('.')[0]} is not installed, or not whole: pip install -e '.[dev]'"
@@ -26,10 +26,7 @@ def peer() -> Callable[[str], ModuleType]:
 
 @pytest.fixture
 def fidelity(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """A module of torch-fidelity, which `make test` installs apart, or a skip.
-
-    Its front door asks for torchvision; formulas take features as they are.
-    """
+    """Return a function that imports a module of torch-fidelity, or skips the test."""
 
     def find(name: str) -> ModuleType:
         spec = PathFinder.find_spec("torch_fidelity", [APART])

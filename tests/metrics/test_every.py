@@ -1,4 +1,4 @@
-"""What holds for every metric: order, devices, and what is refused."""
+"""Properties of all metrics: independence of order and device, and refusals."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from advnets.metrics.prdc import nearest_neighbor_test, prdc
 from advnets.metrics.sliced_wasserstein import sliced_wasserstein
 
 
-def drawn(seed: int, n: int = 1300) -> torch.Tensor:
+def draw(seed: int, n: int = 1300) -> torch.Tensor:
     return torch.randn(n, 6, generator=torch.Generator().manual_seed(seed))
 
 
-SETS = (drawn(1), drawn(2))
+SETS = (draw(1), draw(2))
 CENTERS = torch.from_numpy(Ring().components()[0])
-POINTS = CENTERS.repeat(20, 1) + 0.01 * drawn(3, 160)[:, :2]
+POINTS = CENTERS.repeat(20, 1) + 0.01 * draw(3, 160)[:, :2]
 METRICS = {
     "frechet": (frechet_distance, SETS),
     "mmd": (polynomial_mmd, SETS),
     "swd": (sliced_wasserstein, SETS),
     "prdc": (prdc, SETS),
     "two-sample-1nn": (nearest_neighbor_test, SETS),
-    "memorization": (memorization, (*SETS, drawn(4))),
-    "inception-score": (inception_score, (drawn(1),)),
-    "modes": (lambda x: mode_coverage(x, 6), (drawn(1).argmax(1),)),
+    "memorization": (memorization, (*SETS, draw(4))),
+    "inception-score": (inception_score, (draw(1),)),
+    "modes": (lambda x: mode_coverage(x, 6), (draw(1).argmax(1),)),
     "parzen": (lambda x, y: parzen_log_likelihoods(x, y, (0.5, 1.0)), SETS),
     "points": (lambda x, y: mixture_quality(x, y, 0.01), (POINTS, CENTERS)),
 }
 
 
-def numbers(found: object) -> list[float]:
-    if isinstance(found, torch.Tensor):
-        return found.flatten().tolist()
-    values = asdict(found).values() if is_dataclass(found) else [found]  # pyright: ignore
+def numbers(returned: object) -> list[float]:
+    if isinstance(returned, torch.Tensor):
+        return returned.flatten().tolist()
+    values = asdict(returned).values() if is_dataclass(returned) else [returned]  # pyright: ignore
     return [float(v) for v in values if isinstance(v, int | float)]
 
 
@@ -54,33 +54,33 @@ def shuffled(x: torch.Tensor, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_the_order_of_images_does_not_matter(name):
-    """Log-likelihoods come in the order of the points; all else is a number of the whole."""
-    of, given = METRICS[name]
-    found = numbers(of(*(shuffled(some, seed) for seed, some in enumerate(given))))
-    expected = numbers(of(*given))
+    """Log-likelihoods are in the order of the points; all other values are single numbers."""
+    metric, inputs = METRICS[name]
+    result = numbers(metric(*(shuffled(features, seed) for seed, features in enumerate(inputs))))
+    expected = numbers(metric(*inputs))
     if name == "parzen":
-        found, expected = sorted(found), sorted(expected)
-    assert found == pytest.approx(expected, rel=1e-5, abs=1e-9)
+        result, expected = sorted(result), sorted(expected)
+    assert result == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_nothing_but_numbers_comes_in(name):
-    """One error of ours, a sentence, whatever of the metric's sets holds it."""
-    of, given = METRICS[name]
+def test_non_finite_features_are_refused(name):
+    """In any of the metric's sets, with one sentence."""
+    metric, inputs = METRICS[name]
     if name == "modes":
         pytest.skip("modes are whole numbers: there is no NaN among them")
-    for position in range(len(given)):
-        broken = [some.clone() for some in given]
+    for position in range(len(inputs)):
+        broken = [features.clone() for features in inputs]
         broken[position][3, 1] = torch.nan
         with pytest.raises(DataError, match="not finite"):
-            of(*broken)
+            metric(*broken)
 
 
 @pytest.mark.parametrize(
     ("name", "least"),
     [("frechet", 2), ("mmd", 2), ("swd", 1), ("prdc", 2), ("two-sample-1nn", 2)],
 )
-def test_sets_that_cannot_be_compared_are_refused(name, least):
+def test_sets_of_different_shapes_are_refused(name, least):
     of, (real, fake) = METRICS[name]
     with pytest.raises(DataError, match=rf"real features have shape \({least - 1}, 6\)"):
         of(real[: least - 1], fake)
@@ -94,7 +94,7 @@ def test_sets_that_cannot_be_compared_are_refused(name, least):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("name", METRICS)
-def test_on_cuda_they_come_to_the_same(name):
-    of, given = METRICS[name]
-    there = numbers(of(*(some.cuda() for some in given)))
-    assert there == pytest.approx(numbers(of(*given)), rel=1e-4, abs=1e-6)
+def test_results_on_cuda_are_the_same(name):
+    metric, inputs = METRICS[name]
+    on_gpu = numbers(metric(*(features.cuda() for features in inputs)))
+    assert on_gpu == pytest.approx(numbers(metric(*inputs)), rel=1e-4, abs=1e-6)

@@ -16,26 +16,26 @@ from advnets.metrics.histogram_divergence import histogram_divergence
 from advnets.rng import RNG
 
 
-def test_divergences_are_scipys():
+def test_divergences_equal_those_of_scipy():
     rng = np.random.default_rng(0)
     counts, masses = rng.integers(0, 50, 200), rng.dirichlet(np.ones(200))
-    found = histogram_divergence(torch.from_numpy(counts), torch.from_numpy(masses))
-    assert found.kl == pytest.approx(entropy(counts, masses), rel=1e-12)
+    result = histogram_divergence(torch.from_numpy(counts), torch.from_numpy(masses))
+    assert result.kl == pytest.approx(entropy(counts, masses), rel=1e-12)
     shares = counts / counts.sum()
-    assert found.jsd == pytest.approx(jensenshannon(shares, masses) ** 2, rel=1e-12)
-    assert (found.bins, found.n) == (200, counts.sum())
+    assert result.jsd == pytest.approx(jensenshannon(shares, masses) ** 2, rel=1e-12)
+    assert (result.bins, result.n) == (200, counts.sum())
 
 
-def test_samples_where_nothing_can_be_are_infinitely_far_by_kl():
-    """And by Jensen-Shannon no farther than log 2; a bin that neither has is none."""
-    found = histogram_divergence(torch.tensor([0, 5, 0]), torch.tensor([1.0, 0.0, 0.0]))
-    assert (found.kl, found.bins) == (math.inf, 1)
-    assert found.jsd == pytest.approx(math.log(2))
-    assert found.kl_error is None
+def test_samples_in_impossible_bins_have_infinite_kl():
+    """Their JSD is at most log 2; bins that are empty in both are ignored."""
+    result = histogram_divergence(torch.tensor([0, 5, 0]), torch.tensor([1.0, 0.0, 0.0]))
+    assert (result.kl, result.bins) == (math.inf, 1)
+    assert result.jsd == pytest.approx(math.log(2))
+    assert result.kl_error is None
 
 
 def wider_by(factor: float):
-    """KL of normal numbers that are `factor` times too wide, in eight cells at -3 … 3."""
+    """Return the KL divergence, over eight bins, of normal numbers `factor` times too wide."""
     edges = norm.cdf(np.arange(-3, 4) / factor)
     shares = np.diff([0, *edges, 1])
     true = np.diff([0, *norm.cdf(np.arange(-3, 4)), 1])
@@ -57,46 +57,50 @@ def wider_by(factor: float):
     ],
     ids=str,
 )
-def test_what_is_too_wide_is_as_far_as_its_masses_say(distribution, wider, expected):
-    """In closed form, over 200,000 points: the bins' own (bins - 1) / 2n and their error aside."""
+def test_the_divergence_of_too_wide_samples_is_that_of_the_masses(distribution, wider, expected):
+    """In closed form, with 200,000 points, up to the bias (bins - 1) / 2n and the error."""
     counts = bin_counts(distribution, wider.sample(200_000, RNG(2)))
-    found = histogram_divergence(*map(torch.from_numpy, counts))
-    assert found.kl == pytest.approx(expected, abs=found.bins / 4e5 + 4 * found.kl_error)
+    result = histogram_divergence(*map(torch.from_numpy, counts))
+    assert result.kl == pytest.approx(expected, abs=result.bins / 4e5 + 4 * result.kl_error)
     assert expected > 0.05
 
 
-def test_estimates_of_no_divergence_are_above_it_by_the_bias_that_is_documented():
-    """Samples of p_data itself: E KL is about (bins - 1) / 2n, E JSD (bins - 1) / 8n, not 0."""
+def test_estimates_of_zero_divergence_have_the_documented_bias():
+    """For samples of p_data, E KL is about (bins - 1) / 2n and E JSD (bins - 1) / 8n."""
     bins, n = 256, 20_000
     masses = torch.full((bins,), 1 / bins)
     rng = np.random.default_rng(0)
     draws = torch.from_numpy(rng.multinomial(n, np.full(bins, 1 / bins), 200))
-    found = [histogram_divergence(counts, masses) for counts in draws]
-    assert min(one.kl for one in found) > 0
-    assert np.mean([one.kl for one in found]) == pytest.approx((bins - 1) / (2 * n), rel=0.03)
-    assert np.mean([one.jsd for one in found]) == pytest.approx((bins - 1) / (8 * n), rel=0.03)
+    results = [histogram_divergence(counts, masses) for counts in draws]
+    assert min(divergence.kl for divergence in results) > 0
+    assert np.mean([divergence.kl for divergence in results]) == pytest.approx(
+        (bins - 1) / (2 * n), rel=0.03
+    )
+    assert np.mean([divergence.jsd for divergence in results]) == pytest.approx(
+        (bins - 1) / (8 * n), rel=0.03
+    )
 
 
-def test_what_lacks_an_arm_is_log_2_away():
-    both, one = Spiral(sd=0.005), Spiral(arms=1, sd=0.005)
-    counts = bin_counts(both, one.sample(100_000, RNG(2)))
-    found = histogram_divergence(*map(torch.from_numpy, counts))
-    assert found.kl == pytest.approx(math.log(2), abs=0.005)
+def test_a_missing_arm_of_two_has_a_divergence_of_log_2():
+    two_arms, one_arm = Spiral(sd=0.005), Spiral(arms=1, sd=0.005)
+    counts = bin_counts(two_arms, one_arm.sample(100_000, RNG(2)))
+    result = histogram_divergence(*map(torch.from_numpy, counts))
+    assert result.kl == pytest.approx(math.log(2), abs=0.005)
     m = (math.log(4 / 3) + 0.5 * math.log(2 / 3) + 0.5 * math.log(2)) / 2
-    assert found.jsd == pytest.approx(m, abs=0.005)
+    assert result.jsd == pytest.approx(m, abs=0.005)
 
 
-def test_divergences_are_known_as_well_as_their_errors_say():
-    distribution, other = Moons(sd=0.1), Moons(sd=0.12)
-    found = [
+def test_standard_errors_equal_deviations_over_draws():
+    distribution, model = Moons(sd=0.1), Moons(sd=0.12)
+    results = [
         histogram_divergence(
-            *map(torch.from_numpy, bin_counts(distribution, other.sample(20_000, RNG(seed))))
+            *map(torch.from_numpy, bin_counts(distribution, model.sample(20_000, RNG(seed))))
         )
         for seed in range(200)
     ]
     for name in ("kl", "jsd"):
-        values = [getattr(one, name) for one in found]
-        errors = [getattr(one, f"{name}_error") for one in found]
+        values = [getattr(divergence, name) for divergence in results]
+        errors = [getattr(divergence, f"{name}_error") for divergence in results]
         assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.15)
 
 
@@ -110,6 +114,6 @@ def test_divergences_are_known_as_well_as_their_errors_say():
         ([3, -1], [0.5, 0.5], DataError, "in bins of -1 and more; count some"),
     ],
 )
-def test_what_are_no_bins_is_refused(counts, masses, error, message):
+def test_invalid_bins_are_refused(counts, masses, error, message):
     with pytest.raises(error, match=message):
         histogram_divergence(torch.tensor(counts), torch.tensor(masses))

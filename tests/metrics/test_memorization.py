@@ -14,7 +14,7 @@ from advnets.metrics.memorization import memorization
 
 
 def draw(n: int, seed: int, d: int = 12) -> torch.Tensor:
-    """Images of a kind: clusters of unlike width, as many small as large."""
+    """Return images from clusters of different widths."""
     generator = torch.Generator().manual_seed(seed)
     cluster = torch.randint(4, (n,), generator=generator)
     return torch.randn(n, d, generator=generator) * 2.0 ** cluster[:, None] + 20 * cluster[:, None]
@@ -24,10 +24,10 @@ TRAIN, TEST, MORE = draw(2000, 0), draw(1000, 1), draw(1000, 2)
 
 
 @pytest.mark.parametrize("near", [0.5, 0.8])
-def test_share_and_test_are_as_defined(near):
-    """Against scikit-learn's nearest two and SciPy's exact test."""
+def test_fraction_and_test_equal_their_definitions(near):
+    """Compared with scikit-learn's two nearest neighbors and SciPy's exact test."""
     samples = torch.cat((MORE[:500], TRAIN[:20] + 0.05 * draw(20, 3)))
-    found = memorization(TRAIN, TEST, samples, distance_ratio=near)
+    result = memorization(TRAIN, TEST, samples, distance_ratio=near)
     search = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(TRAIN.double().numpy())
 
     def on_a_image(points):
@@ -37,53 +37,55 @@ def test_share_and_test_are_as_defined(near):
     mine, others = on_a_image(samples), on_a_image(TEST)
     table = [[mine, 520 - mine], [others, 1000 - others]]
     chance = hypergeom(1520, mine + others, 520)
-    assert (found.copy_fraction, found.expected_copy_fraction) == (mine / 520, others / 1000)
-    assert found.p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
-    assert found.z == pytest.approx((mine - chance.mean()) / chance.std())
-    assert (found.distance_ratio, found.n_train, found.n_test, found.n_samples) == (
+    assert (result.copy_fraction, result.expected_copy_fraction) == (mine / 520, others / 1000)
+    assert result.p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
+    assert result.z == pytest.approx((mine - chance.mean()) / chance.std())
+    assert (result.distance_ratio, result.n_train, result.n_test, result.n_samples) == (
         near,
         2000,
         1000,
         520,
     )
 
-    apart = search.kneighbors(TRAIN.double().numpy())[0][:, 1]
+    neighbor_distances = search.kneighbors(TRAIN.double().numpy())[0][:, 1]
 
     def nearer(points):
         distance, which = search.kneighbors(points.double().numpy())
-        return int((distance[:, 0] < apart[which[:, 0]]).sum())
+        return int((distance[:, 0] < neighbor_distances[which[:, 0]]).sum())
 
     mine, others = nearer(samples), nearer(TEST)
     table = [[mine, 520 - mine], [others, 1000 - others]]
-    assert (found.nearer_fraction, found.expected_nearer_fraction) == (mine / 520, others / 1000)
-    assert found.nearer_p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
+    assert (result.nearer_fraction, result.expected_nearer_fraction) == (mine / 520, others / 1000)
+    assert result.nearer_p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
 
 
-def test_a_sample_exactly_near_times_as_far_lies_on_none():
-    """Of training points 0 and 3, a sample at 1 is half as far from the first, and not less."""
+def test_a_sample_at_exactly_the_distance_ratio_is_not_a_copy():
+    """A sample at 1, between training points 0 and 3, is exactly half as far from the first."""
     train, samples = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [0.75]])
-    found = memorization(train, torch.tensor([[1.5]]), samples, distance_ratio=0.5)
-    assert (found.copy_fraction, found.expected_copy_fraction) == (0.5, 0.0)
+    result = memorization(train, torch.tensor([[1.5]]), samples, distance_ratio=0.5)
+    assert (result.copy_fraction, result.expected_copy_fraction) == (0.5, 0.0)
 
 
-def test_copies_that_are_changed_by_more_are_nearer_and_lie_on_none():
-    train, test, other, rng = torch.randn(4, 500, 64, generator=torch.Generator().manual_seed(0))
-    found = memorization(train, test, train + 0.8 * rng)
-    assert found.copy_fraction < 0.05
-    assert found.nearer_fraction > 0.99
-    assert found.nearer_p_value < 1e-50
-    held_out = memorization(train, test, other)
+def test_altered_copies_are_nearer_without_coinciding():
+    train, test, independent, rng = torch.randn(
+        4, 500, 64, generator=torch.Generator().manual_seed(0)
+    )
+    result = memorization(train, test, train + 0.8 * rng)
+    assert result.copy_fraction < 0.05
+    assert result.nearer_fraction > 0.99
+    assert result.nearer_p_value < 1e-50
+    held_out = memorization(train, test, independent)
     assert held_out.nearer_p_value > 0.05
     assert held_out.nearer_fraction == pytest.approx(held_out.expected_nearer_fraction, abs=0.1)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_copies_of_training_images_are_caught(noise):
-    found = memorization(TRAIN, TEST, TRAIN[:1000] + noise * draw(1000, 3).tanh())
-    assert found.copy_fraction > 0.99
-    assert found.expected_copy_fraction < 0.01
-    assert found.z > 40
-    assert found.p_value < 1e-300
+def test_copies_of_training_images_are_detected(noise):
+    result = memorization(TRAIN, TEST, TRAIN[:1000] + noise * draw(1000, 3).tanh())
+    assert result.copy_fraction > 0.99
+    assert result.expected_copy_fraction < 0.01
+    assert result.z > 40
+    assert result.p_value < 1e-300
 
 
 @pytest.mark.parametrize(
@@ -91,21 +93,21 @@ def test_copies_of_training_images_are_caught(noise):
     [MORE[:950], 1000 * draw(950, 5), MORE[:950] / 2 + MORE.flip(0)[:950] / 2],
     ids=["real", "noise", "blends"],
 )
-def test_one_copy_in_twenty_is_caught_beside_samples_of_any_kind(others):
-    found = memorization(TRAIN, TEST, torch.cat((others, TRAIN[:50])))
-    assert found.copy_fraction == pytest.approx(0.05, abs=0.005)
-    assert found.p_value < 1e-9
+def test_one_copy_in_twenty_samples_is_detected(others):
+    result = memorization(TRAIN, TEST, torch.cat((others, TRAIN[:50])))
+    assert result.copy_fraction == pytest.approx(0.05, abs=0.005)
+    assert result.p_value < 1e-9
 
 
-def test_held_out_images_are_not_caught():
-    found = memorization(TRAIN, TEST, MORE)
-    assert found.copy_fraction < 0.01
-    assert found.p_value > 0.05
-    assert found.z < 2
+def test_held_out_images_are_not_copies():
+    result = memorization(TRAIN, TEST, MORE)
+    assert result.copy_fraction < 0.01
+    assert result.p_value > 0.05
+    assert result.z < 2
 
 
-def test_the_p_value_is_not_too_small_where_nothing_is_copied():
-    """Over 300 draws of all three sets it is below a number no more often than that says."""
+def test_the_p_value_is_valid_without_copies():
+    """Over 300 draws of all sets it is below α in at most a fraction α."""
     values = []
     for seed in range(0, 900, 3):
         train, test, samples = (draw(n, seed + i, 2) for i, n in enumerate((150, 300, 300)))
@@ -117,34 +119,33 @@ def test_the_p_value_is_not_too_small_where_nothing_is_copied():
 
 @pytest.mark.parametrize("pull", [0.5, 0.9, 1.0])
 @pytest.mark.parametrize("seed", range(3))
-def test_blurred_samples_copy_nothing(pull, seed):
-    """Drawn to the middle they are nearer to training images than held-out ones are, and yet
-    between several."""
+def test_blurred_samples_are_not_copies(pull, seed):
+    """They are nearer to training images than held-out ones are, but to several of them."""
     train, test, more = (
         torch.randn(1000, 40, generator=torch.Generator().manual_seed(10 * seed + s))
         for s in range(3)
     )
     blurred = pull * more.mean(0) + (1 - pull) * more
     assert nearest(blurred, train)[0].mean() < nearest(test, train)[0].mean()
-    found = memorization(train, test, blurred)
-    assert (found.copy_fraction, found.z, found.p_value) == (0, 0, 1)
+    result = memorization(train, test, blurred)
+    assert (result.copy_fraction, result.z, result.p_value) == (0, 0, 1)
 
 
-def test_modes_that_are_left_out_copy_nothing():
-    """Nearest images of the densest cluster are near each other, too."""
+def test_missing_modes_are_not_copying():
+    """Images of the densest cluster are near each other, too."""
     dense = draw(4000, 7)
     assert memorization(TRAIN, TEST, dense[dense.mean(1) < 8]).p_value > 0.05
 
 
-def test_a_image_that_is_there_twice_can_be_copied():
-    found = memorization(torch.cat((TRAIN, TRAIN)), TEST, TRAIN[:100])
-    assert (found.copy_fraction, found.n_train) == (1, 2000)
+def test_copies_of_a_repeated_image_are_detected():
+    result = memorization(torch.cat((TRAIN, TRAIN)), TEST, TRAIN[:100])
+    assert (result.copy_fraction, result.n_train) == (1, 2000)
 
 
 def test_order_does_not_matter():
-    found = memorization(TRAIN, TEST, torch.cat((MORE, TRAIN[:30])))
-    again = memorization(TRAIN.flip(0), TEST.flip(0), torch.cat((TRAIN[:30], MORE)))
-    assert again == found
+    result = memorization(TRAIN, TEST, torch.cat((MORE, TRAIN[:30])))
+    repeated = memorization(TRAIN.flip(0), TEST.flip(0), torch.cat((TRAIN[:30], MORE)))
+    assert repeated == result
 
 
 @pytest.mark.parametrize(
@@ -156,27 +157,27 @@ def test_order_does_not_matter():
         (TRAIN, MORE * math.nan, "samples features hold numbers that are not finite"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(train, samples, message):
+def test_sets_that_cannot_be_compared_are_refused(train, samples, message):
     with pytest.raises(DataError, match=message):
         memorization(train, TEST, samples)
 
 
 @pytest.mark.parametrize("near", [0.0, 1.0])
-def test_a_bound_that_is_no_ratio_is_refused(near):
+def test_an_invalid_distance_ratio_is_refused(near):
     with pytest.raises(
         UsageError, match=f"distance_ratio is {near:g}; expected a ratio above 0 and below"
     ):
         memorization(TRAIN, TEST, MORE, distance_ratio=near)
 
 
-def test_copies_of_what_is_close_together_are_caught():
-    """Points of a small square far from 0, where products of float32 see no distance."""
+def test_copies_of_images_close_together_are_detected():
+    """Points of a small square far from 0, which float32 products do not resolve."""
     train = 100 + torch.rand(3000, 2, generator=torch.Generator().manual_seed(0)) / 10
-    found = memorization(train, train[:500] + 1e-3, train[:500])
-    assert found.copy_fraction > 0.99
+    result = memorization(train, train[:500] + 1e-3, train[:500])
+    assert result.copy_fraction > 0.99
 
 
-def test_copies_of_what_is_close_together_in_two_far_places_are_caught():
+def test_copies_in_two_small_distant_squares_are_detected():
     """No center is near both squares."""
     square = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0)) / 10
     train = torch.cat((square[:2000] + 100, square[2000:] - 100))
@@ -189,6 +190,6 @@ def test_copies_of_what_is_close_together_in_two_far_places_are_caught():
 def test_the_unit_of_features_changes_nothing(scale):
     train, test = draw(200, 0).float(), draw(100, 1).float()
     samples = torch.cat((train[:10] + 1e-3, draw(90, 2).float()))
-    found = memorization(train, test, samples)
-    assert found.copy_fraction >= 0.1
-    assert memorization(scale * train, scale * test, scale * samples) == found
+    result = memorization(train, test, samples)
+    assert result.copy_fraction >= 0.1
+    assert memorization(scale * train, scale * test, scale * samples) == result

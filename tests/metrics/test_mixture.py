@@ -26,19 +26,21 @@ def draw(distribution, n: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("distribution", [Ring(), Grid(), Mixture(), Mixture(means=((0.0,),))])
-def test_a_perfect_generator_is_at_the_ceiling(distribution):
-    """All modes; 1 - e^-4.5 of good samples in a plane, .9973 on a line; shares and spreads 1."""
+def test_a_perfect_generator_has_the_best_values(distribution):
+    """All modes; a fraction 1 - e^-4.5 in a plane, 0.9973 on a line; proportions and widths 1."""
     centers, deviation = of(distribution)
     n = 20_000 * len(centers)
-    found = mixture_quality(draw(distribution, n), centers, deviation)
-    assert (found.modes_found, found.modes, found.n) == (len(centers), len(centers), n)
+    result = mixture_quality(draw(distribution, n), centers, deviation)
+    assert (result.modes_found, result.modes, result.n) == (len(centers), len(centers), n)
     within = chi(distribution.dims).cdf(3)
-    assert found.high_quality == pytest.approx(within, abs=4 * math.sqrt(within * (1 - within) / n))
-    assert found.proportions == pytest.approx([1] * len(centers), abs=0.04)
-    assert found.relative_std == pytest.approx([1] * len(centers), abs=0.025)
-    assert sum(found.proportions) == pytest.approx(len(centers))
-    assert found.roundness == pytest.approx([1] * len(centers), abs=0.05)
-    assert 0 <= found.jsd < found.kl < 16 * len(centers) / n + 1e-3
+    assert result.high_quality == pytest.approx(
+        within, abs=4 * math.sqrt(within * (1 - within) / n)
+    )
+    assert result.proportions == pytest.approx([1] * len(centers), abs=0.04)
+    assert result.relative_std == pytest.approx([1] * len(centers), abs=0.025)
+    assert sum(result.proportions) == pytest.approx(len(centers))
+    assert result.roundness == pytest.approx([1] * len(centers), abs=0.05)
+    assert 0 <= result.jsd < result.kl < 16 * len(centers) / n + 1e-3
 
 
 UNLIKE = Mixture(
@@ -46,16 +48,16 @@ UNLIKE = Mixture(
 )
 
 
-def test_modes_may_be_unlike_in_width_and_weight():
-    """A perfect generator is at the ceiling; one that draws them evenly, or all as wide, is not."""
+def test_modes_may_have_different_widths_and_weights():
+    """A perfect generator has the best values; one with equal weights or widths does not."""
     centers, sds, weights = map(torch.tensor, UNLIKE.components())
     true = draw(UNLIKE, 80_000)
-    found = mixture_quality(true, centers, sds, weights)
-    assert found.modes_found == 3
-    assert found.proportions == pytest.approx([1] * 3, abs=0.05)
-    assert found.relative_std == pytest.approx([1] * 3, abs=0.03)
-    assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.002)
-    assert found.jsd < found.kl < 0.002
+    result = mixture_quality(true, centers, sds, weights)
+    assert result.modes_found == 3
+    assert result.proportions == pytest.approx([1] * 3, abs=0.05)
+    assert result.relative_std == pytest.approx([1] * 3, abs=0.03)
+    assert result.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.002)
+    assert result.jsd < result.kl < 0.002
     evenly = mixture_quality(true, centers, sds)
     assert evenly.proportions == pytest.approx([15 / 8, 6 / 8, 3 / 8], rel=0.05)
     assert evenly.kl == pytest.approx(entropy([5 / 8, 2 / 8, 1 / 8], [1 / 3] * 3), abs=0.01)
@@ -65,16 +67,16 @@ def test_modes_may_be_unlike_in_width_and_weight():
     assert lone.proportions == (2.0, 0.0)
 
 
-def test_divergences_are_known_as_well_as_their_errors_say():
-    """Of 200 draws of 2,000 samples from another mixture: the deviation of what is found."""
+def test_standard_errors_equal_deviations_over_draws():
+    """Over 200 draws of 2,000 samples of another mixture."""
     centers, sds, _ = map(torch.tensor, UNLIKE.components())
-    found = []
+    results = []
     for seed in range(200):
         points = torch.from_numpy(UNLIKE.sample(2_000, RNG(seed)))
-        found.append(mixture_quality(1.1 * points, centers, sds))
+        results.append(mixture_quality(1.1 * points, centers, sds))
     for name in ("kl", "jsd"):
-        values = [getattr(one, name) for one in found]
-        errors = [getattr(one, f"{name}_error") for one in found]
+        values = [getattr(quality, name) for quality in results]
+        errors = [getattr(quality, f"{name}_error") for quality in results]
         assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.15)
 
 
@@ -87,26 +89,29 @@ CLOSE = {
 
 
 @pytest.mark.parametrize("name", CLOSE)
-def test_a_perfect_generator_of_modes_that_touch_is_at_the_chance_level(name):
-    """2n KL is about chi-squared of (modes · bins - 1) degrees of freedom, and so is 8n JSD.
+def test_divergences_of_a_perfect_generator_of_adjacent_modes_are_chi_squared(name):
+    """2n KL and 8n JSD have about modes · bins - 1 degrees of freedom.
 
-    Modes at 6 σ: one sample of 370 is beyond 3 σ of its own along the line to another. Samples that
-    count for several modes vary less than those that count for one, by up to an eighth here.
+    With modes 6 σ apart, one sample of 370 is beyond 3 σ of its mode toward another. Samples that
+    count for several modes vary less, by up to an eighth here.
     """
     mixture = CLOSE[name]
     centers, sds, weights = map(torch.tensor, mixture.components())
     n, draws = 100_000, 20
-    found = [
+    results = [
         mixture_quality(torch.from_numpy(mixture.sample(n, RNG(seed))), centers, sds, weights)
         for seed in range(draws)
     ]
-    freedom = len(centers) * found[0].bins - 1
+    freedom = len(centers) * results[0].bins - 1
     error = math.sqrt(2 * freedom / draws)
-    for chance in ([2 * n * one.kl for one in found], [8 * n * one.jsd for one in found]):
+    for chance in (
+        [2 * n * quality.kl for quality in results],
+        [8 * n * quality.jsd for quality in results],
+    ):
         assert 0.875 * freedom - error < np.mean(chance) < freedom + 3 * error
 
 
-def test_spreads_are_relative_to_those_within_three_deviations():
+def test_widths_are_relative_to_those_within_three_standard_deviations():
     """In a plane the variance of an axis within 3 σ is ∫ r²/2 f(r) dr / ∫ f(r) dr, f of chi."""
     f = chi(2).pdf
     true = quad(lambda r: r**2 / 2 * f(r), 0, 3)[0] / quad(f, 0, 3)[0]
@@ -115,8 +120,8 @@ def test_spreads_are_relative_to_those_within_three_deviations():
     assert spread == pytest.approx(math.sqrt(4 * 0.01 / 3 / 2 / (0.01 * true)))
 
 
-def test_what_is_counted_is_what_is_near():
-    """Against every pair of distances, over samples of which some are far from any mode."""
+def test_samples_near_a_mode_are_counted():
+    """Compared with all distances, with some samples far from every mode."""
     rng = np.random.default_rng(0)
     samples = np.concatenate((draw(Grid(), 300).numpy(), rng.uniform(-5, 5, (100, 2))))
     centers, deviation = of(Grid())
@@ -124,10 +129,10 @@ def test_what_is_counted_is_what_is_near():
     mode, radius = distance.argmin(1), distance.min(1) / deviation
     good = radius <= 3
     counts = np.bincount(mode[good], minlength=25)
-    found = mixture_quality(torch.from_numpy(samples), centers, deviation)
-    assert found.modes_found == (counts > 0).sum()
-    assert found.high_quality == pytest.approx(good.mean())
-    assert found.proportions == pytest.approx(25 * counts / good.sum())
+    result = mixture_quality(torch.from_numpy(samples), centers, deviation)
+    assert result.modes_found == (counts > 0).sum()
+    assert result.high_quality == pytest.approx(good.mean())
+    assert result.proportions == pytest.approx(25 * counts / good.sum())
     # Each sample in a bin about each center, by the probability that it is of that one.
     likely = softmax(-((distance / deviation) ** 2) / 2, axis=1)
     right, up = np.moveaxis(samples[:, None] > centers.numpy(), 2, 0)
@@ -138,41 +143,41 @@ def test_what_is_counted_is_what_is_near():
         weights=likely.ravel(),
     )[0].ravel()
     true = np.tile(np.diff(chi(2).cdf([0, 1, 2, 3, np.inf])), 100)
-    assert found.kl == pytest.approx(entropy(shares, true))
-    assert found.jsd == pytest.approx(jensenshannon(shares, true) ** 2)
+    assert result.kl == pytest.approx(entropy(shares, true))
+    assert result.jsd == pytest.approx(jensenshannon(shares, true) ** 2)
 
 
-def test_a_collapse_shows_in_each_number():
-    """Half the ring, each mode a point: 4 modes, all good, shares 2 and 0, no spread."""
+def test_a_collapse_changes_every_value():
+    """Half of the ring, each mode a point: 4 modes, all good, proportions 2 and 0, width 0."""
     centers, deviation = of(Ring())
-    found = mixture_quality(centers[:4].repeat(10, 1), centers, deviation)
-    assert (found.modes_found, found.high_quality) == (4, 1)
-    assert found.proportions == (2, 2, 2, 2, 0, 0, 0, 0)
-    assert found.relative_std == pytest.approx((0, 0, 0, 0, *[None] * 4))
+    result = mixture_quality(centers[:4].repeat(10, 1), centers, deviation)
+    assert (result.modes_found, result.high_quality) == (4, 1)
+    assert result.proportions == (2, 2, 2, 2, 0, 0, 0, 0)
+    assert result.relative_std == pytest.approx((0, 0, 0, 0, *[None] * 4))
     first = -math.expm1(-0.5)  # of a normal distribution in a plane within σ
-    assert found.kl == pytest.approx(math.log(2 * 4 / first))  # a quarter of the inmost shell
-    assert found.kl > found.jsd > 0
+    assert result.kl == pytest.approx(math.log(2 * 4 / first))  # a quarter of the inmost shell
+    assert result.kl > result.jsd > 0
 
 
-def test_far_from_all_modes_is_no_quality_and_finite():
+def test_samples_far_from_all_modes_have_quality_0_and_finite_values():
     centers, deviation = of(Ring())
-    found = mixture_quality(torch.full((50, 2), 100.0), centers, deviation)
-    assert (found.modes_found, found.high_quality, found.proportions) == (0, 0, (0,) * 8)
-    assert found.relative_std == (None,) * 8
-    assert found.roundness == (None,) * 8
-    assert found.kl == pytest.approx(math.log(8 * 4) + 4.5)  # in one bin of mass e^-4.5 / 8 / 4
-    assert found.jsd < math.log(2)
+    result = mixture_quality(torch.full((50, 2), 100.0), centers, deviation)
+    assert (result.modes_found, result.high_quality, result.proportions) == (0, 0, (0,) * 8)
+    assert result.relative_std == (None,) * 8
+    assert result.roundness == (None,) * 8
+    assert result.kl == pytest.approx(math.log(8 * 4) + 4.5)  # in one bin of mass e^-4.5 / 8 / 4
+    assert result.jsd < math.log(2)
 
 
 def test_order_does_not_matter():
     centers, deviation = of(Grid())
     samples = draw(Grid(sd=0.1), 500)
-    found, again = (mixture_quality(s, centers, deviation) for s in (samples, samples.flip(0)))
-    assert (again.modes_found, again.high_quality, again.proportions) == (
-        (found.modes_found, found.high_quality, found.proportions)
+    result, repeated = (mixture_quality(s, centers, deviation) for s in (samples, samples.flip(0)))
+    assert (repeated.modes_found, repeated.high_quality, repeated.proportions) == (
+        (result.modes_found, result.high_quality, result.proportions)
     )
-    assert again.relative_std == pytest.approx(found.relative_std, rel=1e-12)
-    assert (again.kl, again.jsd) == (found.kl, found.jsd)
+    assert repeated.relative_std == pytest.approx(result.relative_std, rel=1e-12)
+    assert (repeated.kl, repeated.jsd) == (result.kl, result.jsd)
 
 
 def test_modes_that_overlap_are_refused():
@@ -194,42 +199,42 @@ def test_modes_that_overlap_are_refused():
         (torch.full((3, 2), math.nan), "samples features hold numbers that are not finite"),
     ],
 )
-def test_samples_that_are_no_points_are_refused(samples, message):
+def test_samples_that_are_not_points_are_refused(samples, message):
     with pytest.raises(DataError, match=message):
         mixture_quality(samples, *of(Ring()))
 
 
-def test_modes_of_the_right_size_and_another_shape_are_told():
-    """Radii as they should be, all along one axis; and ellipses along the axes, as wide on mean."""
+def test_modes_of_the_right_width_and_another_shape_are_detected():
+    """All along one axis with the right radii, and ellipses of the right mean width."""
     centers, deviation = of(Ring())
     n = 4000
     radius = torch.from_numpy(chi(2).rvs(8 * n, random_state=0)) * deviation
     side = torch.randint(2, (8 * n,), generator=torch.Generator().manual_seed(0)) * 2 - 1
-    where = centers.repeat_interleave(n, 0)
-    lines = where + torch.stack((radius * side, torch.zeros(8 * n)), 1)
-    found = mixture_quality(lines, centers, deviation)
-    assert found.kl > 0.6  # log 2: half of the quarters are empty
-    assert max(found.roundness) < 1e-6
+    mode_centers = centers.repeat_interleave(n, 0)
+    lines = mode_centers + torch.stack((radius * side, torch.zeros(8 * n)), 1)
+    result = mixture_quality(lines, centers, deviation)
+    assert result.kl > 0.6  # log 2: half of the quarters are empty
+    assert max(result.roundness) < 1e-6
     true = draw(Ring(), 8 * n).double()
     nearest = torch.cdist(true, centers).argmin(1)
     wide = torch.tensor([1.1, (2 - 1.1**2) ** 0.5], dtype=torch.float64)
     flat = centers[nearest] + (true - centers[nearest]) * wide
-    found = mixture_quality(flat, centers, deviation)
-    assert found.relative_std == pytest.approx([1] * 8, abs=0.04)
+    result = mixture_quality(flat, centers, deviation)
+    assert result.relative_std == pytest.approx([1] * 8, abs=0.04)
     # What is cut off beyond 3 σ is cut off along the longer axis first.
-    assert found.roundness == pytest.approx([float(wide[1] / wide[0])] * 8, abs=0.06)
-    assert max(found.roundness) < 0.9
+    assert result.roundness == pytest.approx([float(wide[1] / wide[0])] * 8, abs=0.06)
+    assert max(result.roundness) < 0.9
 
 
-def test_centers_just_far_enough_apart_are_not_refused():
+def test_centers_just_far_enough_apart_are_accepted():
     mixture_quality(torch.zeros(1, 1), torch.tensor([[0.0], [0.1 + 0.2]]), 0.05)
 
 
 @pytest.mark.parametrize("deviation", [1e-7, 1e-9])
-def test_modes_far_tighter_than_they_lie_apart_are_seen(deviation):
+def test_modes_much_narrower_than_their_distances_are_resolved(deviation):
     centers, _ = of(Ring(modes=8, radius=2.0))
     which = torch.arange(20_000) % 8
     samples = centers[which] + deviation * RNG(1).normal("points", len(which), 2).double()
-    found = mixture_quality(samples, centers, deviation)
-    assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.004)
-    assert found.jsd < 0.01
+    result = mixture_quality(samples, centers, deviation)
+    assert result.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.004)
+    assert result.jsd < 0.01

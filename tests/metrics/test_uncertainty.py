@@ -1,4 +1,4 @@
-"""Standard errors by scores of parts of the sets."""
+"""Standard errors from scores of subsets."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from advnets.metrics.validation import shuffle_by_content
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 6, 9, 10, 29, 30, 301])
 @pytest.mark.parametrize("confidence", [0.01, 0.5, 0.95, 0.999])
-def test_quantiles_agree_with_scipy(freedom, confidence):
+def test_quantiles_equal_those_of_scipy(freedom, confidence):
     expected = stats.t.ppf(0.5 + confidence / 2, freedom)
     assert student_quantile(confidence, freedom) == pytest.approx(expected, rel=1e-9)
 
 
-def test_an_interval_is_scipys():
+def test_an_interval_equals_that_of_scipy():
     values = [3.1, 2.7, 3.4, 2.2]
-    found = student_interval(values)
+    result = student_interval(values)
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert found.mean - found.half_width == pytest.approx(low)
-    assert found.mean + found.half_width == pytest.approx(high)
+    assert result.mean - result.half_width == pytest.approx(low)
+    assert result.mean + result.half_width == pytest.approx(high)
     assert student_interval([1.0, 3.0]).half_width == pytest.approx(12.7062047361747)
 
 
-def test_an_interval_holds_the_mean_as_often_as_it_says():
-    """Of 2,000 sets of 4 normal values 95 %, within three standard errors."""
+def test_intervals_cover_the_mean_in_95_percent():
+    """Of 2,000 sets of 4 normal values, within three standard errors."""
     rng = np.random.default_rng(0)
-    found = [student_interval(rng.normal(5, 2, 4).tolist()) for _ in range(2000)]
-    share = np.mean([abs(some.mean - 5) <= some.half_width for some in found])
+    results = [student_interval(rng.normal(5, 2, 4).tolist()) for _ in range(2000)]
+    share = np.mean([abs(interval.mean - 5) <= interval.half_width for interval in results])
     assert share == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 2000))
 
 
-def test_one_value_has_no_interval_and_none_no_mean():
+def test_one_value_has_no_interval_and_no_values_have_no_mean():
     assert student_interval([4.0]) == Interval(4.0, None, 1)
     with pytest.raises(UsageError, match="there are no values; give at least one"):
         student_interval([])
@@ -52,7 +52,7 @@ def test_one_value_has_no_interval_and_none_no_mean():
 
 
 @pytest.mark.parametrize("wild", [math.nan, math.inf])
-def test_what_is_not_finite_has_no_interval(wild):
+def test_values_that_are_not_finite_have_no_interval(wild):
     with pytest.raises(UsageError, match="expected finite numbers"):
         student_interval([1.0, wild])
 
@@ -62,44 +62,44 @@ def draw(n: int, seed: int) -> torch.Tensor:
 
 
 def gaps(x, y):
-    """How far the means of two sets lie apart, and how unlike their deviations are."""
+    """Return the differences of two sets' means and standard deviations."""
     return {"gap": float((x.mean(0) - y.mean(0)).norm()), "wider": float(x.std() / y.std())}
 
 
-def test_they_are_the_deviation_over_ten_pairs_of_parts():
-    """By one less than their number, over the square root of it."""
+def test_errors_are_the_deviation_over_ten_pairs_of_subsets():
+    """The unbiased standard deviation divided by the square root of ten."""
     x, y = draw(1200, 0), draw(1503, 1) + 0.3
     real = np.array_split(shuffle_by_content(x, "real").numpy(), 10)
     fake = np.array_split(shuffle_by_content(y, "fake").numpy(), 10)
     pairs = [gaps(*map(torch.from_numpy, pair)) for pair in zip(real, fake, strict=True)]
-    found = subsampled_errors(gaps, x, y, ("gap", "wider"))
-    assert found.keys() == {"gap", "wider"}
-    for name, error in found.items():
+    result = subsampled_errors(gaps, x, y, ("gap", "wider"))
+    assert result.keys() == {"gap", "wider"}
+    for name, error in result.items():
         expected = np.std([pair[name] for pair in pairs], ddof=1) / math.sqrt(10)
         assert error == pytest.approx(expected, rel=1e-4)
 
 
-def test_parts_are_scored_in_the_type_of_the_sets_and_hold_every_row_once():
-    x, y, seen = draw(1000, 0), draw(1007, 1), []
+def test_subsets_have_the_dtype_of_the_sets_and_every_row_once():
+    x, y, subsets = draw(1000, 0), draw(1007, 1), []
 
-    def score(some, others):
-        seen.append((some, others))
+    def score(samples, others):
+        subsets.append((samples, others))
         return {"gap": 0.0}
 
     assert subsampled_errors(score, x, y, ("gap",)) == {"gap": 0.0}
-    for whole, parts in zip((x, y), zip(*seen, strict=True), strict=True):
+    for rows, parts in zip((x, y), zip(*subsets, strict=True), strict=True):
         joined = torch.cat(parts)
-        assert joined.dtype == whole.dtype == torch.float32
-        assert torch.equal(joined.sort(0).values, whole.sort(0).values)
+        assert joined.dtype == rows.dtype == torch.float32
+        assert torch.equal(joined.sort(0).values, rows.sort(0).values)
         assert len(parts) == 10
         assert min(map(len, parts)) == 100
 
 
 @pytest.mark.parametrize(("n", "m"), [(999, 2000), (2000, 999), (1, 1000)])
-def test_there_are_none_where_a_part_has_fewer_than_100(n, m):
+def test_subsets_of_fewer_than_100_give_no_errors(n, m):
     assert subsampled_errors(gaps, draw(n, 0), draw(m, 1), ("gap",)) == {"gap": None}
 
 
-def test_a_set_of_no_rows_is_refused():
+def test_an_empty_set_is_refused():
     with pytest.raises(DataError, match="fake features have shape"):
         subsampled_errors(gaps, draw(9, 0), torch.empty(0, 3), ("gap",))

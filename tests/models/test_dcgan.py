@@ -44,7 +44,7 @@ def plain_discriminator(channels, colors):
     )
 
 
-def given_weights(plain, ours):
+def copy_weights(plain, ours):
     """Copy weights layer by layer; layers of each type have the same order in both models."""
     for kind in (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d):
         mine, theirs = ([m for m in net.modules() if isinstance(m, kind)] for net in (ours, plain))
@@ -57,24 +57,24 @@ def given_weights(plain, ours):
 def test_generator_has_the_layers_of_the_paper():
     ours = Generator((3, 64, 64), **SMALL)
     z = ours.latent(5, RNG(0))
-    plain = given_weights(plain_generator(100, 4, 3), ours)
+    plain = copy_weights(plain_generator(100, 4, 3), ours)
     torch.testing.assert_close(ours(z), plain(z[:, :, None, None]))
 
 
 def test_discriminator_has_the_layers_of_the_paper():
     ours = Discriminator((3, 64, 64), **SMALL)
     x = torch.randn(5, 3, 64, 64)
-    torch.testing.assert_close(ours(x), given_weights(plain_discriminator(4, 3), ours)(x).flatten())
+    torch.testing.assert_close(ours(x), copy_weights(plain_discriminator(4, 3), ours)(x).flatten())
 
 
 def test_concatenated_batches_are_normalized_separately():
     """One call on both batches equals two calls, including the running statistics."""
-    one, two = (Discriminator((1, 16, 16), **SMALL) for _ in range(2))
-    two.load_state_dict(one.state_dict())
+    first, second = (Discriminator((1, 16, 16), **SMALL) for _ in range(2))
+    second.load_state_dict(first.state_dict())
     real, fake = torch.randn(6, 1, 16, 16), 3 + torch.randn(6, 1, 16, 16)
-    together = one(torch.cat((real, fake)), RNG(0).split_streams("real", "fake"))
-    assert torch.equal(together, torch.cat((two(real), two(fake))))
-    for a, b in zip(one.buffers(), two.buffers(), strict=True):
+    joint = first(torch.cat((real, fake)), RNG(0).split_streams("real", "fake"))
+    assert torch.equal(joint, torch.cat((second(real), second(fake))))
+    for a, b in zip(first.buffers(), second.buffers(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -169,7 +169,7 @@ def input_sizes(net, x):
     """Return the height and width of the input of each convolution."""
     sizes = []
     for conv in convolutions(net):
-        conv.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[2:])))
+        conv.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
     net(x)
     return sizes
 
@@ -247,11 +247,11 @@ def test_the_class_is_an_input_of_every_layer(dense):
     g, d = Generator((1, 16, 16), 4, **options), Discriminator((1, 16, 16), **options)
     for net in (g, d):
         for number, conv in enumerate(convolutions(net)):
-            other = torch.autograd.grad(
+            other_gradients = torch.autograd.grad(
                 call(net, torch.tensor([0, 1, 2])).sum(), conv.weight, retain_graph=False
             )[0]
             axis = 0 if isinstance(conv, nn.ConvTranspose2d) else 1
-            to_classes = other.transpose(0, axis)[-3:]
+            to_classes = other_gradients.transpose(0, axis)[-3:]
             assert (to_classes != 0).any(), number
     assert not torch.equal(call(g, torch.tensor([0, 0, 0])), call(g, torch.tensor([1, 1, 1])))
     assert not torch.equal(call(d, torch.tensor([0, 0, 0])), call(d, torch.tensor([1, 1, 1])))
@@ -268,9 +268,9 @@ def test_a_conditional_latent_ends_in_its_one_hot_class():
     z = g.latent(3, RNG(0), torch.tensor([2, 0, 1]))
     assert z.shape == (3, 7)
     assert z[:, 4:].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
-    drawn = g.latent(3000, RNG(0))
-    assert drawn[:, 4:].mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
-    assert torch.equal(z[:, :4], drawn[:3, :4])
+    latents = g.latent(3000, RNG(0))
+    assert latents[:, 4:].mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert torch.equal(z[:, :4], latents[:3, :4])
 
 
 def test_a_conditional_discriminator_needs_labels():
@@ -286,8 +286,8 @@ def test_concatenated_batches_have_their_own_labels():
     real, fake = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
     labels = torch.tensor([0, 1, 2, 0]), torch.tensor([2, 2, 1, 0])
     stacked = RNG(0).split_streams("real", "fake")
-    together = d(torch.cat((real, fake)), stacked, torch.cat(labels))
-    assert torch.equal(together, torch.cat((d(real, None, labels[0]), d(fake, None, labels[1]))))
+    joint = d(torch.cat((real, fake)), stacked, torch.cat(labels))
+    assert torch.equal(joint, torch.cat((d(real, None, labels[0]), d(fake, None, labels[1]))))
 
 
 def test_feature_maps_are_the_outputs_of_all_convolutions():
@@ -333,14 +333,14 @@ class TestSpectralNorm:
         torch.testing.assert_close(d(x), before)
 
     def test_a_copy_is_one_and_so_is_what_its_state_is_loaded_into(self):
-        d, other = (Discriminator((1, 8, 8), 4, spectral_norm=True) for _ in range(2))
+        d, copied_net = (Discriminator((1, 8, 8), 4, spectral_norm=True) for _ in range(2))
         copied, x = copy.deepcopy(d), torch.randn(2, 1, 8, 8)
-        other.load_state_dict(d.state_dict())
+        copied_net.load_state_dict(d.state_dict())
         before = d(x)
         assert torch.equal(copied(x), before)
-        assert torch.equal(other(x), before)
-        for mine, its in zip(d.buffers(), copied.buffers(), strict=True):
-            assert mine.data_ptr() != its.data_ptr()
+        assert torch.equal(copied_net(x), before)
+        for buffer, copied_buffer in zip(d.buffers(), copied.buffers(), strict=True):
+            assert buffer.data_ptr() != copied_buffer.data_ptr()
 
     def test_in_bfloat16_too(self):
         d = Discriminator((1, 8, 8), 4, batch_norm=False, spectral_norm=True)

@@ -118,8 +118,8 @@ def test_mixture_gradients_are_those_of_the_reparametrization():
     which = (NOISE.uniform("component", 9) * 2).long()
     for c in range(2):
         torch.testing.assert_close(mean[c], torch.full((4,), float((which == c).sum())))
-        own = (z[which == c] - prior.means[c]).sum(0)
-        torch.testing.assert_close(log_deviation[c], own.detach(), atol=1e-5, rtol=1e-5)
+        deviations = (z[which == c] - prior.means[c]).sum(0)
+        torch.testing.assert_close(log_deviation[c], deviations.detach(), atol=1e-5, rtol=1e-5)
 
 
 def test_a_mixture_does_not_change_other_initial_weights():

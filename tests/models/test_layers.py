@@ -49,8 +49,8 @@ def test_full_kernel_convolutions_match_torch(ours, theirs, maps, bias):
         torch.autograd.grad((out * weights).sum(), (x, net.weight))
         for out, net in ((result, ours), (expected, conv))
     )
-    for one, other in zip(*slopes, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for slope, expected_slope in zip(*slopes, strict=True):
+        torch.testing.assert_close(slope, expected_slope, rtol=1e-4, atol=1e-5)
 
 
 def test_maxout_is_the_maximum_of_its_pieces():
@@ -150,18 +150,18 @@ def test_max_over_pieces_is_twice_differentiable():
 
 
 @pytest.mark.parametrize("nets", [dcgan, resnet], ids=["dcgan", "residual"])
-@pytest.mark.parametrize("other", [(1, 16, 16), (3, 16, 32)], ids=["channels", "size"])
-def test_inputs_of_another_shape_are_refused(nets, other):
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 16, 32)], ids=["channels", "size"])
+def test_inputs_of_another_shape_are_refused(nets, shape):
     """Without the check a strided D would return several logits for an image of another size."""
     d, g = (
         nets.Discriminator((3, 16, 16), base_channels=4),
         nets.Generator((3, 16, 16), 5, base_channels=4),
     )
-    came = " x ".join(map(str, other))
-    message = f"the model was built for images of 3 x 16 x 16, got {came}; pass images"
+    actual = " x ".join(map(str, shape))
+    message = f"the model was built for images of 3 x 16 x 16, got {actual}; pass images"
     for function in (d, d.feature_maps):
         with pytest.raises(UsageError, match=message):
-            function(torch.zeros(2, *other))
+            function(torch.zeros(2, *shape))
     with pytest.raises(UsageError, match="the model was built for latents of 5, got 6; pass"):
         g(torch.zeros(2, 6))
 
@@ -171,12 +171,12 @@ def test_append_class_appends_one_hot_labels():
     z = torch.randn(3000, 2)
     assert append_class(z, 0, NOISE, None) is z
     labels = torch.arange(3000) % 3
-    given = append_class(z, 3, NOISE, labels)
-    assert torch.equal(given[:, :2], z)
-    assert torch.equal(given[:, 2:], torch.eye(3)[labels])
-    drawn = append_class(z, 3, NOISE, None)[:, 2:]
-    assert torch.equal(drawn.sum(1), torch.ones(3000))
-    assert drawn.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+    labeled = append_class(z, 3, NOISE, labels)
+    assert torch.equal(labeled[:, :2], z)
+    assert torch.equal(labeled[:, 2:], torch.eye(3)[labels])
+    unlabeled = append_class(z, 3, NOISE, None)[:, 2:]
+    assert torch.equal(unlabeled.sum(1), torch.ones(3000))
+    assert unlabeled.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
 
 
 def test_one_hot_needs_labels_for_classes():

@@ -91,8 +91,8 @@ def test_a_stacked_generator_composes_its_generators():
 
 def test_masks_and_noise_of_a_stack_are_independent(monkeypatch):
     """Every mask and every noise is a separate draw, though all have the same shape."""
-    drawn = {"dropout_mask": [], "fast_normal": []}
-    for kind, record in drawn.items():
+    draws = {"dropout_mask": [], "fast_normal": []}
+    for kind, record in draws.items():
         draw = getattr(RNG, kind)
 
         def recorded(rng, *shape, draw=draw, record=record, **options):
@@ -110,10 +110,10 @@ def test_masks_and_noise_of_a_stack_are_independent(monkeypatch):
         MLPGenerator((40, 1, 1), spec(**options)), MLPGenerator((1, 1, 2), spec(**options))
     )
     stacked(stacked.latent(50, NOISE), NOISE)
-    for kind, result in drawn.items():
+    for kind, result in draws.items():
         assert len(result) == 6, kind
-        apart = torch.corrcoef(torch.stack(result).flatten(1).float()) - torch.eye(6)
-        assert apart.abs().max().item() < 5 / 2000**0.5, kind
+        difference = torch.corrcoef(torch.stack(result).flatten(1).float()) - torch.eye(6)
+        assert difference.abs().max().item() < 5 / 2000**0.5, kind
 
 
 def test_projection_bounds_both_generators_of_a_stack():
@@ -141,13 +141,13 @@ def test_fourier_features_are_appended_to_the_input():
     x = 100 * torch.randn(20_000, 2)
     torch.manual_seed(0)
     waves = FourierFeatures(2, 5, 1.0, 16.0)
-    beside = waves(x)[:, 2:]
+    appended = waves(x)[:, 2:]
     assert torch.equal(waves(x)[:, :2], x)
     torch.testing.assert_close(waves.k.norm(dim=1), torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]))
-    torch.testing.assert_close(beside.mean(0), torch.zeros(5), atol=0.03, rtol=0)
-    torch.testing.assert_close(beside.var(0), torch.ones(5), atol=0.03, rtol=0)
+    torch.testing.assert_close(appended.mean(0), torch.zeros(5), atol=0.03, rtol=0)
+    torch.testing.assert_close(appended.var(0), torch.ones(5), atol=0.03, rtol=0)
     angle = (x.double() @ waves.k.double().T + waves.phase.double()).numpy()
-    np.testing.assert_allclose(beside, np.sqrt(2) * np.cos(angle), atol=2e-3)
+    np.testing.assert_allclose(appended, np.sqrt(2) * np.cos(angle), atol=2e-3)
     assert not list(waves.parameters())
     net = MLPDiscriminator(
         (2, 1, 1), config.MLPDiscriminator(hidden_sizes=(8,), fourier_features=4)

@@ -6,7 +6,7 @@ from advnets.paper.blocks import SectionContext, Sources
 
 
 @pytest.fixture
-def context(tmp_path, quiet) -> SectionContext:
+def context(tmp_path, console) -> SectionContext:
     """Return a section context at quick scale, with its own folders."""
     return SectionContext(
         folder=tmp_path / "part",
@@ -15,6 +15,6 @@ def context(tmp_path, quiet) -> SectionContext:
         seeds=1,
         sources=Sources(),
         data_dir=None,
-        callback=quiet,
-        log=lambda what: None,
+        callback=console,
+        log=lambda message: None,
     )

@@ -29,13 +29,13 @@ def context(context, monkeypatch, tmp_path):
     return replace(context, seeds=2, data_dir=str(tmp_path / "data"))
 
 
-def tables(shown):
-    return [block for block in shown.blocks if isinstance(block, Table)]
+def tables(section):
+    return [block for block in section.blocks if isinstance(block, Table)]
 
 
 def test_table_1_has_every_seed_weights_and_epoch(context):
-    shown = table1.build(context)
-    ours, beside, features, published = tables(shown)
+    section = table1.build(context)
+    ours, comparison, features, published = tables(section)
     assert [row[:2] for row in ours.rows[:4]] == [("digits-0", "last")] * 2 + [
         ("digits-0", "ema")
     ] * 2
@@ -50,7 +50,7 @@ def test_table_1_has_every_seed_weights_and_epoch(context):
     means = [float(row[3].split()[0]) for row in ours.rows if row[1:2] == ("last",)]
     lasts = [means[1], means[3]]  # of each seed: best, last
     assert float(by_choice[1][3].split()[0]) == pytest.approx(sum(lasts) / 2, abs=0.11)
-    assert [row[0] for row in beside.rows] == [
+    assert [row[0] for row in comparison.rows] == [
         "1,197 real training images",
         "300 centers of k-means",
     ]
@@ -60,7 +60,7 @@ def test_table_1_has_every_seed_weights_and_epoch(context):
         "real training images",
     ]
     assert published.rows[-1][1:] == ("225 ± 2", "2057 ± 26")
-    (image,) = [block for block in shown.blocks if isinstance(block, FigureBlock)]
+    (image,) = [block for block in section.blocks if isinstance(block, FigureBlock)]
     assert (context.folder / image.file).stat().st_size > 0
 
 
@@ -68,8 +68,8 @@ def test_a_run_is_trained_once_for_all_sections(context):
     first = trainings.reference_run(context)
     checkpoint = first.run.newest_checkpoint()
     before = checkpoint.stat().st_mtime_ns
-    again = trainings.reference_run(context)
-    assert (again.step, checkpoint.stat().st_mtime_ns) == (4, before)
+    repeated = trainings.reference_run(context)
+    assert (repeated.step, checkpoint.stat().st_mtime_ns) == (4, before)
 
 
 def test_a_stopped_training_stops_the_section(context, monkeypatch):
@@ -83,24 +83,24 @@ def test_a_stopped_training_stops_the_section(context, monkeypatch):
 
 
 def test_figure_2_shows_samples_and_the_nearest_training_images(context):
-    shown = figure2.build(context)
-    (image,) = [block for block in shown.blocks if isinstance(block, FigureBlock)]
+    section = figure2.build(context)
+    (image,) = [block for block in section.blocks if isinstance(block, FigureBlock)]
     assert (context.folder / image.file).exists()
-    (row,) = tables(shown)[0].rows
+    (row,) = tables(section)[0].rows
     assert row[0] == "digits-0"
     assert row[2] == "0.3"
-    assert len(shown.checks) == 1
+    assert len(section.checks) == 1
 
 
 def test_figure_2_reports_missing_data(context, monkeypatch):
     real = trainings.large_configs(context)
     monkeypatch.setattr(figure2, "large_configs", lambda context: real)
-    shown = figure2.build(context)
-    said = [block.text for block in shown.blocks if isinstance(block, Text)]
-    assert "faces-quick is not shown: TFD_48x48.mat is missing from" in said[1]
-    assert said[1].endswith("or pass the path of your own file with `--faces`")
-    assert [text.split("-quick")[0] for text in said[1:]] == ["faces", "cifar", "cifar-conv"]
-    assert shown.missing_sources == ("faces", "cifar")
+    section = figure2.build(context)
+    run_command = [block.text for block in section.blocks if isinstance(block, Text)]
+    assert "faces-quick is not shown: TFD_48x48.mat is missing from" in run_command[1]
+    assert run_command[1].endswith("or pass the path of your own file with `--faces`")
+    assert [text.split("-quick")[0] for text in run_command[1:]] == ["faces", "cifar", "cifar-conv"]
+    assert section.missing_sources == ("faces", "cifar")
 
 
 class TestCopies:
@@ -121,8 +121,8 @@ class TestCopies:
 
     def test_spread_of_a_normal_and_of_one_image(self):
         train = torch.rand(400, 30)
-        drawn = 2 * torch.randn(3000, 30)
-        assert figure2.nearest_stats(drawn, train).spread == pytest.approx(2 * 30**0.5, rel=0.02)
+        samples = 2 * torch.randn(3000, 30)
+        assert figure2.nearest_stats(samples, train).spread == pytest.approx(2 * 30**0.5, rel=0.02)
         assert figure2.nearest_stats(train[:1].expand(60, 30), train).spread < 1e-5
 
 

@@ -94,8 +94,8 @@ class TestProposition1:
 
     @pytest.mark.slow
     def test_every_check_of_the_section_passes(self, context):
-        shown = proposition1.build(context)
-        assert [check.claim for check in shown.checks if not check.passed] == []
+        section = proposition1.build(context)
+        assert [check.claim for check in section.checks if not check.passed] == []
 
 
 class TestTheorem1:
@@ -136,8 +136,8 @@ class TestTheorem1:
         torch.testing.assert_close(slope, torch.full_like(slope, -math.log(2)))
 
     def test_every_check_of_the_section_passes(self, context):
-        shown = theorem1.build(context)
-        assert [check.claim for check in shown.checks if not check.passed] == []
+        section = theorem1.build(context)
+        assert [check.claim for check in section.checks if not check.passed] == []
         assert (context.folder / "paths.png").exists()
 
 
@@ -182,8 +182,8 @@ class TestProposition2:
         assert (divergence.diff() < 0).all()
 
     def test_every_check_of_the_section_passes(self, context):
-        shown = proposition2.build(context)
-        assert [check.claim for check in shown.checks if not check.passed] == []
+        section = proposition2.build(context)
+        assert [check.claim for check in section.checks if not check.passed] == []
         assert {path.name for path in context.folder.iterdir()} == {
             "descent.png",
             "lines.png",

@@ -91,18 +91,18 @@ def test_static_or_correlated_chains_fail_the_checks():
 
 def test_an_uninformative_encoder_fails_the_reconstruction_check():
     """Without information the best reconstruction is the mean image."""
-    shown = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     errors = {"nearest": 0.01, "mean": 0.08, vae.VAE: 0.08}
     (uninformative,) = vae._reconstruction_checks(
-        vae.Reconstructions(shown, {}, errors), full=False
+        vae.Reconstructions(images, {}, errors), full=False
     )
     assert not uninformative.passed
     (informative,) = vae._reconstruction_checks(
-        vae.Reconstructions(shown, {}, {**errors, vae.VAE: 0.03}), full=False
+        vae.Reconstructions(images, {}, {**errors, vae.VAE: 0.03}), full=False
     )
     assert informative.passed
     assert outcomes(
-        vae._reconstruction_checks(vae.Reconstructions(shown, {}, errors), full=True)
+        vae._reconstruction_checks(vae.Reconstructions(images, {}, errors), full=True)
     ) == [
         False,
         False,

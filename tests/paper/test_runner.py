@@ -65,7 +65,7 @@ def sections():
 
 def runner(sections, out, *, full=False, seeds=1):
     return PaperRunner(
-        sections, out, Scale(full, seeds), Sources(), None, Console(), lambda what: None
+        sections, out, Scale(full, seeds), Sources(), None, Console(), lambda message: None
     )
 
 
@@ -75,16 +75,16 @@ def names(results):
 
 def test_a_section_is_built_once(sections, tmp_path):
     assert names(runner(sections, tmp_path).run(["two", "one"])) == ["one", "two"]
-    again = list(runner(sections, tmp_path).run(["one"]))
+    repeated = list(runner(sections, tmp_path).run(["one"]))
     assert sections["one"].build.played == 1
-    assert again[0].content.checks[0].passed
+    assert repeated[0].content.checks[0].passed
     assert runner(sections, tmp_path).load_result("two") is not None
 
 
-@pytest.mark.parametrize("other", [{"full": True}, {"seeds": 2}])
-def test_results_of_another_scale_are_not_reused(sections, tmp_path, other):
+@pytest.mark.parametrize("scale", [{"full": True}, {"seeds": 2}])
+def test_results_of_another_scale_are_not_reused(sections, tmp_path, scale):
     list(runner(sections, tmp_path).run(["one"]))
-    list(runner(sections, tmp_path, **other).run(["one"]))
+    list(runner(sections, tmp_path, **scale).run(["one"]))
     assert sections["one"].build.played == 2
 
 
@@ -123,10 +123,10 @@ def test_a_section_with_missing_data_is_rebuilt_once_they_are_available(tmp_path
 
 @pytest.mark.parametrize("broken", ["", "{", "{}", '{"section": "one"}'])
 def test_a_damaged_result_is_rebuilt(sections, tmp_path, broken):
-    some = runner(sections, tmp_path)
-    list(some.run(["one"]))
-    (some.folder("one") / "result.json").write_text(broken)
-    list(some.run(["one"]))
+    first_runner = runner(sections, tmp_path)
+    list(first_runner.run(["one"]))
+    (first_runner.folder("one") / "result.json").write_text(broken)
+    list(first_runner.run(["one"]))
     assert sections["one"].build.played == 2
 
 

@@ -86,6 +86,6 @@ def test_best_response_updates_only_d():
 def test_callback_gets_the_metrics_of_each_iteration():
     line = make_line_game("gaussian:mean=2,n=2000", Grid(-4.0, 8.0), STAGE, batch_size=100)
     calls = []
-    line.train(3, lambda number, shown: calls.append((number, set(shown.metrics))))
+    line.train(3, lambda number, snapshot: calls.append((number, set(snapshot.metrics))))
     assert [number for number, _ in calls] == [1, 2, 3]
     assert {"d_real", "d_fake", "value", "value/real", "value/fake"} <= calls[0][1]

@@ -76,8 +76,8 @@ def test_black_and_white_are_exact():
 def test_a_saved_grid_is_the_grid(tmp_path):
     image = grid(random_images(4, 3, 8, 8))
     save_grid(image, tmp_path / "new" / "grid.png")
-    with Image.open(tmp_path / "new" / "grid.png") as read:
-        np.testing.assert_array_equal(np.asarray(read), np.asarray(image))
+    with Image.open(tmp_path / "new" / "grid.png") as loaded:
+        np.testing.assert_array_equal(np.asarray(loaded), np.asarray(image))
 
 
 def test_a_grid_that_cannot_be_saved_is_an_error(tmp_path):
@@ -94,8 +94,8 @@ def test_images_are_saved_as_single_files(tmp_path, channels):
     files = sorted((tmp_path / "new" / "images").iterdir())
     assert [file.name for file in files] == [f"{i:05}.png" for i in range(12)]
     for file, image in zip(files, images, strict=True):
-        with Image.open(file) as read:
-            array = np.asarray(read).reshape(6, 7, channels)
+        with Image.open(file) as loaded:
+            array = np.asarray(loaded).reshape(6, 7, channels)
         np.testing.assert_array_equal(array, (image * 255).round().permute(1, 2, 0).numpy())
 
 
@@ -138,18 +138,18 @@ def test_a_grid_written_row_by_row_is_the_grid(tmp_path, channels, n, columns, b
     images = random_images(n, channels, 5, 6)
     layout = GridLayout.create(n, (channels, 5, 6), columns)
     save_grid_from_blocks(images.split(block), layout, tmp_path / "grid.png")
-    with Image.open(tmp_path / "grid.png") as read:
-        read.verify()
-    with Image.open(tmp_path / "grid.png") as read:
-        assert read.mode == {1: "L", 3: "RGB"}[channels]
-        assert read.size == (layout.width, layout.height)
-        np.testing.assert_array_equal(np.asarray(read), np.asarray(grid(images, columns)))
+    with Image.open(tmp_path / "grid.png") as image:
+        image.verify()
+    with Image.open(tmp_path / "grid.png") as image:
+        assert image.mode == {1: "L", 3: "RGB"}[channels]
+        assert image.size == (layout.width, layout.height)
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(grid(images, columns)))
 
 
 def test_an_array_written_block_by_block_is_that_of_numpy(tmp_path):
-    drawn_images = random_images(11, 3, 5, 6)
-    save_images_array(drawn_images.split(4), 11, (3, 5, 6), tmp_path / "a.npz")
-    images = (drawn_images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    first_images = random_images(11, 3, 5, 6)
+    save_images_array(first_images.split(4), 11, (3, 5, 6), tmp_path / "a.npz")
+    images = (first_images * 255).round().byte().permute(0, 2, 3, 1).numpy()
     np.savez_compressed(tmp_path / "b.npz", images=images)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     points = torch.randn(11, 2, 1, 1)
@@ -164,13 +164,13 @@ def test_an_error_while_drawing_leaves_no_file(tmp_path, write):
         raise UsageError("no more")
 
     out = tmp_path / "deep" / "out"
-    told = {
+    metadata = {
         save_grid_from_blocks: (GridLayout.create(8, (1, 5, 6), None), out),
         save_images_array: (8, (1, 5, 6), out),
         save_images: (8, out),
     }
     with pytest.raises(UsageError, match="no more"):
-        write(blocks(), *told[write])
+        write(blocks(), *metadata[write])
     assert not list(tmp_path.iterdir())
 
 
@@ -195,11 +195,11 @@ def test_numbered_files_are_replaced_together_or_not_at_all(tmp_path):
     save_images([new], 3, tmp_path, overwrite=True)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".DS_Store", "00000.png", "00001.png", "00002.png"]
-    with Image.open(tmp_path / "00002.png") as read:
-        np.testing.assert_array_equal(np.asarray(read), (new[2, 0] * 255).round())
+    with Image.open(tmp_path / "00002.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), (new[2, 0] * 255).round())
 
 
-def test_files_of_others_are_never_repasted_grid(tmp_path):
+def test_other_files_are_never_replaced(tmp_path):
     (tmp_path / "1.png").touch()
     for overwrite in (False, True):
         with pytest.raises(UsageError, match=r"has 1\.png; expected a new"):

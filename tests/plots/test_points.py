@@ -15,7 +15,7 @@ REAL = RNG.normal(size=(2000, 2))
 
 @pytest.fixture
 def texts(monkeypatch) -> list[str]:
-    """The texts that are drawn on an image."""
+    """Record the texts that are drawn on an image."""
     texts: list[str] = []
     write = ImageDraw.ImageDraw.text
 
@@ -31,8 +31,8 @@ def colored_pixels(image, color: tuple[int, int, int], tolerance: int = 30) -> n
     """Return rows and columns of the pixels inside the axes that have nearly a color."""
     pixels = np.asarray(image).astype(int)
     size = len(pixels)
-    found = np.argwhere((np.abs(pixels - color) < tolerance).all(2))
-    return found[(found[:, 0] > 0.08 * size) & (found[:, 0] < 0.87 * size)]
+    result = np.argwhere((np.abs(pixels - color) < tolerance).all(2))
+    return result[(result[:, 0] > 0.08 * size) & (result[:, 0] < 0.87 * size)]
 
 
 @pytest.mark.parametrize("dims", [1, 2])
@@ -111,7 +111,7 @@ def test_histograms_show_densities(texts):
     image = points_image(real[::100], real)
     line = colored_pixels(image, view._FAKE, 60)
     bars = colored_pixels(image, view._BAR, 5)
-    middle = lambda found: found[np.abs(found[:, 1] - 336) < 60, 0].min()  # noqa: E731
+    middle = lambda positions: positions[np.abs(positions[:, 1] - 336) < 60, 0].min()  # noqa: E731
     assert middle(bars) - middle(line) < 25
     assert "density" in texts
     assert "both" not in texts

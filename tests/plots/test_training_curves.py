@@ -16,16 +16,16 @@ from advnets.plots.training_curves import training_curves, without_rolled_back
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The matplotlib figures that are drawn during a test."""
-    drawn = []
+    """Record the matplotlib figures that are drawn during a test."""
+    saved = []
 
     class Recorded(matplotlib.figure.Figure):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            drawn.append(self)
+            saved.append(self)
 
     monkeypatch.setattr(matplotlib.figure, "Figure", Recorded)
-    return drawn
+    return saved
 
 
 PAIRS = [(1, 0.9), (2, 0.75), (3, 0.5)]
@@ -44,7 +44,7 @@ def notes(axes):
     return [text.get_text() for text in axes.texts]
 
 
-def read(png: bytes) -> Image.Image:
+def open_png(png: bytes) -> Image.Image:
     with Image.open(io.BytesIO(png)) as image:
         image.load()
         assert image.format == "PNG"
@@ -53,7 +53,7 @@ def read(png: bytes) -> Image.Image:
 
 def test_the_three_panels_show_the_events(events, figures):
     """D(x), D(G(z)), V and the evaluations are drawn at their epochs, with reference lines."""
-    read(training_curves(events, real_data=23.5))
+    open_png(training_curves(events, real_data=23.5))
     logs = [event for event in events if event["kind"] == "log"]
     epochs = [event["epoch"] for event in logs]
     output, value, parzen = map(curves, figures[0].axes)
@@ -77,27 +77,31 @@ def test_ema_and_last_weights_have_one_curve_each(events, figures):
         for event in events
         if event["kind"] == "evaluate"
     ]
-    read(training_curves([*events, *others]))
+    open_png(training_curves([*events, *others]))
     parzen = curves(figures[0].axes[2])
     average, last = parzen["EMA weights"][1], parzen["last weights"][1]
     np.testing.assert_allclose(np.array(average) - np.array(last), 1)
 
 
 def test_without_evaluations_there_are_two_panels(events, figures):
-    read(training_curves([event for event in events if event["kind"] != "evaluate"], real_data=1.0))
+    open_png(
+        training_curves([event for event in events if event["kind"] != "evaluate"], real_data=1.0)
+    )
     assert len(figures[0].axes) == 2
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_background_is_light_or_dark(events, dark):
     """The corner of the image has the background color of its page."""
-    corner = read(training_curves(events, dark=dark)).convert("L").getpixel((0, 0))
+    corner = open_png(training_curves(events, dark=dark)).convert("L").getpixel((0, 0))
     assert isinstance(corner, int)
     assert corner < 40 if dark else corner == 255
 
 
 def test_a_game_of_pairs_has_one_curve_and_its_own_optimum(figures):
-    read(training_curves([log_event(10 * k, d_pair=v, value_pair=math.log(v)) for k, v in PAIRS]))
+    open_png(
+        training_curves([log_event(10 * k, d_pair=v, value_pair=math.log(v)) for k, v in PAIRS])
+    )
     output, value = map(curves, figures[0].axes)
     np.testing.assert_array_equal(output["D(x, G(z))"][1], [v for _, v in PAIRS])
     assert output["1/2: optimum"][1] == [0.5, 0.5]
@@ -107,20 +111,22 @@ def test_a_game_of_pairs_has_one_curve_and_its_own_optimum(figures):
 
 def test_a_single_point_has_a_marker(figures):
     """One event draws no line."""
-    read(training_curves([log_event(10, d_real=0.7, d_fake=0.3, value=-0.9)]))
+    open_png(training_curves([log_event(10, d_real=0.7, d_fake=0.3, value=-0.9)]))
     for axes in figures[0].axes:
         assert all(line.get_marker() == "o" for line in axes.lines[1:])
 
 
 def test_without_events_the_panels_are_empty(figures):
-    read(training_curves([]))
+    open_png(training_curves([]))
     assert notes(figures[0].axes[1]) == ["no values of V(D, G)"]
 
 
 def test_values_not_finite_are_omitted_and_counted(figures):
     """NaN and infinities are not drawn; a note has their number."""
     values = [0.9, math.nan, 0.8, math.inf]
-    read(training_curves([log_event(10 * k, d_real=v, value=-1.0) for k, v in enumerate(values)]))
+    open_png(
+        training_curves([log_event(10 * k, d_real=v, value=-1.0) for k, v in enumerate(values)])
+    )
     output = figures[0].axes[0]
     np.testing.assert_array_equal(curves(output)["real, D(x)"][1], [0.9, 0.8])
     assert notes(output) == [
@@ -143,7 +149,7 @@ def test_another_metric_is_drawn_under_its_title(metric, key, title, figures):
     scored = [
         {"kind": "evaluate", "metric": metric, "step": k, "epoch": k, key: 1.0 / k} for k in (1, 2)
     ]
-    read(
+    open_png(
         training_curves(
             [log_event(1, d_real=0.7), *scored], metric_curve=METRICS[metric].curve, real_data=240.0
         )
@@ -155,8 +161,10 @@ def test_another_metric_is_drawn_under_its_title(metric, key, title, figures):
 
 
 @pytest.mark.parametrize("metric", [name for name, spec in METRICS.items() if spec.curve])
-@pytest.mark.parametrize("shown", [{"d_real": 0.7, "value": -1}, {"d_pair": 0.6, "value_pair": -1}])
-def test_titles_and_legends_do_not_overlap(shown, metric, figures):
+@pytest.mark.parametrize(
+    "plotted", [{"d_real": 0.7, "value": -1}, {"d_pair": 0.6, "value_pair": -1}]
+)
+def test_titles_and_legends_do_not_overlap(plotted, metric, figures):
     """Both are above their panel."""
     curve = METRICS[metric].curve
     key = curve.value
@@ -164,17 +172,17 @@ def test_titles_and_legends_do_not_overlap(shown, metric, figures):
         {"kind": "evaluate", "metric": metric, "step": 2, "epoch": 0.2, "weights": which, key: 100}
         for which in ("ema", "last")
     ]
-    events = [log_event(1, **shown), log_event(2, **shown), *scored]
+    events = [log_event(1, **plotted), log_event(2, **plotted), *scored]
     training_curves(events, metric_curve=curve, real_data=240.0)
     for axes in figures[0].axes:
         title, legend = axes._left_title.get_window_extent(), axes.get_legend().get_window_extent()
         assert title.x1 < legend.x0
 
 
-def test_curves_of_values_all_not_finite(figures):
-    """A training that broke down at once has an image."""
+def test_curves_without_finite_values(figures):
+    """A training that diverged at once has an image."""
     event = {"kind": "evaluate", "step": 1, "epoch": 0.1, "mean": math.nan, "standard_error": 1}
-    read(
+    open_png(
         training_curves([log_event(1, d_real=math.nan, value=math.inf), event], real_data=math.nan)
     )
     assert notes(figures[0].axes[2]) == ["1 values of last weights are not finite"]
@@ -182,17 +190,22 @@ def test_curves_of_values_all_not_finite(figures):
 
 def test_events_undone_by_a_rollback_are_not_drawn(figures):
     """Events after the step of the roll-back are dropped; those logged again are kept."""
-    back = {"kind": "rollback", "step": 10}
-    events = [log_event(10, value=-1.0), log_event(20, value=-9.0), back, log_event(20, value=-1.1)]
-    read(training_curves(events))
+    rollback = {"kind": "rollback", "step": 10}
+    events = [
+        log_event(10, value=-1.0),
+        log_event(20, value=-9.0),
+        rollback,
+        log_event(20, value=-1.1),
+    ]
+    open_png(training_curves(events))
     np.testing.assert_array_equal(curves(figures[0].axes[1])["V(D, G)"][1], [-1.0, -1.1])
-    assert without_rolled_back(events) == [events[0], back, events[3]]
+    assert without_rolled_back(events) == [events[0], rollback, events[3]]
 
 
 def test_the_axis_is_steps_if_epochs_begin_again(figures):
     """A second stage counts its own epochs; steps continue."""
     stages = [log_event(10, value=-1.0), log_event(20, value=-1.0) | {"epoch": 0.5}]
-    read(training_curves(stages))
+    open_png(training_curves(stages))
     np.testing.assert_array_equal(curves(figures[0].axes[1])["V(D, G)"][0], [10, 20])
     assert figures[0].axes[-1].get_xlabel() == "steps"
 
@@ -220,7 +233,7 @@ def test_a_game_with_other_metrics_is_drawn_by_them():
     log |= {"loss/generator": 0.2, "seconds": 1.0, "images_per_second": 9.0}
     assert metric_names(log) == ["elbo", "elbo/divergence"]
     assert metrics_text(log) == "elbo -100.000  elbo/divergence 20.000"
-    drawn = training_curves([log, {**log, "step": 10, "epoch": 1.0, "elbo": -90.0}])
-    read(drawn)
-    other = training_curves([{**log, "elbo": -10.0}, {**log, "step": 10, "epoch": 1.0}])
-    assert drawn != other
+    image = training_curves([log, {**log, "step": 10, "epoch": 1.0, "elbo": -90.0}])
+    open_png(image)
+    clipped = training_curves([{**log, "elbo": -10.0}, {**log, "step": 10, "epoch": 1.0}])
+    assert image != clipped

@@ -93,8 +93,8 @@ def score_list() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def begun(tmp_path: Path, events: list[dict[str, Any]]) -> Path:
-    """A run that has just started: a config and its first event."""
+def started_run(tmp_path: Path, events: list[dict[str, Any]]) -> Path:
+    """Return a run that has just started: a config and its first event."""
     run = tmp_path / "runs" / "digits"
     run.mkdir(parents=True)
     (run / "config.json").write_text(json.dumps(config_record()))
@@ -103,13 +103,13 @@ def begun(tmp_path: Path, events: list[dict[str, Any]]) -> Path:
 
 
 @pytest.fixture
-def finished(begun: Path, events: list[dict[str, Any]]) -> Path:
-    """A run with samples, events, scores and an end."""
+def finished(started_run: Path, events: list[dict[str, Any]]) -> Path:
+    """Return a run with samples, events, scores and an end."""
     lines = "".join(json.dumps(event) + "\n" for event in events)
-    (begun / "events.jsonl").write_text(lines)
-    (begun / "scores.json").write_text(json.dumps(score_list()))
+    (started_run / "events.jsonl").write_text(lines)
+    (started_run / "scores.json").write_text(json.dumps(score_list()))
     for step in (2000, 12000):
         generator = torch.Generator().manual_seed(step)
         images = torch.rand(100, 1, 8, 8, generator=generator)
-        save_grid(grid(images), begun / "samples" / f"step-{step:08d}.png")
-    return begun
+        save_grid(grid(images), started_run / "samples" / f"step-{step:08d}.png")
+    return started_run

@@ -10,7 +10,7 @@ def cell(mean, half=None, seeds=(0, 1)):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("interval", "text"),
     [
         (cell(246.7123, 2.04), "246.7 ± 2.0"),
         (cell(12345.6, 123.4), "12,346 ± 123"),
@@ -24,8 +24,8 @@ def cell(mean, half=None, seeds=(0, 1)):
         (None, "–"),
     ],
 )
-def test_a_mean_has_the_digits_that_its_interval_bears(given, told):
-    assert comparison._format_cell(given, num_seeds=2) == told
+def test_a_mean_is_rounded_to_the_precision_of_its_interval(interval, text):
+    assert comparison._format_cell(interval, num_seeds=2) == text
 
 
 def test_a_difference_has_its_sign():
@@ -35,8 +35,8 @@ def test_a_difference_has_its_sign():
 @pytest.mark.parametrize(
     "name", ["*a*", "_a_", "a_b", "`a`", "[a](b)", "<b>a</b>", "a|b", "&lt;", "# a", "a\nb", "\\"]
 )
-def test_names_of_runs_and_data_mark_nothing_up_in_markdown(name):
-    """Checked with a Markdown parser: the table's cell holds the name's own text."""
+def test_names_of_runs_and_data_are_escaped_in_markdown(name):
+    """The cells, parsed as Markdown, contain the literal names."""
     pytest.importorskip("markdown_it")
     from markdown_it import MarkdownIt
 

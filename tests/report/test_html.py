@@ -30,9 +30,9 @@ readable = st.text(st.characters(exclude_categories=("Cc", "Cs")))
 @given(text=readable, title=readable)
 def test_text_is_escaped(text, title):
     """A parser reads any text and attribute back, and finds no other tag."""
-    read = Reader(element("p", text, title=title))
-    assert read.tags == [("p", {"title": title})]
-    assert read.text == text
+    reader = Reader(element("p", text, title=title))
+    assert reader.tags == [("p", {"title": title})]
+    assert reader.text == text
 
 
 def test_html_is_not_escaped_twice():
@@ -53,8 +53,8 @@ def test_void_elements_have_no_end_tag():
 
 
 def test_properties_are_rows_with_headers():
-    read = Reader(property_table("Data", {"name": "digits", "train": 7}))
-    assert [tag for tag, _ in read.tags] == [
+    reader = Reader(property_table("Data", {"name": "digits", "train": 7}))
+    assert [tag for tag, _ in reader.tags] == [
         "table", "caption", "tbody", "tr", "th", "td", "tr", "th", "td",
     ]  # fmt: skip
-    assert read.text == "Datanamedigitstrain7"
+    assert reader.text == "Datanamedigitstrain7"

@@ -109,11 +109,11 @@ def test_the_summary_of_a_game_of_pairs(finished, pair, sentence):
 
 def test_the_newest_samples_are_embedded(finished):
     """The embedded image is, byte for byte, the newest file of samples/."""
-    shown = report(finished).images()[0]
+    image = report(finished).images()[0]
     newest = finished / "samples" / "step-00012000.png"
-    assert shown["alt"] == "Grid of samples of the generator after 12,000 steps"
-    assert base64.b64decode(shown["src"].partition(",")[2]) == newest.read_bytes()
-    assert (int(shown["width"]), int(shown["height"])) == decoded(shown["src"]).size
+    assert image["alt"] == "Grid of samples of the generator after 12,000 steps"
+    assert base64.b64decode(image["src"].partition(",")[2]) == newest.read_bytes()
+    assert (int(image["width"]), int(image["height"])) == decoded(image["src"]).size
 
 
 def test_an_incomplete_image_is_skipped(finished):
@@ -153,20 +153,20 @@ def test_a_file_that_is_not_a_grid_is_skipped(finished, kind):
         Image.new("L", (8, 8)).save(private)
         path.symlink_to(private)
     elif kind == "text":
-        whole = before.read_bytes()
+        content = before.read_bytes()
         data = b"k\0\0" + zlib.compress(bytes(3 << 20))
         size, crc = struct.pack(">I", len(data)), struct.pack(">I", zlib.crc32(b"zTXt" + data))
-        path.write_bytes(whole[:33] + size + b"zTXt" + data + crc + whole[33:])
+        path.write_bytes(content[:33] + size + b"zTXt" + data + crc + content[33:])
     else:
         path.write_bytes(bomb(12_000 if kind == "bomb" else 20_000))
-    shown = report(finished).images()[0]
-    assert base64.b64decode(shown["src"].partition(",")[2]) == before.read_bytes()
+    image = report(finished).images()[0]
+    assert base64.b64decode(image["src"].partition(",")[2]) == before.read_bytes()
     with pytest.raises(DataError, match=r"step-99999999.png cannot be read as a grid of samples"):
         read_grid(path)
 
 
 def test_each_score_is_next_to_that_of_real_data(finished):
-    """A score is followed by the row of real images at the same grid, and told when above it."""
+    """The row of real images with the same grid follows; a score above it is noted."""
     rows = [row for row in report(finished).rows if "10,000 on 300" in row]
     generator, real = "generator, EMA weights", "real training images"
     above = generator + "above real images: smoother than the data"
@@ -199,7 +199,7 @@ def test_sigma_on_the_edge_of_its_grid_is_flagged(finished):
 
 
 def test_the_caveat_is_always_present(finished):
-    """Theis et al. are named; the published figure only beside the data it was got on."""
+    """Theis et al. are named; the published score is next to the data that it was measured on."""
     text = report(finished).text
     assert "does not mean better samples (Theis et al. 2016" in text
     assert "225 ± 2" not in text
@@ -251,14 +251,14 @@ def test_next_steps(finished, end, command, words):
     assert f"advnets evaluate {finished}" in text
 
 
-def test_paths_are_quoted_for_the_shell(begun):
-    run = begun.rename(begun.with_name("my run"))
+def test_paths_are_quoted_for_the_shell(started_run):
+    run = started_run.rename(started_run.with_name("my run"))
     assert f"advnets evaluate '{run}'" in report(run).text
 
 
-def test_a_run_that_has_just_started(begun):
+def test_a_run_that_has_just_started(started_run):
     """Each missing part is named, and the page is complete."""
-    text = report(begun).text
+    text = report(started_run).text
     for words in (
         "No step has been logged yet.",
         "No sample grid has been written yet.",
@@ -268,12 +268,13 @@ def test_a_run_that_has_just_started(begun):
         assert words in text
 
 
-def test_an_incomplete_config(begun):
+def test_an_incomplete_config(started_run):
     """Parts that config.json lacks are omitted."""
-    (begun / "config.json").write_text('{"format": 2}')
-    (begun / "events.jsonl").unlink()
+    (started_run / "config.json").write_text('{"format": 2}')
+    (started_run / "events.jsonl").unlink()
     assert (
-        "A generator and a discriminator, trained on images of unknown data." in report(begun).text
+        "A generator and a discriminator, trained on images of unknown data."
+        in report(started_run).text
     )
 
 
@@ -314,7 +315,7 @@ def test_rows_are_named_by_what_is_scored(finished):
     assert rows == ["generator, EMA weights", "D, last weights", *[*names][2:]]
 
 
-def test_without_matplotlib_the_page_names_the_extra(finished, drawn, without_matplotlib):
+def test_without_matplotlib_the_page_names_the_extra(finished, with_curves, without_matplotlib):
     page = report(finished)
     assert (
         "matplotlib is not installed; install it with: pip install 'advnets[report]'" in page.text
@@ -323,8 +324,8 @@ def test_without_matplotlib_the_page_names_the_extra(finished, drawn, without_ma
     assert not (finished / "curves.png").exists()
 
 
-def test_rollbacks_and_breakdowns_are_in_the_summary(finished):
-    """Numbers that were not finite are in the summary."""
+def test_rollbacks_and_divergence_are_in_the_summary(finished):
+    """Including the values that were not finite."""
     with (finished / "events.jsonl").open("a") as file:
         file.write('{"kind": "rollback", "step": 500}\n')
         file.write('{"kind": "log", "step": 600, "d_real": NaN, "d_fake": 0.5}\n')
@@ -372,14 +373,14 @@ def test_nothing_from_files_becomes_markup(finished):
     assert page.text.count(evil) >= 5
 
 
-def test_reports_are_reproducible(finished, drawn):
+def test_reports_are_reproducible(finished, with_curves):
     """Two reports of the same files are equal byte for byte."""
     first = write_report(finished).path.read_bytes()
     assert write_report(finished).path.read_bytes() == first
 
 
-def test_the_curves_come_in_light_and_dark(finished, drawn):
-    """The page has a dark image for dark screens; the light one is also curves.png."""
+def test_the_curves_have_a_light_and_a_dark_version(finished, with_curves):
+    """The light one is also curves.png."""
     page = report(finished)
     (source,) = [attributes for tag, attributes in page.tags if tag == "source"]
     assert source["media"] == "screen and (prefers-color-scheme: dark)"

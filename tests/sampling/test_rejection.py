@@ -1,4 +1,4 @@
-"""Of more samples those stay that D judges most real."""
+"""Discriminator rejection sampling keeps the samples that D scores highest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HERE = ComputeSettings(torch.device("cpu"))
 
 
 class Identity(nn.Module):
-    """G(z) = z, one number uniform in [0, 1); told classes, they stand beside it."""
+    """G(z) = z, one number uniform in [0, 1); if conditional, the class is appended."""
 
     def __init__(self, classes=0):
         super().__init__()
@@ -44,14 +44,14 @@ class Identity(nn.Module):
 
 
 class Taste(nn.Module):
-    """a(x): the larger the number, the more real; of class 1 the smaller."""
+    """a(x) increases with the number, and decreases for class 1."""
 
     def forward(self, x, rng=None, labels=None):
         number = x[:, 0, 0, 0]
         return number if labels is None else torch.where(labels == 1, -number, number)
 
 
-def kept(n, keep, *, seed=0, classes=0, labels=None):
+def sample_rejected(n, keep, *, seed=0, classes=0, labels=None):
     game = config.ConditionalGame() if classes else config.GANGame()
     rejection = DiscriminatorRejection(keep, game, Taste(), classes)
     return sample_with_rejection(
@@ -59,54 +59,55 @@ def kept(n, keep, *, seed=0, classes=0, labels=None):
     )
 
 
-def test_what_stays_is_the_upper_share_of_all_that_is_drawn():
-    """Of uniform numbers, a quarter kept by their size: uniform in [3/4, 1]."""
-    x = kept(5000, 0.25).flatten()
+def test_the_accepted_samples_are_the_upper_fraction():
+    """A quarter of uniform numbers, selected by size: uniform in [3/4, 1]."""
+    x = sample_rejected(5000, 0.25).flatten()
     assert x.min().item() == pytest.approx(0.75, abs=0.08)  # a quantile of each 500
     assert x.mean().item() == pytest.approx(0.875, abs=0.005)
 
 
-def test_samples_stay_in_their_order_and_their_first_ones_the_same():
-    everything, some = kept(500, 1.0).flatten(), kept(300, 0.6).flatten()
-    places = [int((everything == x).nonzero()[0]) for x in some]
+def test_accepted_samples_keep_their_order_and_do_not_depend_on_n():
+    everything, accepted = sample_rejected(500, 1.0).flatten(), sample_rejected(300, 0.6).flatten()
+    places = [int((everything == x).nonzero()[0]) for x in accepted]
     assert places == sorted(places)
-    assert set(some.tolist()) == set(everything.sort().values[200:].tolist())
-    assert torch.equal(kept(700, 0.6)[:100], kept(100, 0.6))
-    assert not torch.equal(kept(100, 0.6), kept(100, 0.6, seed=1))
+    assert set(accepted.tolist()) == set(everything.sort().values[200:].tolist())
+    assert torch.equal(sample_rejected(700, 0.6)[:100], sample_rejected(100, 0.6))
+    assert not torch.equal(sample_rejected(100, 0.6), sample_rejected(100, 0.6, seed=1))
 
 
-def test_the_choice_is_made_within_classes():
-    """In class 1 D likes the smaller numbers; each sample is of the class that was asked for."""
+def test_samples_are_selected_within_classes():
+    """In class 1 D prefers smaller numbers; each sample has the requested class."""
     labels = torch.tensor([1, 0, 0]).repeat(200)
-    x = kept(600, 0.5, classes=3, labels=labels)
+    x = sample_rejected(600, 0.5, classes=3, labels=labels)
     assert torch.equal(x[:, 1:, 0, 0].argmax(1), labels)
     number = x[:, 0, 0, 0]
     assert number[labels == 1].max().item() < 0.62
     assert number[labels == 0].min().item() > 0.38
     even = ClassProportions.from_counts("uniform", [1] * 3)
-    drawn = kept(6000, 0.5, classes=3, labels=even)[:, 1:, 0, 0].argmax(1)
-    counts = torch.bincount(drawn)
+    classes = sample_rejected(6000, 0.5, classes=3, labels=even)[:, 1:, 0, 0].argmax(1)
+    counts = torch.bincount(classes)
     assert counts.min().item() > 1850  # each as probable, whatever D likes
-    first = kept(9, 0.5, classes=3, labels=even)
-    assert torch.equal(first, kept(900, 0.5, classes=3, labels=even)[:9])
+    first = sample_rejected(9, 0.5, classes=3, labels=even)
+    assert torch.equal(first, sample_rejected(900, 0.5, classes=3, labels=even)[:9])
     uneven = ClassProportions.from_counts("data", [80, 0, 20])
-    drawn = kept(6000, 0.5, classes=3, labels=uneven)[:, 1:, 0, 0].argmax(1)
-    assert torch.bincount(drawn, minlength=3).tolist() == pytest.approx([4800, 0, 1200], abs=120)
+    classes = sample_rejected(6000, 0.5, classes=3, labels=uneven)[:, 1:, 0, 0].argmax(1)
+    assert torch.bincount(classes, minlength=3).tolist() == pytest.approx([4800, 0, 1200], abs=120)
 
 
 @pytest.mark.parametrize(("keep", "share"), [(0.4, 0.4), (0.5, 0.5), (0.003, 0.004)])
-def test_of_each_class_the_same_share_stays(keep, share):
-    """Classes that come in turn: the mean of the best of uniform numbers is 1 - share / 2."""
+def test_the_fraction_is_the_same_in_each_class(keep, share):
+    """For alternating classes: the mean of the upper fraction of uniform numbers is 1 - fraction /
+    2."""
     rejection = DiscriminatorRejection(keep, config.ConditionalGame(), Taste(), 10)
     assert rejection.effective_fraction == share
     labels = torch.arange(10_000 if keep > 0.1 else 200) % 10
-    x = kept(len(labels), keep, classes=10, labels=labels)[:, 0, 0, 0]
+    x = sample_rejected(len(labels), keep, classes=10, labels=labels)[:, 0, 0, 0]
     means = torch.stack([x[labels == number].mean() for number in range(10) if number != 1])
     if keep > 0.1:
         assert means.tolist() == pytest.approx([1 - share / 2] * 9, abs=0.03)
 
 
-def test_the_best_of_each_class_in_their_order():
+def test_the_best_of_each_class_keep_their_order():
     logits = torch.tensor([0.0, 3.0, 1.0, 2.0, 5.0, 1.0])
     classes = torch.tensor([0, 0, 1, 0, 1, 1])
     assert select_best(logits, classes, torch.tensor([1, 0, 0])).tolist() == [4, 1, 3]
@@ -118,9 +119,9 @@ def test_the_best_of_each_class_in_their_order():
 
 
 @pytest.mark.parametrize("keep_fraction", [0.0, 0.001, 1.5, -1.0])
-def test_a_share_that_cannot_be_is_refused(keep_fraction):
+def test_an_invalid_fraction_is_refused(keep_fraction):
     with pytest.raises(UsageError, match=r"expected 0\.002 to 1"):
-        kept(5, keep_fraction)
+        sample_rejected(5, keep_fraction)
 
 
 GAMES = {
@@ -138,34 +139,34 @@ GAMES = {
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_d_of_every_game_is_shown_what_it_knows(name, tiny):
-    """A logit for each sample, which hangs on the sample alone."""
+def test_d_of_every_game_scores_samples_one_by_one(name, tiny):
+    """A logit for each sample, which depends on this sample alone."""
     game, nets = GAMES[name]
     stage = replace(tiny.stage, game=game, **nets)
     run, shape = tiny.with_stage(stage), (1, 8, 8)
     players = build_players(run, 0, shape, torch.full(shape, 0.5), classes=10)
-    g, d = (players[who].eval() for who in ("generator", "discriminator"))
+    g, d = (players[player].eval() for player in ("generator", "discriminator"))
     rejection = DiscriminatorRejection(0.2, game, d, 10 if game.conditional else 0)
     shares = ClassProportions.from_counts("data", [1] * 10) if game.conditional else None
     x = sample_with_rejection(g, UnitNormalizer(16.0), 7, 0, HERE, rejection, shares)
     assert x.shape == (7, *shape)
     z = g.latent(6, RNG(3))
     logits = rejection_logits(game, d, g(z), z, 10)
-    apart = torch.cat(
+    separate = torch.cat(
         [rejection_logits(game, d, g(z)[i : i + 1], z[i : i + 1], 10) for i in range(6)]
     )
     assert logits.shape == (6,)
-    torch.testing.assert_close(logits, apart, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits, separate, atol=1e-5, rtol=1e-4)
 
 
-def test_scores_of_chosen_samples_say_so_and_stand_beside_the_others(tiny, tmp_path, quiet):
-    train(tiny, tmp_path / "run", quiet)
+def test_scores_of_selected_samples_have_rows_of_their_own(tiny, tmp_path, console):
+    train(tiny, tmp_path / "run", console)
     trained = load(tmp_path / "run")
-    d, whole = trained.discriminator, trained.sample(1000)
+    d, samples = trained.discriminator, trained.sample(1000)
     chosen = trained.sample(400, keep_fraction=0.4)
-    logits = d(whole).view(2, 500).sort(1, descending=True).values[:, :200]
+    logits = d(samples).view(2, 500).sort(1, descending=True).values[:, :200]
     torch.testing.assert_close(d(chosen).view(2, 200).sort(1, descending=True).values, logits)
-    assert torch.equal(trained.sample(7, keep_fraction=1.0), whole[:7])
+    assert torch.equal(trained.sample(7, keep_fraction=1.0), samples[:7])
     trained.evaluate(("frechet",))
     records = trained.evaluate(("frechet",), keep_fraction=0.4)
     assert [record["keep_fraction"] for record in records] == [0.4, None]
@@ -182,20 +183,20 @@ def test_scores_of_chosen_samples_say_so_and_stand_beside_the_others(tiny, tmp_p
 
 
 @pytest.mark.parametrize("metric", ["probe", "classification-error", "elbo"])
-def test_metrics_of_no_samples_take_no_share(metric, tiny, tmp_path, quiet):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+def test_metrics_that_use_no_samples_refuse_a_keep_fraction(metric, tiny, tmp_path, console):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
     with pytest.raises(UsageError, match=f"the metric {metric} uses no samples"):
         load(tmp_path / "run").evaluate((metric,), keep_fraction=0.5)
 
 
-def test_without_d_nothing_is_judged(tiny, tmp_path, quiet):
+def test_games_without_a_discriminator_refuse_a_keep_fraction(tiny, tmp_path, console):
     stage = config.Stage(
         generator=config.MLPGenerator(4, "normal", (8,), ("relu",)),
         discriminator=config.NoDiscriminator(),
         game=config.VAEGame(config.MLPEncoder(hidden_sizes=(8,))),
         steps=1,
     )
-    train(tiny.with_stage(stage), tmp_path / "run", quiet)
+    train(tiny.with_stage(stage), tmp_path / "run", console)
     trained = load(tmp_path / "run")
     with pytest.raises(
         UsageError, match="has no discriminator; the players of its game are generator"

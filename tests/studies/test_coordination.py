@@ -13,11 +13,13 @@ def test_every_variant_differs_from_the_first_in_one_thing(script):
     first, *others = script.variants().values()
     assert first.stage.game == GANGame()
     assert first.stage.generator.prior == "normal"
-    for other in others:
+    for variant in others:
         differing = [
-            name for name in vars(first.stage) if vars(first.stage)[name] != vars(other.stage)[name]
+            name
+            for name in vars(first.stage)
+            if vars(first.stage)[name] != vars(variant.stage)[name]
         ]
-        assert len(differing) + (other.keep_fraction != first.keep_fraction) == 1, other
+        assert len(differing) + (variant.keep_fraction != first.keep_fraction) == 1, variant
 
 
 def test_a_finished_run_is_not_repeated(script, tmp_path, monkeypatch, capsys):
@@ -27,19 +29,21 @@ def test_a_finished_run_is_not_repeated(script, tmp_path, monkeypatch, capsys):
         generator=config.MLPGenerator(4, "normal", (8,), ("relu",), "tanh", output_bias=0.0),
         discriminator=config.MLPDiscriminator(hidden_sizes=(8,)),
     )
-    some = {
+    selected = {
         "plain": replace(plain, stage=small),
         "chosen": replace(plain, stage=small, keep_fraction=0.5),
         "averaged": replace(plain, stage=replace(small, ema_half_life=1000)),
     }
-    monkeypatch.setattr(script, "variants", lambda: some)
+    monkeypatch.setattr(script, "variants", lambda: selected)
     monkeypatch.setattr(script, "NUM_SAMPLES", 300)
     monkeypatch.setattr(script, "LOG_EVERY", 2)
     run = [str(tmp_path), "--data", "digits", "--seconds", "0.05", "--seeds", "2", "--target"]
     script.main([*run, "0"])
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    assert {(r["variant"], r["seed"]) for r in records} == {(n, s) for n in some for s in (0, 1)}
+    assert {(r["variant"], r["seed"]) for r in records} == {
+        (n, s) for n in selected for s in (0, 1)
+    }
     for record in records:
         assert not record["reached"]
         assert record["taken"] >= 0.05
@@ -58,10 +62,10 @@ def test_a_finished_run_is_not_repeated(script, tmp_path, monkeypatch, capsys):
 
 
 def test_a_table_has_means_and_standard_errors(script):
-    def record(seed, taken, reached):
-        updates = {"discriminator": 3 * taken, "generator": 2 * taken}
-        seen = {"taken": taken, "rounds": 2 * taken, "distance": 10.0 + seed}
-        return {"variant": "a", "seed": seed, "reached": reached, "updates": updates, **seen}
+    def record(seed, num_updates, reached):
+        updates = {"discriminator": 3 * num_updates, "generator": 2 * num_updates}
+        history = {"taken": num_updates, "rounds": 2 * num_updates, "distance": 10.0 + seed}
+        return {"variant": "a", "seed": seed, "reached": reached, "updates": updates, **history}
 
     *_, row = script.table_rows([record(0, 100, True), record(1, 300, False)])
     assert row == "| a | 1 of 2 | ≥ 200 ± 100 | 400 ± 200 | 1.50 ± 0.00 | 10.5 ± 0.5 |"

@@ -39,11 +39,11 @@ def test_every_half_life_is_scored_without_test_images(script, tmp_path, monkeyp
         (step, half_life) for step in (20, 40) for half_life in (2000, 20000, 0)
     ]
     assert {score["n"] for score in record["scores"]} == {270}  # 30 of 300 select σ
-    assert [(one["half_life"], one["n"]) for one in record["features"]] == [
+    assert [(row["half_life"], row["n"]) for row in record["features"]] == [
         (2000, 300),
         (20000, 300),
     ]
-    assert all(one["frechet"] > 0 and 0 <= one["recall"] <= 1 for one in record["features"])
+    assert all(row["frechet"] > 0 and 0 <= row["recall"] <= 1 for row in record["features"])
     assert {"command", "versions", "seconds", "cpu_seconds", "runtime"} <= set(record)
     assert record["real"]["mean"] > max(score["mean"] for score in record["scores"])
     assert "shortest that reaches real training images: None" in capsys.readouterr().out
@@ -52,7 +52,7 @@ def test_every_half_life_is_scored_without_test_images(script, tmp_path, monkeyp
 def test_a_resumed_training_has_the_same_scores(script, tmp_path):
     script.main([*arguments(tmp_path / "whole", 600), "--test", "2000"])
     assert [
-        (one["half_life"], one["n_test"]) for one in read_record(tmp_path / "whole")["test"]
+        (score["half_life"], score["n_test"]) for score in read_record(tmp_path / "whole")["test"]
     ] == [
         (2000, 300),
         (0, 300),
@@ -96,5 +96,5 @@ def test_choice_of_half_lives(script):
         {"step": step, "half_life": half_life, "mean": mean}
         for step, half_life, mean in ((1, 5, 9.0), (2, 5, 1.0), (2, 7, 2.0))
     ]
-    other = [{**score, "mean": score["mean"] + 2} for score in scores]
-    assert script.final_means([{"scores": scores}, {"scores": other}]) == {5: 2.0, 7: 3.0}
+    raised = [{**score, "mean": score["mean"] + 2} for score in scores]
+    assert script.final_means([{"scores": scores}, {"scores": raised}]) == {5: 2.0, 7: 3.0}

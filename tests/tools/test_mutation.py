@@ -1,4 +1,4 @@
-"""The mutation runner: which changes it makes, and that it tells survivors from the noticed."""
+"""The mutation runner: its changes, and that it reports survivors."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def loss(x, keep: float = 0.5):
 
 @pytest.fixture
 def changes(script):
-    found = script.mutants_of("src/advnets/a.py", SOURCE.encode())
-    return {(mutant.kind, mutant.before, mutant.after) for mutant in found}
+    result = script.mutants_of("src/advnets/a.py", SOURCE.encode())
+    return {(mutant.kind, mutant.before, mutant.after) for mutant in result}
 
 
 @pytest.mark.parametrize(
@@ -72,17 +72,17 @@ def test_strings_and_annotations_are_unchanged_and_every_mutant_parses(script, c
 
 
 def test_tests_of_a_file_are_those_of_its_name_then_its_folder(script):
-    asked = script.tests_of("src/advnets/training/ema.py")
-    assert asked[0] == "tests/training/test_ema.py"
-    assert "tests/training/test_trainer.py" in asked
+    selected = script.tests_of("src/advnets/training/ema.py")
+    assert selected[0] == "tests/training/test_ema.py"
+    assert "tests/training/test_trainer.py" in selected
     assert script.tests_of("src/advnets/schedules.py") == ["tests/test_schedules.py"]
 
 
 def test_draws_are_reproducible_and_cover_all_files(script):
     files = ["src/advnets/schedules.py", "src/advnets/training/ema.py"]
-    drawn = script.draw_mutants(files, 12, 3)
-    assert drawn == script.draw_mutants(files, 12, 3) != script.draw_mutants(files, 12, 4)
-    assert {mutant.source for mutant in drawn} == set(files)
+    mutants = script.draw_mutants(files, 12, 3)
+    assert mutants == script.draw_mutants(files, 12, 3) != script.draw_mutants(files, 12, 4)
+    assert {mutant.source for mutant in mutants} == set(files)
     assert len(script.draw_mutants(files, None, 0)) > 40
 
 
@@ -114,12 +114,12 @@ mutants = mutation.draw_mutants(["src/advnets/a.py"], None, 0, root)
 (endless,) = [m for m in mutants if m.after == "pass"]
 print(copied.run_mutant(endless, ["tests/test_a.py"], 3.0).verdict)
 """
-    made = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    lines = made.stdout.splitlines()
+    lines = completed.stdout.splitlines()
     stored = json.loads((tmp_path / "out.json").read_text())
-    verdicts = {(one["before"], one["after"]): one["verdict"] for one in stored}
+    verdicts = {(row["before"], row["after"]): row["verdict"] for row in stored}
     assert verdicts == {
         ("a > top", "(a >= top)"): "detected",
         ("9", "(10)"): "survived",  # no test leaves the argument out
@@ -143,9 +143,9 @@ import mutation
 root = Path({str(tmp_path)!r})
 mutation.run(mutation.draw_mutants(["src/advnets/a.py"], None, 0, root), (), root)
 """
-    made = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
     )
-    assert made.returncode == 1
-    assert "assert not 'so'" in made.stderr
-    assert made.stderr.endswith("tests fail on the unchanged source; fix them\n")
+    assert completed.returncode == 1
+    assert "assert not 'so'" in completed.stderr
+    assert completed.stderr.endswith("tests fail on the unchanged source; fix them\n")

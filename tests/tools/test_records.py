@@ -1,4 +1,4 @@
-"""The records that docs/results is made of."""
+"""The records from which docs/results is made."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RECORDS = sorted((Path(__file__).parents[2] / "results" / "records").glob("*.jso
 
 @pytest.fixture(scope="module")
 def scores():
-    """All scores, by the file they are in."""
+    """Return all scores, by file."""
     return {path.stem: json.loads(path.read_text("utf-8"))["scores"] for path in RECORDS}
 
 
 def test_every_score_has_its_provenance(scores):
-    for name, some in scores.items():
-        assert some, name
-        for score in some:
+    for name, records in scores.items():
+        assert records, name
+        for score in records:
             assert has_provenance(score), name
             check_record(Path(name), score, command="")
             assert score["interval"] == {
@@ -33,12 +33,14 @@ def test_every_score_has_its_provenance(scores):
 
 
 def test_scores_of_real_images_with_equal_settings_are_equal(scores):
-    """Scores of real images, of all runs: where one is unlike, a metric was changed, and records
-    of both kinds would be compared. Densities may differ in the fifth digit: in the oldest records
-    what lies at the edge of a ball is told by float32 (LOG.md)."""
+    """Otherwise a metric has changed, and incomparable records would be compared.
+
+    Densities may differ in the fifth digit, since the oldest records compare distances in float32
+    (LOG.md).
+    """
     alike = defaultdict(list)
-    for some in scores.values():
-        for score in some:
+    for records in scores.values():
+        for score in records:
             if score["samples"] in REFERENCES:
                 spec = METRICS[score["metric"]]
                 hangs_on = [score["samples"], score["seed"], spec.settings(score)]

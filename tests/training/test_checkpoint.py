@@ -38,8 +38,8 @@ def test_a_written_checkpoint_is_read_back(file):
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
 def test_a_truncated_checkpoint_is_refused_by_name(file, keep):
-    whole = file.read_bytes()
-    file.write_bytes(whole[:keep])
+    content = file.read_bytes()
+    file.write_bytes(content[:keep])
     with pytest.raises(UnusableCheckpointError) as caught:
         read_checkpoint(file)
     assert str(caught.value).startswith(f"{file} is truncated or not a checkpoint (")
@@ -123,17 +123,17 @@ def flip(path, position: int, bit: int) -> None:
 
 def test_every_flipped_bit_is_detected(files):
     """In the header and in the tensors; the padding between them has no meaning."""
-    path, whole = files[-1], files[-1].read_bytes()
-    length = int.from_bytes(whole[:8], "little")
-    header = whole[8 : 8 + length]
+    path, content = files[-1], files[-1].read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length]
     padding = range(8 + len(header.rstrip()), 8 + length)
-    for position in range(len(whole)):
+    for position in range(len(content)):
         flip(path, position, position % 8)
         if position in padding:
             continue
         with pytest.raises(CheckpointError):
             read_checkpoint(path, "ours")
-        path.write_bytes(whole)
+        path.write_bytes(content)
     assert read_checkpoint(path, "ours").metadata == metadata(30)
 
 
@@ -173,10 +173,10 @@ def halve(path) -> None:
 )
 def test_the_newest_intact_checkpoint_of_the_run_is_used(files, change, why):
     change(files[-1])
-    found = newest_usable_checkpoint(files, "ours")
-    assert found.path == files[1]
-    assert found.checkpoint.metadata["step"] == 20
-    assert why in found.unusable[files[-1]]
+    result = newest_usable_checkpoint(files, "ours")
+    assert result.path == files[1]
+    assert result.checkpoint.metadata["step"] == 20
+    assert why in result.unusable[files[-1]]
     for path in files[:-1]:
         path.write_bytes(b"")
     with pytest.raises(CheckpointError) as caught:

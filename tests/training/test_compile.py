@@ -96,40 +96,40 @@ def tensors(state):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_compiled_steps_equal_eager_steps(pair, compiled, traced_only):
     """Weights, batch statistics, optimizer states and metrics of four steps, to the bit."""
-    eager, other = make_state(pair), make_state(pair)
-    other.compute_gradients = STEP_FUNCTIONS[compiled]()
+    eager, second = make_state(pair), make_state(pair)
+    second.compute_gradients = STEP_FUNCTIONS[compiled]()
     for _ in range(4):
-        one, two = train_step(eager), train_step(other)
-        assert {k: v.item() for k, v in one.metrics.items()} == {
-            k: v.item() for k, v in two.metrics.items()
+        eager_step, compiled_step = train_step(eager), train_step(second)
+        assert {k: v.item() for k, v in eager_step.metrics.items()} == {
+            k: v.item() for k, v in compiled_step.metrics.items()
         }
-    a, b = tensors(eager), tensors(other)
+    a, b = tensors(eager), tensors(second)
     assert all(torch.equal(a[name], b[name]) for name in a)
     for name, optimizer in eager.optimizers.items():
         for key, values in optimizer.state.items():
-            for x, y in zip(values, other.optimizers[name].state[key], strict=True):
+            for x, y in zip(values, second.optimizers[name].state[key], strict=True):
                 assert torch.equal(x, y)
 
 
 def test_compiled_steps_equal_eager_steps_in_bfloat16(traced_only):
-    eager, other = make_state("alternating", "bfloat16"), make_state("alternating", "bfloat16")
-    other.compute_gradients = compile.compile_step()
+    eager, compiled = make_state("alternating", "bfloat16"), make_state("alternating", "bfloat16")
+    compiled.compute_gradients = compile.compile_step()
     for _ in range(3):
         train_step(eager)
-        train_step(other)
-    a, b = tensors(eager), tensors(other)
+        train_step(compiled)
+    a, b = tensors(eager), tensors(compiled)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_after_a_roll_back_a_compiled_step_draws_the_numbers_of_the_new_attempt(traced_only):
     """Random inputs come from the current generator, not from the one at compilation."""
-    eager, other = make_state("alternating"), make_state("alternating")
-    other.compute_gradients = compile.compile_step()
-    for state in (eager, other):
+    eager, compiled = make_state("alternating"), make_state("alternating")
+    compiled.compute_gradients = compile.compile_step()
+    for state in (eager, compiled):
         train_step(state)
         state.rng = state.rng.attempt(1)
         train_step(state)
-    a, b = tensors(eager), tensors(other)
+    a, b = tensors(eager), tensors(compiled)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -149,10 +149,10 @@ def test_recorded_draws_can_be_replayed_at_any_step():
     for mine, plain in zip(recorded, draw(rng), strict=True):
         assert torch.equal(mine, plain)
     later = rng.at_step(7)
-    drawn = [draw.replay(later) for draw in recorder.draws]
-    for mine, plain in zip(drawn, draw(later), strict=True):
+    replayed = [draw.replay(later) for draw in recorder.draws]
+    for mine, plain in zip(replayed, draw(later), strict=True):
         assert torch.equal(mine, plain)
-    for mine, plain in zip(draw(ReplayRNG(0, values=iter(drawn))), drawn, strict=True):
+    for mine, plain in zip(draw(ReplayRNG(0, values=iter(replayed))), replayed, strict=True):
         assert mine is plain
 
 
@@ -177,12 +177,12 @@ def test_the_default_step_function_is_eager():
 @pytest.mark.parametrize("pair", PAIRS)
 def test_with_torch_compile_the_weights_are_the_same_up_to_rounding(pair):
     """The real compiler fuses operations, which changes rounding."""
-    eager, other = make_state(pair), make_state(pair)
-    other.compute_gradients = compile.compile_step()
+    eager, compiled = make_state(pair), make_state(pair)
+    compiled.compute_gradients = compile.compile_step()
     for _ in range(10):
         train_step(eager)
-        train_step(other)
-    a, b = tensors(eager), tensors(other)
+        train_step(compiled)
+    a, b = tensors(eager), tensors(compiled)
     for name, value in a.items():
         torch.testing.assert_close(b[name], value, rtol=1e-3, atol=1e-4)
 

@@ -34,8 +34,10 @@ CORES = "from advnets.training.devices import num_cores; print(num_cores())"
 
 def test_cores_are_limited_by_the_cpu_affinity():
     code = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}); {CORES}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "1\n"
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert completed.stdout == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -52,13 +54,13 @@ def test_cores_are_limited_by_the_quota_of_a_container(quota):
     if shutil.which("unshare") is None or subprocess.run([*view, mounted]).returncode:
         pytest.skip("this user cannot mount a file system of its own")
     script = f'{mounted}; {quota}; cd "$1"; exec "$2" -c "{CORES}"'
-    done = subprocess.run(
+    completed = subprocess.run(
         [*view, script, "sh", Path.cwd(), sys.executable],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert (completed.stdout, completed.stderr) == ("1\n", "")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -99,16 +101,16 @@ def test_bfloat16_is_the_default_where_the_cpu_has_instructions_for_it(
 ):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    found = cpu_flags(cpuinfo)
-    assert found == set(flags.split())
-    monkeypatch.setattr("advnets.training.devices.cpu_flags", lambda: found)
+    result = cpu_flags(cpuinfo)
+    assert result == set(flags.split())
+    monkeypatch.setattr("advnets.training.devices.cpu_flags", lambda: result)
     assert resolve(config.Runtime(device="cpu")).precision == expected
     assert resolve(config.Runtime(device="cpu", precision="float32")).precision == "float32"
 
 
 def test_float32_is_the_default_where_cpu_flags_are_unknown(tmp_path, monkeypatch):
-    found = cpu_flags(tmp_path / "none")
-    monkeypatch.setattr("advnets.training.devices.cpu_flags", lambda: found)
+    result = cpu_flags(tmp_path / "none")
+    monkeypatch.setattr("advnets.training.devices.cpu_flags", lambda: result)
     assert not has_bfloat16(torch.device("cpu"))
 
 
@@ -127,8 +129,8 @@ usual = faults(4)
 keep_freed_memory()
 print(usual, faults(16))
 """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    usual, kept = map(int, done.stdout.split())
-    assert kept < usual
+    usual, flushed = map(int, completed.stdout.split())
+    assert flushed < usual

@@ -159,8 +159,8 @@ def test_updates_equal_those_of_torchs_optimizers(spec, reference):
         for parameter, gradient in zip(theirs, gradients, strict=True):
             parameter.grad = gradient.clone()
         optimizer.step()
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other.detach())
+    for updated, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(updated, expected.detach())
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=NAMES)
@@ -169,12 +169,15 @@ def test_a_non_finite_update_changes_nothing(spec):
     parameter = torch.ones(3)
     tested = make_optimizer(spec, [parameter])
     for n in range(2):
-        held = [parameter.clone(), *(t.clone() for some in tested.state.values() for t in some)]
+        tensors = [
+            parameter.clone(),
+            *(t.clone() for state in tested.state.values() for t in state),
+        ]
         tested.step([torch.full((3,), float("nan"))], n, 0, FAULTY)
-        now = [parameter, *(t for some in tested.state.values() for t in some)]
-        assert all(torch.equal(a, b) for a, b in zip(held, now, strict=True))
+        now = [parameter, *(t for state in tested.state.values() for t in state)]
+        assert all(torch.equal(a, b) for a, b in zip(tensors, now, strict=True))
         tested.step([torch.ones(3)], n, 0, FINE)
-        assert not torch.equal(parameter, held[0])
+        assert not torch.equal(parameter, tensors[0])
 
 
 def test_torchs_compiler_is_not_imported():
@@ -195,9 +198,9 @@ def test_parameter_and_gradient_may_have_different_layouts(spec):
     """Kernels have channels last; their gradients may have another layout."""
     torch.manual_seed(0)
     start, gradients = torch.randn(4, 3, 2, 2), torch.randn(3, 4, 3, 2, 2)
-    plain, other = start.clone(), start.clone(memory_format=torch.channels_last)
-    for parameter in (plain, other):
+    plain, strided = start.clone(), start.clone(memory_format=torch.channels_last)
+    for parameter in (plain, strided):
         tested = make_optimizer(spec, [parameter])
         for n, gradient in enumerate(gradients):
             tested.step([gradient], n, 0, FINE)
-    assert torch.equal(plain, other)
+    assert torch.equal(plain, strided)

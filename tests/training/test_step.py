@@ -163,7 +163,7 @@ class ByThrees(Numbers):
 def recorded(state, name, record):
     """Record the arguments with which a player's optimizer is called."""
     move = state.optimizers[name].step
-    state.optimizers[name].step = lambda *given: (record.append(given[1:3]), move(*given))
+    state.optimizers[name].step = lambda *args: (record.append(args[1:3]), move(*args))
 
 
 def test_optimizers_receive_their_updates_and_the_epoch_of_the_batch_just_read():
@@ -208,38 +208,38 @@ def test_every_update_of_every_phase_has_its_own_random_numbers():
         return take
 
     both = []
-    for drawn in ([], []):
-        phases = Phase("a", drawing(drawn, "a"), num_updates=3), Phase("b", drawing(drawn, "b"))
+    for numbers in ([], []):
+        phases = Phase("a", drawing(numbers, "a"), num_updates=3), Phase("b", drawing(numbers, "b"))
         state = make_state(*phases)
         train_step(state)
         train_step(state)
-        both.append(torch.stack(drawn))
+        both.append(torch.stack(numbers))
     assert both[0].shape == (8, 4, 2)
     assert len(both[0].unique()) == 64
     assert torch.equal(*both)
 
 
-@pytest.mark.parametrize("where", ["first phase", "second phase", "first update", "last update"])
-def test_one_non_finite_update_marks_the_whole_step(where):
+@pytest.mark.parametrize("place", ["first phase", "second phase", "first update", "last update"])
+def test_one_non_finite_update_marks_the_whole_step(place):
     """That update changes nothing; the others are made, and the step reports it."""
     calls = []
 
     def bad_update(players, batch, rng):
         calls.append(len(calls))
         outcome = losses("a")(players, batch, rng)
-        bad = {"first phase": 0, "first update": 0, "last update": 2}.get(where)
+        bad = {"first phase": 0, "first update": 0, "last update": 2}.get(place)
         factor = float("nan") if calls[-1] == bad else 1.0
         return PhaseOutput({"a": outcome.losses["a"] * factor})
 
     def bad_end(players, batch, rng):
         outcome = losses("b")(players, batch, rng)
-        factor = float("nan") if where == "second phase" else 1.0
+        factor = float("nan") if place == "second phase" else 1.0
         return PhaseOutput({"b": outcome.losses["b"] * factor})
 
-    updates = 3 if "update" in where else 1
+    updates = 3 if "update" in place else 1
     state = make_state(Phase("a", bad_update, num_updates=updates), Phase("b", bad_end))
     assert not train_step(state).finite
-    moved = {"first phase": (0, 1), "second phase": (1, 0)}.get(where, (2, 1))
+    moved = {"first phase": (0, 1), "second phase": (1, 0)}.get(place, (2, 1))
     a = 1.0 - 0.1 * 2.0 * moved[0]
     assert weights(state) == pytest.approx([a, 2.0 + 0.1 * a * moved[1]])
 
@@ -272,7 +272,7 @@ def test_a_non_finite_gradient_with_a_finite_loss_updates_no_player():
 def test_next_losses_are_those_of_the_next_step_and_change_nothing():
     """They use the last minibatch and the next step's random numbers; buffers are restored."""
 
-    def drawn(players, batch, rng):
+    def draw_losses(players, batch, rng):
         players["a"].passes += 1
         product = (players["a"].w * players["b"].w).sum()
         z = rng.normal("z", 1, 1).sum()
@@ -281,19 +281,19 @@ def test_next_losses_are_those_of_the_next_step_and_change_nothing():
     def second(players, batch, rng):
         return PhaseOutput({"b": -players["b"].w.sum() * (1 + batch.carry.mean())})
 
-    state = make_state(Phase("a", drawn), Phase("b", second, reads_data=False))
+    state = make_state(Phase("a", draw_losses), Phase("b", second, reads_data=False))
     state.players["a"].register_buffer("passes", torch.zeros(()))
     for _ in range(3):
         train_step(state)
     a, b = weights(state)
     position = replace(state.progress)
-    found = next_losses(state)
+    result = next_losses(state)
     z = RNG(0).at_step(3).fold_in("a").fold_in("0").normal("z", 1, 1).item()
-    assert found["a"].item() == pytest.approx(2 * a * b + z, rel=1e-5)  # batch 2 was the last
-    assert found["b"].item() == pytest.approx(-3 * b, rel=1e-5)
+    assert result["a"].item() == pytest.approx(2 * a * b + z, rel=1e-5)  # batch 2 was the last
+    assert result["b"].item() == pytest.approx(-3 * b, rel=1e-5)
     assert state.players["a"].passes.item() == 3
     assert (state.progress, weights(state)) == (position, [a, b])
-    fresh = make_state(Phase("a", drawn))
+    fresh = make_state(Phase("a", draw_losses))
     fresh.players["a"].register_buffer("passes", torch.zeros(()))
     next_losses(fresh)
     assert fresh.loader.read == [0]
@@ -342,21 +342,21 @@ def test_under_bfloat16_losses_and_weights_stay_float32():
 
 
 def test_carry_reaches_the_next_phase_and_not_the_next_step():
-    given = []
+    received = []
 
     def first(players, batch, rng):
-        given.append(batch.carry)
+        received.append(batch.carry)
         outcome = losses("a")(players, batch, rng)
-        return replace(outcome, carry=torch.full((2, 1, 1, 1), float(len(given))))
+        return replace(outcome, carry=torch.full((2, 1, 1, 1), float(len(received))))
 
     def second(players, batch, rng):
-        given.append(batch.carry)
+        received.append(batch.carry)
         return losses("b")(players, batch, rng)
 
     state = make_state(Phase("a", first), Phase("b", second, reads_data=False))
     train_step(state)
     train_step(state)
-    assert [None if h is None else h.mean().item() for h in given] == [None, 1, None, 3]
+    assert [None if h is None else h.mean().item() for h in received] == [None, 1, None, 3]
 
 
 def test_one_step_of_digits_runs_through_at_most_ten_files():

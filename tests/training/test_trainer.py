@@ -296,13 +296,15 @@ def test_a_last_step_between_logs_is_logged_and_changes_no_state(make):
     short = make(steps=18, name="short")
     assert short.run()
     assert [e["step"] for e in short.callbacks.observer.events] == [5, 10, 15, 18]
-    longer, whole = make(steps=23, name="short"), make(steps=23, name="whole")
+    longer, uninterrupted = make(steps=23, name="short"), make(steps=23, name="whole")
     longer.restore(read_checkpoint(longer.directory.newest_checkpoint()))
     fifteenth, observed = short.callbacks.observer.events[2], longer.state.last_metrics
     assert observed == {name: fifteenth[name] for name in observed}
-    for trainer in (longer, whole):
+    for trainer in (longer, uninterrupted):
         assert trainer.run()
-    ends = [trainer.directory.newest_checkpoint().read_bytes() for trainer in (longer, whole)]
+    ends = [
+        trainer.directory.newest_checkpoint().read_bytes() for trainer in (longer, uninterrupted)
+    ]
     assert ends[0] == ends[1]
 
 
@@ -323,8 +325,8 @@ def test_checking_the_final_state_does_not_change_it(make):
 
 def test_a_run_resumed_between_logs_equals_an_uninterrupted_one(make):
     """Also the means of the next log: the sums of metrics are part of the state."""
-    whole = make(name="whole")
-    whole.run()
+    uninterrupted = make(name="whole")
+    uninterrupted.run()
     interruption = StopRequest()
 
     def at_step_7(rng):
@@ -334,14 +336,16 @@ def test_a_run_resumed_between_logs_equals_an_uninterrupted_one(make):
 
     cut = make(at_step_7, interruption=interruption, name="cut")
     cut.run()
-    again = make(name="cut")
-    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
-    assert again.run()
-    ends = [trainer.directory.newest_checkpoint().read_bytes() for trainer in (whole, again)]
+    repeated = make(name="cut")
+    repeated.restore(read_checkpoint(repeated.directory.newest_checkpoint()))
+    assert repeated.run()
+    ends = [
+        trainer.directory.newest_checkpoint().read_bytes() for trainer in (uninterrupted, repeated)
+    ]
     assert ends[0] == ends[1]
     means = [
         {e["step"]: e["w"] for e in trainer.callbacks.observer.events if e["kind"] == "log"}
-        for trainer in (whole, again)
+        for trainer in (uninterrupted, repeated)
     ]
     assert means[1] == {step: w for step, w in means[0].items() if step > 8}
 
@@ -369,20 +373,22 @@ def test_a_resumed_run_rolls_back_to_the_same_state(make, stops):
 
     The attempt is part of the state, and checkpoints of stops are not used for a roll-back.
     """
-    whole = make(once_at_7, name="whole")
-    assert whole.run()
+    uninterrupted = make(once_at_7, name="whole")
+    assert uninterrupted.run()
     for n, stop in enumerate(stops):
         interruption, check = stopped_at(stop, once_at_7)
         part = make(check, interruption=interruption, name="cut")
         if n:
             part.restore(read_checkpoint(part.directory.newest_checkpoint()))
         assert not part.run()
-    again = make(once_at_7, name="cut")
-    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
-    assert again.run()
-    ends = [trainer.directory.newest_checkpoint().read_bytes() for trainer in (whole, again)]
+    repeated = make(once_at_7, name="cut")
+    repeated.restore(read_checkpoint(repeated.directory.newest_checkpoint()))
+    assert repeated.run()
+    ends = [
+        trainer.directory.newest_checkpoint().read_bytes() for trainer in (uninterrupted, repeated)
+    ]
     assert ends[0] == ends[1]
-    assert again.attempt == 1
+    assert repeated.attempt == 1
 
 
 def test_a_non_finite_step_just_before_a_stop_is_not_saved(make):
@@ -393,12 +399,15 @@ def test_a_non_finite_step_just_before_a_stop_is_not_saved(make):
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(5)
     for file in trainer.directory.checkpoint_files():
         assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
-    again = make(once_at_7)
-    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
-    assert again.run()
-    whole = make(once_at_7, name="whole")
-    assert whole.run()
-    ends = [one.directory.newest_checkpoint().read_bytes() for one in (whole, again)]
+    repeated = make(once_at_7)
+    repeated.restore(read_checkpoint(repeated.directory.newest_checkpoint()))
+    assert repeated.run()
+    uninterrupted = make(once_at_7, name="whole")
+    assert uninterrupted.run()
+    ends = [
+        finished.directory.newest_checkpoint().read_bytes()
+        for finished in (uninterrupted, repeated)
+    ]
     assert ends[0] == ends[1]
 
 
@@ -426,26 +435,26 @@ def test_the_ema_is_that_of_the_weights_after_every_step_of_the_stage(make, cut)
         return trainer
 
     weights = []
-    whole = ramped(name="whole")
-    weight = whole.state.players["generator"].w
-    whole.callbacks.observer.on_step = lambda step: weights.append(weight.item())
-    assert whole.run()
+    uninterrupted = ramped(name="whole")
+    weight = uninterrupted.state.players["generator"].w
+    uninterrupted.callbacks.observer.on_step = lambda step: weights.append(weight.item())
+    assert uninterrupted.run()
     expected = 1.0
     for n, last in enumerate(weights, 1):
         decay = 0.5 ** (2 / (0.5 * 2 * n))  # the half-life: half of the images so far
         expected = decay * expected + (1 - decay) * last
     assert len(weights) == 20
-    found = whole.emas["generator"].module.w.item()
-    assert found == pytest.approx(expected, rel=1e-5)
-    assert found != pytest.approx(weights[-1], rel=1e-4)
+    result = uninterrupted.emas["generator"].module.w.item()
+    assert result == pytest.approx(expected, rel=1e-5)
+    assert result != pytest.approx(weights[-1], rel=1e-4)
     if cut is None:
         return
     interruption, check = stopped_at(cut)
     assert not ramped(is_bad=check, interruption=interruption, name="cut").run()
-    again = ramped(name="cut")
-    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
-    assert again.run()
-    assert again.emas["generator"].module.w.item() == found
+    repeated = ramped(name="cut")
+    repeated.restore(read_checkpoint(repeated.directory.newest_checkpoint()))
+    assert repeated.run()
+    assert repeated.emas["generator"].module.w.item() == result
 
 
 FINE = {"generator": torch.tensor(0.7)}

@@ -72,12 +72,12 @@ def test_reconstructions_are_of_the_first_test_images(runs):
     trained = runs["elbo"]
     figure = Reconstructions(num_samples=4, draws=2).render(trained)
     test = open_data(trained.config.data).dataset.test
-    shown = torch.from_numpy(test.images[:4]).float() / test.white_level
-    back = trained.decode(trained.player("encoder")(shown).mean)
-    errors = (back - shown).square().flatten(1).mean(1)
+    images = torch.from_numpy(test.images[:4]).float() / test.white_level
+    reconstructed = trained.decode(trained.player("encoder")(images).mean)
+    errors = (reconstructed - images).square().flatten(1).mean(1)
     assert figure.record["squared_errors"] == pytest.approx(errors.tolist(), abs=1e-4)
-    again = Reconstructions(num_samples=4, draws=2).render(trained)
-    assert figure.image.tobytes() == again.image.tobytes()
+    repeated = Reconstructions(num_samples=4, draws=2).render(trained)
+    assert figure.image.tobytes() == repeated.image.tobytes()
 
 
 def test_a_deterministic_encoder_has_no_draws(runs):

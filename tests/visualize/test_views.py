@@ -47,19 +47,19 @@ def test_samples_of_all_classes_have_a_column_for_each(conditional):
     figure = Samples(num_samples=30).render(conditional)
     assert figure.record["column_classes"] == list("0123456789")
     labels = torch.arange(30) % 10
-    wanted = conditional.sample(30, label_index=labels)
-    assert np.array_equal(tile(figure.image, 2, 7), enlarged(wanted[27]))
+    expected = conditional.sample(30, label_index=labels)
+    assert np.array_equal(tile(figure.image, 2, 7), enlarged(expected[27]))
 
 
 def test_fewer_columns_than_classes_show_some_classes_and_name_them(conditional):
     figure = Samples(num_samples=12, columns=4).render(conditional)
     assert figure.record["column_classes"] == ["0", "2", "5", "7"]
-    wanted = conditional.sample(12, label_index=torch.tensor([0, 2, 5, 7] * 3))
-    assert np.array_equal(tile(figure.image, 1, 2), enlarged(wanted[6]))
+    expected = conditional.sample(12, label_index=torch.tensor([0, 2, 5, 7] * 3))
+    assert np.array_equal(tile(figure.image, 1, 2), enlarged(expected[6]))
 
 
 @pytest.mark.parametrize(
-    ("classes", "columns", "shown"),
+    ("classes", "columns", "labels"),
     [
         (3, None, [0, 1, 2]),
         (20, None, list(range(20))),
@@ -69,24 +69,24 @@ def test_fewer_columns_than_classes_show_some_classes_and_name_them(conditional)
         (0, None, []),
     ],
 )
-def test_a_column_of_a_grid_shows_one_class(classes, columns, shown):
-    assert grid_classes(classes, columns).tolist() == shown
+def test_a_column_of_a_grid_shows_one_class(classes, columns, labels):
+    assert grid_classes(classes, columns).tolist() == labels
 
 
 def test_batch_statistics_are_those_of_the_samples(run):
     """The batch has 500 samples, the first are returned; running statistics are unchanged."""
     before = {name: value.clone() for name, value in run.generator.state_dict().items()}
-    drawn = run.sample(4, batch_statistics=True)
+    samples = run.sample(4, batch_statistics=True)
     z = run.latents(500)
     run.generator.train()
     try:
         with torch.no_grad():
-            wanted = run.normalizer.to_pixels(run.generator(z))[:4]
+            expected = run.normalizer.to_pixels(run.generator(z))[:4]
     finally:
         run.generator.eval()
         run.generator.load_state_dict(before)
-    torch.testing.assert_close(drawn, wanted, atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(drawn, run.sample(4), atol=1e-3)
+    torch.testing.assert_close(samples, expected, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(samples, run.sample(4), atol=1e-3)
     for name, value in run.generator.state_dict().items():
         assert torch.equal(value, before[name])
 
@@ -112,46 +112,46 @@ def test_the_corners_of_a_slerp_grid_are_samples(run):
 
 def test_neighbors_are_the_nearest_of_all(run):
     figure = Neighbors(num_samples=3, neighbors=2).render(run)
-    drawn, train = run.sample(3).flatten(1).numpy(), training_images(run).flatten(1).numpy()
-    for one, told in zip(drawn, figure.record["samples"], strict=True):
-        distances = np.linalg.norm(train - one, axis=1)
-        assert told["training_images"] == np.argsort(distances)[:2].tolist()
-        assert told["distances"] == pytest.approx(np.sort(distances)[:2], abs=1e-3)
-    shown = training_images(run)[figure.record["samples"][1]["training_images"][0]]
-    assert np.array_equal(tile(figure.image, 1, 1), enlarged(shown))
+    samples, train = run.sample(3).flatten(1).numpy(), training_images(run).flatten(1).numpy()
+    for sample, entry in zip(samples, figure.record["samples"], strict=True):
+        distances = np.linalg.norm(train - sample, axis=1)
+        assert entry["training_images"] == np.argsort(distances)[:2].tolist()
+        assert entry["distances"] == pytest.approx(np.sort(distances)[:2], abs=1e-3)
+    neighbor = training_images(run)[figure.record["samples"][1]["training_images"][0]]
+    assert np.array_equal(tile(figure.image, 1, 1), enlarged(neighbor))
 
 
 def test_neighbors_in_the_feature_space_of_d(run):
-    told = (
+    entries = (
         Neighbors(num_samples=3, neighbors=2, space="discriminator").render(run).record["samples"]
     )
     see = run.discriminator_extractor().features
-    drawn, train = see(run.sample(3)).numpy(), see(training_images(run)).numpy()
-    for one, found in zip(drawn, told, strict=True):
-        assert found["training_images"][0] == np.linalg.norm(train - one, axis=1).argmin()
+    samples, train = see(run.sample(3)).numpy(), see(training_images(run)).numpy()
+    for sample, result in zip(samples, entries, strict=True):
+        assert result["training_images"][0] == np.linalg.norm(train - sample, axis=1).argmin()
 
 
 def test_metrics_on_features_of_d(run):
     """The distance is that of D's features; the record has the hash of its weights."""
-    found, _ = run.evaluate(("frechet",), extractor="discriminator")
+    result, _ = run.evaluate(("frechet",), extractor="discriminator")
     see = run.discriminator_extractor()
     test = run.open_data().dataset.test
     expected = frechet_distance(
-        see.features(read_images(test, slice(None))), see.features(run.sample(found["n_fake"]))
+        see.features(read_images(test, slice(None))), see.features(run.sample(result["n_fake"]))
     )
-    assert found["value"] == pytest.approx(expected, rel=1e-6)
-    assert (found["extractor"], found["extractor_sha256"]) == ("discriminator", see.digest)
+    assert result["value"] == pytest.approx(expected, rel=1e-6)
+    assert (result["extractor"], result["extractor_sha256"]) == ("discriminator", see.digest)
 
 
 def test_metrics_on_features_of_another_runs_d(run, residual):
     """Scores of several runs on the features of one D are comparable."""
-    (own, _), (theirs, _) = (
-        some.evaluate("frechet", extractor=str(residual.run.path)) for some in (run, residual)
+    (extractor_score, _), (theirs, _) = (
+        model.evaluate("frechet", extractor=str(residual.run.path)) for model in (run, residual)
     )
     stamp = ("D of run", residual.discriminator_extractor().digest)
-    assert (own["extractor"], own["extractor_sha256"]) == stamp
+    assert (extractor_score["extractor"], extractor_score["extractor_sha256"]) == stamp
     assert (theirs["extractor"], theirs["extractor_sha256"]) == stamp
-    assert own["value"] != theirs["value"]
+    assert extractor_score["value"] != theirs["value"]
 
 
 def test_sums_are_parsed():
@@ -172,9 +172,9 @@ def test_invalid_sums_are_refused(text):
 def test_a_sum_is_that_of_mean_latents(run):
     figure = Arithmetic(expression="1,2 - 3 + 4", radius=0.0).render(run)
     z = run.latents(5)
-    wanted = z[1:3].mean(0) - z[3] + z[4]
-    assert figure.record["result"] == pytest.approx(wanted.tolist(), abs=1e-6)
-    image = enlarged(run.decode(wanted[None])[0])
+    expected = z[1:3].mean(0) - z[3] + z[4]
+    assert figure.record["result"] == pytest.approx(expected.tolist(), abs=1e-6)
+    image = enlarged(run.decode(expected[None])[0])
     # With radius 0 all nine images, on the right and vertically centered, are the result.
     width, height = figure.image.size
     nine = figure.image.crop((width - 152, (height - 152) // 2, width, (height + 152) // 2))
@@ -196,10 +196,10 @@ def test_neighbors_of_a_sum_are_within_the_radius(run):
 
 
 def test_a_class_is_drawn_or_estimated(run, conditional):
-    told = Arithmetic(expression="class:3").render(conditional).record["result"]
-    assert told[-10:] == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
-    seen = Arithmetic(expression="class:1").render(run).record["result"]
-    assert len(seen) == 8
+    record = Arithmetic(expression="class:3").render(conditional).record["result"]
+    assert record[-10:] == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+    sample_record = Arithmetic(expression="class:1").render(run).record["result"]
+    assert len(sample_record) == 8
     with pytest.raises(UnknownNameError, match="no class is called 'cat'"):
         Arithmetic(expression="class:cat").render(run)
 
@@ -210,8 +210,8 @@ def test_an_image_is_projected_to_z(run, tmp_path):
     path = tmp_path / "sample.png"
     Image.fromarray((sample[0] * 255).round().byte().numpy()).save(path)
     mean = torch.tensor(Arithmetic(expression=str(path)).render(run).record["result"])
-    found, other = run.decode(torch.stack((mean, run.latents(1)[0])))
-    error, chance = ((one - sample).square().mean().sqrt() for one in (found, other))
+    result, another = run.decode(torch.stack((mean, run.latents(1)[0])))
+    error, chance = ((image - sample).square().mean().sqrt() for image in (result, another))
     assert error < 0.03
     assert error < 0.3 * chance
 
@@ -232,21 +232,21 @@ def test_guided_backprop_shows_the_trained_and_the_initial_d(run):
     record = GuidedBackprop(features=2, top_k=3).render(run).record
     for name in ("trained", "initial"):
         assert len(record[name]) == 2
-        assert all(len(one["training_images"]) == 3 for one in record[name])
+        assert all(len(entry["training_images"]) == 3 for entry in record[name])
     net, images = run.discriminator, training_images(run)
     with torch.no_grad():
         last = net.feature_maps(run.normalizer.from_unit_range(images))[-1].flatten(2).amax(2)
-    for one in record["trained"]:
-        assert one["training_images"][0] == int(last[:, one["feature"]].argmax())
+    for entry in record["trained"]:
+        assert entry["training_images"][0] == int(last[:, entry["feature"]].argmax())
 
 
 def test_a_residual_d_has_guided_backprop_and_no_activations(residual):
     """Its blocks are guided too: the gradient is not the plain one."""
     record = GuidedBackprop(features=2, top_k=3).render(residual).record
-    assert all(len(one["training_images"]) == 3 for one in record["trained"])
+    assert all(len(entry["training_images"]) == 3 for entry in record["trained"])
     net = residual.discriminator
     images = residual.normalizer.from_unit_range(training_images(residual)[:3]).requires_grad_()
-    numbers = torch.tensor([one["feature"] for one in record["trained"]] + [0])
+    numbers = torch.tensor([entry["feature"] for entry in record["trained"]] + [0])
     guided = guided_gradient(net, images, numbers)
     maps = net.feature_maps(images)[-1]
     (plain,) = torch.autograd.grad(maps[range(3), numbers].flatten(1).amax(1).sum(), images)
@@ -261,11 +261,11 @@ def test_activations_of_all_layers(run):
     assert record["discriminator"] == [[8, 4, 4]]
 
 
-def test_a_d_without_convolutions_has_no_features(tiny, tmp_path, quiet):
+def test_a_d_without_convolutions_has_no_features(tiny, tmp_path, console):
     from advnets.experiment.train import train
     from advnets.experiment.trained_model import load
 
-    train(tiny.with_stage(tiny.stage), tmp_path / "run", quiet)
+    train(tiny.with_stage(tiny.stage), tmp_path / "run", console)
     for view in (GuidedBackprop(), Activations()):
         with pytest.raises(UsageError, match="give a run of a DCGAN preset"):
             view.render(load(tmp_path / "run"))
@@ -305,9 +305,9 @@ def test_a_movie_has_a_frame_for_each_grid(run, tmp_path):
         frames = [np.asarray(frame.to_image()) for frame in film.decode(video=0)]
     assert len(frames) == 4
     height, width = frames[0].shape[:2]
-    for shown, frame in zip(frames, figure.frames, strict=True):
+    for expected, frame in zip(frames, figure.frames, strict=True):
         exact = np.asarray(frame)[:height, :width]
-        assert abs(shown.astype(int) - exact).mean() < 8  # what compression costs
+        assert abs(expected.astype(int) - exact).mean() < 8  # what compression costs
 
 
 def test_other_movies_are_refused(run, tmp_path):

@@ -156,9 +156,9 @@ def test_interrupted_fetch_resumes(tmp_path, mirror, files, server):
 
 def test_partial_file_of_another_mirror_is_replaced(tmp_path, mirror, files):
     """Bytes of a mirror whose gzip differs are discarded."""
-    other = gzip.compress(b"x" * 5000)[:30]
+    another_gzip = gzip.compress(b"x" * 5000)[:30]
     (tmp_path / "mnist").mkdir()
-    (tmp_path / "mnist" / f"{FILES[0]}.gz.part").write_bytes(other)
+    (tmp_path / "mnist" / f"{FILES[0]}.gz.part").write_bytes(another_gzip)
     fetch_mnist(tmp_path, mirror("a"))
     assert_complete(tmp_path, files)
 

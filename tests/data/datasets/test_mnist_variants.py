@@ -88,7 +88,7 @@ def test_real_mnist_is_not_fashion(real_data):
 def test_emnist_is_transposed(tmp_path, write_idx, split, classes, labels):
     """Images are stored transposed; the labels of letters start at 1 in the file."""
     parts = [f"emnist-{split}-{part}" for part in ("train", "test")]
-    names = [f"{p}-{what}-ubyte" for p in parts for what in ("images-idx3", "labels-idx1")]
+    names = [f"{p}-{kind}-ubyte" for p in parts for kind in ("images-idx3", "labels-idx1")]
     images = write_set(tmp_path / "gzip", write_idx, names, list(labels))
     splits = open_emnist(EMNIST(split), [tmp_path])
     np.testing.assert_array_equal(splits.train.images[:, 0], images[:10].swapaxes(1, 2))
@@ -108,9 +108,9 @@ def test_emnist_is_transposed(tmp_path, write_idx, split, classes, labels):
 def test_letters_with_label_zero_are_refused(tmp_path, write_idx):
     """The label 0 is invalid for letters."""
     names = [
-        f"emnist-letters-{part}-{what}-ubyte"
+        f"emnist-letters-{part}-{kind}-ubyte"
         for part in ("train", "test")
-        for what in ("images-idx3", "labels-idx1")
+        for kind in ("images-idx3", "labels-idx1")
     ]
     write_set(tmp_path, write_idx, names, range(5))
     with pytest.raises(DataError, match="must have labels from 1 to 26, got 0 to 4"):

@@ -31,11 +31,11 @@ def test_channels_and_label_are_those_of_three_digits(gray):
     assert isinstance(part, StackedSplit)
     assert isinstance(part, Split)
     assert (len(part), part.shape, part.white_level) == (200, (3, 4, 5), 255)
-    read = part.read(slice(None))
-    assert (read.shape, read.dtype) == ((200, 3, 4, 5), np.uint8)
+    images = part.read(slice(None))
+    assert (images.shape, images.dtype) == ((200, 3, 4, 5), np.uint8)
     for k in range(200):
         for c in range(3):
-            np.testing.assert_array_equal(read[k, c], gray.images[part.indices[k, c], 0])
+            np.testing.assert_array_equal(images[k, c], gray.images[part.indices[k, c], 0])
     digits = gray.labels[part.indices]
     np.testing.assert_array_equal(
         part.labels, digits[:, 0] * 100 + digits[:, 1] * 10 + digits[:, 2]
@@ -60,13 +60,13 @@ def test_draws_depend_on_seed_and_split(gray):
         part.indices[:50], stack(gray, 50, seed=0, purpose="train").indices
     )
     assert part.digest() == stack(gray, 200, seed=0, purpose="train").digest()
-    for other in [
+    for changed in [
         stack(gray, 200, seed=1, purpose="train"),
         stack(gray, 200, seed=0, purpose="test"),
         stack(gray, 199, seed=0, purpose="train"),
     ]:
-        assert other.digest() != part.digest()
-        assert other.indices[:199].tolist() != part.indices[:199].tolist() or len(other) == 199
+        assert changed.digest() != part.digest()
+        assert changed.indices[:199].tolist() != part.indices[:199].tolist() or len(changed) == 199
     assert part.indices.min() == 0
     assert part.indices.max() == 49
 
@@ -80,26 +80,26 @@ def test_batches_of_stacked_images(gray):
     assert batch.images.shape == (8, 3, 4, 5)
     labels = torch.cat([batches.batch_at(k).labels for k in range(5)])
     assert sorted(labels.tolist()) == sorted(part.labels.tolist())
-    whole = {part.read(slice(k, k + 1)).tobytes(): part.labels[k] for k in range(40)}
+    label_of_image = {part.read(slice(k, k + 1)).tobytes(): part.labels[k] for k in range(40)}
     for image, label in zip(batch.images, batch.labels, strict=True):
         pixels = (image * 255).round().byte().numpy().tobytes()
-        assert whole[pixels] == label
+        assert label_of_image[pixels] == label
 
 
 def test_real_data_has_all_modes_and_little_memory(real_data):
     """Every large enough split has 1,000 modes; memory is at most 1.2 times that of the digits."""
     folders = [real_data / "mnist"]
     digits = open_mnist(folders)
-    own = sum(
+    expected_bytes = sum(
         part.images.nbytes + part.labels.nbytes
         for part in (digits.train, digits.valid, digits.test)
     )
     del digits
     tracemalloc.start()
     splits = open_stacked_mnist(StackedMNIST(), folders)
-    held, _ = tracemalloc.get_traced_memory()
+    num_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held < 1.2 * own
+    assert num_bytes < 1.2 * expected_bytes
     assert splits.shape == (3, 28, 28)
     assert [len(p) for p in (splits.train, splits.valid, splits.test)] == [128_000, 10_000, 26_000]
     for part in (splits.train, splits.test):

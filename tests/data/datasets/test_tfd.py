@@ -24,8 +24,8 @@ def write(path: Path, compressed: bool = False, **changes: np.ndarray | None) ->
         "labs_id": np.arange(N, dtype=np.int16)[:, None],
         "folds": folds,
     }
-    kept = {name: array for name, array in (arrays | changes).items() if array is not None}
-    savemat(path, kept, do_compression=compressed)
+    variables = {name: array for name, array in (arrays | changes).items() if array is not None}
+    savemat(path, variables, do_compression=compressed)
     return path
 
 
@@ -68,8 +68,8 @@ def test_other_folds_are_listed(tmp_path, unlabeled):
     assert splits.fold == 2
     assert list(splits.folds) == [1, 2, 3]
     assert list(splits.evaluation_folds) == ([1, 2, 3] if unlabeled else [2])
-    for number, held in splits.folds.items():
-        for part, which in [(held.valid, 2), (held.test, 3)]:
+    for number, fold in splits.folds.items():
+        for part, which in [(fold.valid, 2), (fold.test, 3)]:
             np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
 
 
@@ -142,8 +142,8 @@ def test_missing_file_is_refused_with_advice(tmp_path):
 def test_damaged_files_are_refused(tmp_path):
     """Random and truncated files are refused with a DataError."""
     path = write(tmp_path / "x.mat", compressed=True)
-    whole = path.read_bytes()
-    for content in [b"not a MATLAB file", *(whole[:end] for end in range(0, len(whole), 7))]:
+    intact = path.read_bytes()
+    for content in [b"not a MATLAB file", *(intact[:end] for end in range(0, len(intact), 7))]:
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"x\.mat "):
             open_mat(path)
@@ -154,10 +154,10 @@ def test_modified_files_raise_only_data_errors(tmp_path):
     rng = random.Random(0)
     for compressed in (False, True):
         path = write(tmp_path / "x.mat", compressed=compressed)
-        whole = path.read_bytes()
+        content = path.read_bytes()
         for _ in range(200):
-            altered = bytearray(whole)
-            altered[rng.randrange(128, len(whole))] ^= 1 << rng.randrange(8)
+            altered = bytearray(content)
+            altered[rng.randrange(128, len(content))] ^= 1 << rng.randrange(8)
             path.write_bytes(altered)
             with suppress(DataError):
                 open_mat(path)

@@ -22,8 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_caches(tmp_path, monkeypatch) -> Iterator[Path]:
-    """Everything that is written lies below the test's own folder."""
+def huggingface_caches(tmp_path, monkeypatch) -> Iterator[Path]:
+    """Set the library's caches to folders of the test."""
     cache = tmp_path.parent / f"{tmp_path.name}-cache"
     monkeypatch.setenv("ADVNETS_CACHE", str(cache))
     import datasets
@@ -38,7 +38,7 @@ def own_caches(tmp_path, monkeypatch) -> Iterator[Path]:
 
 @pytest.fixture
 def png() -> Callable[..., bytes]:
-    """An image of one level, by which it is known again, or of noise."""
+    """Return an encoder of images of one gray level, or of noise."""
 
     def encode(level: int | np.ndarray, size: tuple[int, int] = (8, 8)) -> bytes:
         content = io.BytesIO()
@@ -53,7 +53,7 @@ def png() -> Callable[..., bytes]:
 
 @pytest.fixture
 def table(png) -> Callable[..., object]:
-    """A set of images of the levels given, with their label the level by 3."""
+    """Return a builder of tables of images with the given levels, and labels level % 3."""
 
     def make(levels: Sequence[int | bytes | None], labels: bool = True):
         import datasets
@@ -88,7 +88,7 @@ def write_parquet(table) -> Callable[..., Path]:
 
 @pytest.fixture
 def write_tar(png) -> Callable[..., Path]:
-    """Members by name; a level stands for an image."""
+    """Return a writer of tars with members by name; an integer is the level of an image."""
 
     def write(path: Path, members: dict[str, bytes | int] | Sequence[int]) -> Path:
         if not isinstance(members, dict):
@@ -103,10 +103,10 @@ def write_tar(png) -> Callable[..., Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path, "w") as archive:
             for name, content in members.items():
-                whole = png(content) if isinstance(content, int) else content
+                encoded = png(content) if isinstance(content, int) else content
                 info = tarfile.TarInfo(name)
-                info.size = len(whole)
-                archive.addfile(info, io.BytesIO(whole))
+                info.size = len(encoded)
+                archive.addfile(info, io.BytesIO(encoded))
         return path
 
     return write
@@ -114,6 +114,6 @@ def write_tar(png) -> Callable[..., Path]:
 
 @pytest.fixture
 def silent(capfd, recwarn) -> Iterator[None]:
-    """Nothing is printed."""
+    """Fail if anything is printed."""
     yield
     assert capfd.readouterr() == ("", "")

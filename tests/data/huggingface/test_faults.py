@@ -1,4 +1,4 @@
-"""Shards that are broken, mixed or none: one sentence with the file and the reason."""
+"""Broken, mixed or missing shards give one sentence with the file and the reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
 
 
 def read(path: Path, data: Data) -> int:
-    """Open a set and, of a stream, read a pass; the training images."""
+    """Open a dataset and return the number of training images; of a stream, read an epoch."""
     train = open_hub_path(path, Hub(), data).train
     return (
         len(train) if isinstance(train, Split) else sum(1 for _ in train.read_epoch(0, 0, 0, 0, 1))
@@ -59,23 +59,23 @@ def sentence(path: Path, data: Data) -> str:
     ],
     ids=["empty", "text", "cut", "long footer"],
 )
-@pytest.mark.parametrize("whole", [True, False], ids=["alone", "references"])
-def test_a_broken_parquet_file(tmp_path, write_parquet, data, change, complaint, whole):
-    """Also where it is one of many, which the folder does not tell."""
+@pytest.mark.parametrize("intact", [True, False], ids=["alone", "references"])
+def test_a_broken_parquet_file_is_refused(tmp_path, write_parquet, data, change, complaint, intact):
+    """Also where it is one of several in a folder."""
     path = write_parquet(tmp_path / "train-1.parquet", range(30))
     path.write_bytes(change(path.read_bytes()))
-    if not whole:
+    if not intact:
         write_parquet(tmp_path / "train-0.parquet", range(5))
         write_parquet(tmp_path / "train-2.parquet", range(5))
-    text = sentence(path if whole else tmp_path, data)
+    text = sentence(path if intact else tmp_path, data)
     assert text.startswith(f"{path} is not a Parquet file that can be read (")
     assert complaint in text
     assert text.endswith("); copy or download it again")
 
 
 @BOTH
-def test_a_parquet_file_with_broken_pages(tmp_path, write_parquet, data):
-    """Its footer is whole; what is broken is found in reading, and the file named all the same."""
+def test_a_parquet_file_with_broken_pages_is_refused(tmp_path, write_parquet, data):
+    """Its footer is intact; the error occurs in reading and names the file."""
     for i in range(3):
         path = write_parquet(tmp_path / f"train-{i}.parquet", range(10 * i, 10 * i + 10))
     content = bytearray(path.read_bytes())
@@ -85,7 +85,7 @@ def test_a_parquet_file_with_broken_pages(tmp_path, write_parquet, data):
 
 
 @BOTH
-def test_a_parquet_file_without_images(tmp_path, data):
+def test_a_parquet_file_without_images_is_refused(tmp_path, data):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -98,7 +98,7 @@ def test_a_parquet_file_without_images(tmp_path, data):
 
 
 @BOTH
-def test_no_rows(tmp_path, write_parquet, write_tar, data):
+def test_a_table_without_rows_is_refused(tmp_path, write_parquet, write_tar, data):
     path = write_parquet(tmp_path / "a/x.parquet", [])
     assert sentence(path, data) == f"{path} has no rows; give a dataset with at least one image"
     path = write_tar(tmp_path / "b/x.tar", {})
@@ -106,7 +106,7 @@ def test_no_rows(tmp_path, write_parquet, write_tar, data):
 
 
 @BOTH
-def test_shards_of_two_kinds(tmp_path, write_parquet, write_tar, data):
+def test_shards_of_two_kinds_are_refused(tmp_path, write_parquet, write_tar, data):
     write_parquet(tmp_path / "a.parquet", range(3))
     write_tar(tmp_path / "deep/b.tar", range(3))
     assert is_hub_path(tmp_path)
@@ -125,8 +125,8 @@ def test_shards_of_two_kinds(tmp_path, write_parquet, write_tar, data):
     ],
     ids=["empty", "text", "first", "header", "member"],
 )
-def test_a_broken_tar(tmp_path, write_tar, data, change, complaint):
-    """A tar cut within a header would be read as if it were whole."""
+def test_a_broken_tar_is_refused(tmp_path, write_tar, data, change, complaint):
+    """A tar that ends inside a header would otherwise be read as a complete one."""
     big = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8).tobytes()
     members = {f"{i:03d}.{end}": big for i in range(9) for end in ("png", "txt.bin")}
     write_tar(tmp_path / "train-0.tar", range(9))
@@ -138,8 +138,8 @@ def test_a_broken_tar(tmp_path, write_tar, data, change, complaint):
 
 
 @BOTH
-def test_a_tar_whose_members_are_of_different_kinds(tmp_path, write_tar, data):
-    """As the library has it: it looks at the first five."""
+def test_a_tar_with_samples_of_different_fields_is_refused(tmp_path, write_tar, data):
+    """The library infers the fields from the first five samples."""
     path = write_tar(tmp_path / "x.tar", {"1.png": 1, "2.txt": b"two", "3.png": 3})
     text = sentence(path, data)
     assert text.startswith(f"{path} cannot be read (")
@@ -147,14 +147,14 @@ def test_a_tar_whose_members_are_of_different_kinds(tmp_path, write_tar, data):
 
 
 @BOTH
-def test_a_tar_with_a_class_that_is_none(tmp_path, write_tar, data):
+def test_a_tar_with_an_invalid_class_is_refused(tmp_path, write_tar, data):
     path = write_tar(tmp_path / "x.tar", {"1.png": 1, "1.cls": b"cat", "2.png": 2, "2.cls": b"0"})
     assert "invalid literal for int() with base 10: b'cat'" in sentence(path, data)
 
 
 @BOTH
-def test_links_and_folders_in_a_tar_are_passed_over(tmp_path, write_tar, png, data):
-    """They are no members; nothing is unpacked to disk."""
+def test_links_and_folders_in_a_tar_are_ignored(tmp_path, write_tar, png, data):
+    """Nothing is unpacked to disk."""
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as archive:
         for kind, name in ((tarfile.SYMTYPE, "0.png"), (tarfile.DIRTYPE, "a.png")):
@@ -170,7 +170,7 @@ def test_links_and_folders_in_a_tar_are_passed_over(tmp_path, write_tar, png, da
 
 
 @BOTH
-def test_a_saved_set_that_is_broken(tmp_path, table, data):
+def test_a_broken_saved_dataset_is_refused(tmp_path, table, data):
     place = tmp_path / "saved"
     table(range(9)).save_to_disk(str(place))
     arrow = next(place.glob("*.arrow"))
@@ -180,8 +180,8 @@ def test_a_saved_set_that_is_broken(tmp_path, table, data):
     assert sentence(place, data).endswith("save the set again with save_to_disk")
 
 
-def test_which_paths_are_of_this_kind(tmp_path, write_parquet, write_tar, png):
-    """An image beside the shards makes a folder one of images."""
+def test_hub_paths_are_recognized(tmp_path, write_parquet, write_tar, png):
+    """A folder that also contains an image is a folder of images."""
     assert not is_hub_path(tmp_path)
     assert not is_hub_path(tmp_path / "absent.parquet")
     assert is_hub_path(write_parquet(tmp_path / "a/X.PARQUET", range(2)))
@@ -195,8 +195,8 @@ def test_which_paths_are_of_this_kind(tmp_path, write_parquet, write_tar, png):
     assert not is_hub_path(tmp_path / "x.zip")
 
 
-def test_a_stream_that_fails_on_the_way(png):
-    """What a stranger's generator raises is a sentence too."""
+def test_an_exception_of_a_stream_is_a_data_error(png):
+    """Also an exception that another library's generator raises."""
     import datasets
 
     def rows():
@@ -212,7 +212,7 @@ def test_a_stream_that_fails_on_the_way(png):
 
 @st.composite
 def changes(draw):
-    """How the bytes of a file are changed: cut, overwritten here and there, or a piece moved."""
+    """Generate changes of the bytes of a file: truncated, overwritten, or with a piece moved."""
     return {
         "keep": draw(st.floats(0.3, 1)) if draw(st.integers(0, 4)) == 0 else 1.0,
         "places": draw(
@@ -241,7 +241,7 @@ def any_bytes(tmp_path: Path, content: bytes, kind: str, number: int) -> None:
 
 
 @pytest.fixture
-def whole(tmp_path, write_parquet, write_tar) -> dict[str, bytes]:
+def intact(tmp_path, write_parquet, write_tar) -> dict[str, bytes]:
     levels = range(12)
     return {
         "parquet": write_parquet(tmp_path / "whole.parquet", levels).read_bytes(),
@@ -255,23 +255,23 @@ FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 @pytest.mark.parametrize("kind", ["parquet", "tar"])
 @settings(max_examples=15, deadline=None, suppress_health_check=FIXTURE, derandomize=True)
 @given(change=changes())
-def test_changed_bytes_are_read_or_refused(tmp_path, whole, kind, change):
-    """Whatever the bytes, images or one of our errors."""
-    any_bytes(tmp_path, changed(whole[kind], change), kind, abs(hash(repr(change))))
+def test_changed_bytes_are_read_or_refused(tmp_path, intact, kind, change):
+    """Any bytes give images or an error of this package."""
+    any_bytes(tmp_path, changed(intact[kind], change), kind, abs(hash(repr(change))))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "tar"])
 @settings(max_examples=1000, deadline=None, suppress_health_check=FIXTURE)
 @given(change=changes())
-def test_many_changed_bytes_are_read_or_refused(tmp_path, whole, kind, change):
+def test_many_changed_bytes_are_read_or_refused(tmp_path, intact, kind, change):
     """As above."""
-    any_bytes(tmp_path, changed(whole[kind], change), kind, abs(hash(repr(change))))
+    any_bytes(tmp_path, changed(intact[kind], change), kind, abs(hash(repr(change))))
 
 
 @BOTH
-def test_rows_that_name_files_elsewhere_are_left_out(tmp_path, png, data):
-    """A set of a stranger's cannot have a private image read: only --follow-links reads it."""
+def test_rows_that_name_files_outside_the_dataset_are_skipped(tmp_path, png, data):
+    """They are read only with --follow-links, so that a dataset cannot read private images."""
     import datasets
     import pyarrow.parquet as pq
 
@@ -291,12 +291,12 @@ def test_rows_that_name_files_elsewhere_are_left_out(tmp_path, png, data):
     )
     table = datasets.Dataset.from_dict({"image": rows}, features=features)
     pq.write_table(table.data.table, tmp_path / "set" / "train.parquet")
-    found = seen_levels(tmp_path / "set", data)
-    assert found == {1, 3}
-    assert seen_levels(tmp_path / "set", replace(data, follow_links=True)) == {1, 3, 9}
+    result = levels_of(tmp_path / "set", data)
+    assert result == {1, 3}
+    assert levels_of(tmp_path / "set", replace(data, follow_links=True)) == {1, 3, 9}
 
 
-def seen_levels(path: Path, data: Data) -> set[int]:
+def levels_of(path: Path, data: Data) -> set[int]:
     train = open_hub_path(path, Hub(), data).train
     if isinstance(train, Split):
         return set(train.read(slice(None))[:, 0, 0, 0].tolist())

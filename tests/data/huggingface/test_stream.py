@@ -1,4 +1,4 @@
-"""Passes over sets that come as they come."""
+"""Epochs of datasets that are read as a stream."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def stream(path, data=DATA, **options):
 
 
 def one_pass(train, seed=0, epoch=0, skip=0, rank=0, world=1) -> list[int]:
-    """The levels of a pass."""
+    """Return the levels of the images of an epoch."""
     return [int(image[0, 0, 0]) for image, _ in train.read_epoch(seed, epoch, skip, rank, world)]
 
 
 @pytest.fixture(params=["parquet", "one parquet", "tar", "table", "saved", "name", "unknown"])
 def of_23(request, tmp_path, write_parquet, write_tar, table):
-    """A stream of 23 rows, of five shards or of one."""
+    """Return a stream of 23 rows in five shards or in one."""
     edges = [0, 3, 9, 13, 20, 23]
     shards = [range(*edge) for edge in pairwise(edges)]
     kind, place = request.param, tmp_path / "set"
@@ -67,8 +67,8 @@ def of_23(request, tmp_path, write_parquet, write_tar, table):
     return stream(place)
 
 
-def test_a_pass_gives_every_row_once_in_an_order_of_its_own(of_23):
-    """Of seed and epoch, with the labels that belong to the images."""
+def test_an_epoch_has_every_row_once_in_its_own_order(of_23):
+    """The order depends on seed and epoch; labels belong to their images."""
     orders = {(seed, epoch): one_pass(of_23, seed, epoch) for seed in (0, -5) for epoch in (0, 1)}
     assert all(sorted(order) == list(range(23)) for order in orders.values())
     assert len(set(map(tuple, orders.values()))) == len(orders)
@@ -80,7 +80,7 @@ def test_a_pass_gives_every_row_once_in_an_order_of_its_own(of_23):
 
 @pytest.mark.parametrize("world", [2, 3, 5, 25])
 def test_ranks_share_the_rows(of_23, world):
-    """Every row is one rank's in a pass, with more ranks than shards or even than rows too."""
+    """Each row goes to one rank per epoch, also with more ranks than shards or rows."""
     for epoch in (0, 3) if world < 25 else (1,):
         shares = [one_pass(of_23, 0, epoch, 0, rank, world) for rank in range(world)]
         assert sorted(chain.from_iterable(shares)) == list(range(23))
@@ -91,17 +91,17 @@ def test_ranks_share_the_rows(of_23, world):
 
 
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (1, 2), (1, 5)])
-def test_what_is_skipped_is_what_came_before(of_23, rank, world, monkeypatch):
-    """To the row, and undecoded."""
-    whole = one_pass(of_23, 3, 2, 0, rank, world)
-    for skip in (1, len(whole) // 2, len(whole), len(whole) + 2):
-        assert one_pass(of_23, 3, 2, skip, rank, world) == whole[skip:]
+def test_skipping_omits_exactly_the_rows_already_read(of_23, rank, world, monkeypatch):
+    """To the row, without decoding them."""
+    uninterrupted = one_pass(of_23, 3, 2, 0, rank, world)
+    for skip in (1, len(uninterrupted) // 2, len(uninterrupted), len(uninterrupted) + 2):
+        assert one_pass(of_23, 3, 2, skip, rank, world) == uninterrupted[skip:]
     monkeypatch.setattr("advnets.data.huggingface.stream.decode", None)
-    assert one_pass(of_23, 3, 2, len(whole), rank, world) == []
+    assert one_pass(of_23, 3, 2, len(uninterrupted), rank, world) == []
 
 
-def test_the_length_is_known_where_something_says_it(tmp_path, write_parquet, write_tar, table):
-    """The footers of Parquet files, or the table; not a tar."""
+def test_the_length_is_known_from_footers_or_tables(tmp_path, write_parquet, write_tar, table):
+    """Parquet footers and tables state it; a tar does not."""
     write_parquet(tmp_path / "p/train-0.parquet", range(10))
     write_parquet(tmp_path / "p/train-1.parquet", range(7))
     write_parquet(tmp_path / "p/test-0.parquet", range(4))
@@ -110,16 +110,16 @@ def test_the_length_is_known_where_something_says_it(tmp_path, write_parquet, wr
     assert open_huggingface_dataset(table(range(6)), DATA).train.length == 6
 
 
-def test_a_wrong_length_is_found_out(tmp_path, table):
-    """A pass that ends elsewhere than its set says would make a resume wrong."""
+def test_a_wrong_length_is_reported(tmp_path, table):
+    """A wrong length would make resuming inexact."""
     train = open_huggingface_dataset(table(range(6)), DATA).train
     train.length = 7
     with pytest.raises(DataError, match="states 7 rows, 7 of them for this process, but has 6"):
         one_pass(train)
 
 
-def test_validation_and_test_are_held(tmp_path, write_parquet, monkeypatch):
-    """Their first images, so many as are held at most."""
+def test_validation_and_test_images_are_in_memory(tmp_path, write_parquet, monkeypatch):
+    """Their first images, up to a maximum."""
     for split, levels in {"train": range(9), "validation": range(9, 15), "test": [20]}.items():
         write_parquet(tmp_path / f"{split}.parquet", levels)
     monkeypatch.setattr("advnets.data.huggingface.open.MAX_HELD_OUT", 4)
@@ -132,14 +132,14 @@ def test_validation_and_test_are_held(tmp_path, write_parquet, monkeypatch):
     assert splits.shape == (1, 8, 8)
 
 
-def test_the_head_is_the_beginning(of_23):
+def test_the_head_has_the_first_images(of_23):
     assert of_23.head(4).images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
     assert of_23.head(2).images[:, 0, 0, 0].tolist() == [0, 1]
     assert len(of_23.head(1000)) == 23
 
 
-def test_the_digest_tells_sets_apart(tmp_path, write_parquet):
-    """By contents, frame and columns; not by when or where the files were written."""
+def test_the_digest_depends_on_contents_frame_and_columns(tmp_path, write_parquet):
+    """It does not depend on when or where the files were written."""
     a = write_parquet(tmp_path / "a/x.parquet", range(9))
     b = write_parquet(tmp_path / "b/x.parquet", range(9))
     c = write_parquet(tmp_path / "c/x.parquet", range(1, 10))
@@ -154,16 +154,16 @@ def test_the_digest_tells_sets_apart(tmp_path, write_parquet):
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_in_the_place_of_a_broken_image_stands_the_next(tmp_path, write_parquet, caplog, world):
-    """So every place follows from the pass, and each broken image is named once."""
+def test_a_broken_image_is_replaced_by_the_next_one(tmp_path, write_parquet, caplog, world):
+    """Positions depend on the epoch alone, and each broken image is reported once."""
     broken = {3: None, 4: b"none", 11: b"", 12: b"no", 17: b"image"}
     rows = [broken.get(i, i) for i in range(20)]
     train = stream(write_parquet(tmp_path / "x.parquet", rows, labels=False))
     # What the same rows would be in the same order, were all whole.
-    whole = stream(write_parquet(tmp_path / "whole.parquet", range(20), labels=False))
+    intact = stream(write_parquet(tmp_path / "whole.parquet", range(20), labels=False))
     for epoch in range(2):
         for rank in range(world):
-            order = one_pass(whole, 0, epoch, 0, rank, world)
+            order = one_pass(intact, 0, epoch, 0, rank, world)
             expected = [
                 next(level for level in order[i:] + order if level not in broken)
                 for i in range(len(order))
@@ -171,10 +171,10 @@ def test_in_the_place_of_a_broken_image_stands_the_next(tmp_path, write_parquet,
             for skip in (0, 3, 8):
                 assert one_pass(train, 0, epoch, skip, rank, world) == expected[skip:]
             assert train.count(rank, world) == len(order)
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 5
-    assert any("has no image; skipped" in text for text in said)
-    assert all(str(tmp_path / "x.parquet") in text for text in said)
+    run_command = [record.getMessage() for record in caplog.records]
+    assert len(run_command) == 5
+    assert any("has no image; skipped" in text for text in run_command)
+    assert all(str(tmp_path / "x.parquet") in text for text in run_command)
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 
@@ -186,14 +186,14 @@ def test_a_broken_member_is_named_by_its_key(tmp_path, write_tar, caplog):
     assert "../3 has a name that leads out of the archive" in caplog.text
 
 
-def test_without_a_whole_image_there_is_no_stream(tmp_path, write_parquet):
+def test_a_stream_without_readable_images_is_refused(tmp_path, write_parquet):
     path = write_parquet(tmp_path / "x.parquet", [None, b"", b"x"])
     with pytest.raises(DataError, match=r"x\.parquet holds no image that can be read"):
         stream(path)
 
 
-def test_windows_follow_from_place_and_epoch(tmp_path, table):
-    """Cut at random, but the same in the same place; the head is cut about the center."""
+def test_crops_depend_on_position_and_epoch_alone(tmp_path, table):
+    """Images of the head are cropped at the center."""
     import io
 
     import datasets
@@ -216,10 +216,10 @@ def test_windows_follow_from_place_and_epoch(tmp_path, table):
     )
     first = [image for image, _ in train.read_epoch(0, 1, 0, 0, 1)]
     for skip in range(6):
-        again = [image for image, _ in train.read_epoch(0, 1, skip, 0, 1)]
-        np.testing.assert_array_equal(np.stack(again), np.stack(first[skip:]))
-    other = [image for image, _ in train.read_epoch(0, 2, 0, 0, 1)]
-    assert not np.array_equal(np.stack(first), np.stack(other))
+        repeated = [image for image, _ in train.read_epoch(0, 1, skip, 0, 1)]
+        np.testing.assert_array_equal(np.stack(repeated), np.stack(first[skip:]))
+    second_epoch = [image for image, _ in train.read_epoch(0, 2, 0, 0, 1)]
+    assert not np.array_equal(np.stack(first), np.stack(second_epoch))
     lefts = [
         int(RNG(0, step=1, purpose="window/0", first_row=i).uniform("window", 1, 2)[0, 1] * 23)
         for i in range(6)
@@ -228,7 +228,7 @@ def test_windows_follow_from_place_and_epoch(tmp_path, table):
         assert any(np.array_equal(image[0], page[:, left : left + 8]) for page in pages)
 
 
-def test_labels_out_of_range_end_the_pass(table, png):
+def test_labels_out_of_range_are_an_error(table, png):
     import datasets
 
     rows = datasets.Dataset.from_dict({"image": [png(1), png(2)], "label": [2, -1]})
@@ -239,31 +239,31 @@ def test_labels_out_of_range_end_the_pass(table, png):
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_images_that_a_program_has_decoded(tmp_path, declared):
-    """As its own map or filter leaves them: their values are kept, and how they lie."""
+def test_images_decoded_by_a_map_or_filter(tmp_path, declared):
+    """Their pixels and their orientation are kept."""
     import datasets
     from PIL import Image
 
     rng = np.random.default_rng(0)
     page = rng.integers(0, 256, (8, 8), np.uint8)
-    lying = Image.fromarray(np.rot90(page).copy())
-    lying.getexif()[0x0112] = 6  # to be turned clockwise by those who look at it
+    rotated = Image.fromarray(np.rot90(page).copy())
+    rotated.getexif()[0x0112] = 6  # to be turned clockwise by those who look at it
     modes = ["L", "RGB", "RGBA", "CMYK", "LA"]
 
     def rows():
-        yield {"image": lying}
+        yield {"image": rotated}
         for mode in modes:
             yield {"image": Image.fromarray(page).convert(mode)}
 
     features = datasets.Features({"image": datasets.Image()}) if declared else None
-    found = datasets.IterableDataset.from_generator(rows, features=features)
+    result = datasets.IterableDataset.from_generator(rows, features=features)
     if declared:  # the library then forgets how they lie
-        found = found.filter(lambda _: True).skip(1)
-    images = open_huggingface_dataset(found, DATA).train.head(9).images[:, 0]
+        result = result.filter(lambda _: True).skip(1)
+    images = open_huggingface_dataset(result, DATA).train.head(9).images[:, 0]
     np.testing.assert_array_equal(images, np.stack([page] * (len(modes) + (not declared))))
 
 
-def test_a_set_that_does_not_say_its_columns(png):
+def test_a_dataset_without_declared_columns_has_those_of_its_first_row(png):
     """As a generator's: they are what its first row holds."""
     import datasets
 

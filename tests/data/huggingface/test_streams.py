@@ -1,4 +1,4 @@
-"""Batches of a stream: pure in seed and index, whatever was asked for before."""
+"""Batches of a stream depend only on seed and index."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
 
 @dataclass
 class Counting:
-    """A stream of numbers, which keeps a record of what it was asked."""
+    """A stream of numbers that records the requests for its rows."""
 
     n: int = 10
     length: int | None = None
@@ -44,13 +44,13 @@ class Counting:
     shape: tuple[int, int, int] = (1, 1, 2)
     white_level: int = 255
     fails_at: tuple[int, int] = (-1, -1)  # epoch and place
-    asked: list[object] = field(default_factory=list)
+    requests: list[object] = field(default_factory=list)
 
     def order(self, seed: int, epoch: int) -> list[int]:
         return RNG(seed, step=epoch).permutation("order", self.n).tolist()
 
     def read_epoch(self, seed, epoch, skip, rank, world) -> Iterator[tuple[np.ndarray, int | None]]:
-        self.asked.append((epoch, skip))
+        self.requests.append((epoch, skip))
         for place, number in enumerate(self.order(seed, epoch)[rank::world]):
             if (epoch, place) == self.fails_at:
                 raise DataError("this row is broken; mend it")
@@ -59,7 +59,7 @@ class Counting:
                 yield image, number % 3 if self.labeled else None
 
     def count(self, rank: int, world: int) -> int:
-        self.asked.append("count")
+        self.requests.append("count")
         return len(range(rank, self.n, world))
 
     def head(self, n: int) -> ArraySplit:
@@ -69,7 +69,7 @@ class Counting:
         return ""
 
 
-def made(stream, rows: int = 4, seed: int = 0, **fields) -> StreamingLoader:
+def loader_of(stream, rows: int = 4, seed: int = 0, **fields) -> StreamingLoader:
     feed = BatchTransform(
         UnitNormalizer(white_level=1.0), rows, seed, torch.device("cpu"), **fields
     )
@@ -94,63 +94,63 @@ def expected(stream: Counting, n: int, seed: int = 0, rank: int = 0, world: int 
     return rows[:n]
 
 
-def test_one_pass_follows_the_other(stream):
-    """Every row once a pass; the last batch of a pass holds the beginning of the next."""
-    batches = made(stream)
+def test_epochs_are_concatenated(stream):
+    """Each row once per epoch; the last batch of an epoch contains the first rows of the next."""
+    batches = loader_of(stream)
     rows = [numbers(batches.batch_at(i)) for i in range(10)]
     assert sum(rows, []) == expected(stream, 40)  # noqa: RUF017
     assert batches.batch_at(9).labels.tolist() == [number % 3 for number in rows[9]]
-    assert "count" not in stream.asked  # which is for those who come from elsewhere
+    assert "count" not in stream.requests  # only resumed processes skip
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 10, 25])
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_batch_is_a_function_of_seed_and_index(stream, rows, world):
-    """Fresh, after others, and going back: the same bits."""
+    """Bit-identical in a new loader, after other batches, and after going back."""
     if rows < world:
         return
     for rank in range(world):
         share = {"rank": rank, "world_size": world, "hflip": True}
-        batches = made(stream, rows, seed=3, **share)
+        batches = loader_of(stream, rows, seed=3, **share)
         first = {i: batches.batch_at(i).images.clone() for i in range(9)}
         for i in (7, 2, 3, 8, 0, 0, 1):
             assert torch.equal(batches.batch_at(i).images, first[i])
         for i in (0, 1, 5, 7):
-            fresh = made(stream, rows, seed=3, **share)
+            fresh = loader_of(stream, rows, seed=3, **share)
             assert torch.equal(fresh.batch_at(i).images, first[i])
             assert torch.equal(fresh.batch_at(i + 1).images, first[i + 1])
 
 
-def test_asked_again_it_is_the_same_object(stream):
-    batches = made(stream)
+def test_a_repeated_request_returns_the_same_object(stream):
+    batches = loader_of(stream)
     assert batches.batch_at(3) is batches.batch_at(3)
 
 
-def test_ranks_go_their_own_ways(stream):
+def test_each_rank_reads_only_its_rows(stream):
     """Each through its own share, and none sees a row of another's."""
-    pair = [made(stream, 6, rank=rank, world_size=2) for rank in range(2)]
-    rows = [[n for i in range(5) for n in numbers(one.batch_at(i))] for one in pair]
+    pair = [loader_of(stream, 6, rank=rank, world_size=2) for rank in range(2)]
+    rows = [[n for i in range(5) for n in numbers(loader.batch_at(i))] for loader in pair]
     assert rows == [expected(stream, 15, rank=rank, world=2) for rank in range(2)]
 
 
-def test_epochs_do_not_tell_what_was_read(stream):
-    """Where the length is not known they are 0: what a process has read so far is its own."""
-    batches = made(stream)
+def test_the_epoch_is_0_if_the_length_is_unknown(stream):
+    """What a process has read so far does not count."""
+    batches = loader_of(stream)
     before = [batches.epoch_at(i) for i in (0, 5, 6)]
     for i in range(8):
         batches.batch_at(i)
     assert [batches.epoch_at(i) for i in (0, 5, 6)] == before
     assert before == ([0.0, 2.0, 2.4] if stream.length else [0.0, 0.0, 0.0])
-    assert made(stream, rank=1, world_size=2).epoch_at(5) == before[1]
+    assert loader_of(stream, rank=1, world_size=2).epoch_at(5) == before[1]
 
 
-def test_without_labels(stream):
-    assert made(replace(stream, labeled=False)).batch_at(0).labels is None
+def test_streams_without_labels_have_batches_without_labels(stream):
+    assert loader_of(replace(stream, labeled=False)).batch_at(0).labels is None
 
 
 def test_images_are_flipped_by_index(stream):
-    """By a draw of their own, whether one came to the batch or began with it."""
-    batches = made(stream, 40, hflip=True)
+    """Whether they are at the beginning of a batch or continue the last one."""
+    batches = loader_of(stream, 40, hflip=True)
     rows = batches.batch_at(2).images[:, 0, 0]
     mirrored = rows[:, 0] >= 100
     assert 5 < mirrored.sum() < 35
@@ -159,11 +159,11 @@ def test_images_are_flipped_by_index(stream):
     assert torch.equal(mirrored, rng.uniform("flip", 40) < 0.5)
 
 
-def test_an_error_reaches_who_asks(stream):
-    """Also one that was met while reading ahead; the batches before it are whole, it comes again,
-    and no one who asks for another index is told of it."""
+def test_an_error_is_raised_for_its_batch(stream):
+    """Also one that occurred while reading ahead: earlier batches are complete, the error is raised
+    again on a new request, and other indices are not affected."""
     failing = replace(stream, fails_at=(1, 3))  # in the fourth batch
-    batches = made(failing)
+    batches = loader_of(failing)
     for i in range(3):
         assert numbers(batches.batch_at(i)) == expected(stream, 40)[4 * i : 4 * i + 4]
     for _ in range(2):
@@ -175,20 +175,20 @@ def test_an_error_reaches_who_asks(stream):
 
 
 @pytest.mark.parametrize("first", [0, 3])
-def test_a_rank_without_rows(first):
+def test_a_rank_without_rows_is_refused(first):
     """There are more processes than rows."""
     with pytest.raises(
         DataError, match="rank 2 of 3 has no images in an epoch; use fewer processes"
     ):
-        made(Counting(n=2), 3, rank=2, world_size=3).batch_at(first)
+        loader_of(Counting(n=2), 3, rank=2, world_size=3).batch_at(first)
 
 
-def test_the_thread_ends_with_the_batches(stream):
+def test_the_thread_ends_with_its_loader(stream):
     def reading() -> set[threading.Thread]:
         return {t for t in threading.enumerate() if t.name.startswith("advnets-stream")}
 
     before = reading()
-    batches = made(stream)
+    batches = loader_of(stream)
     batches.batch_at(0)
     (mine,) = reading() - before
     del batches
@@ -218,19 +218,23 @@ if sys.argv[3] == "raise":
 
 
 @pytest.mark.parametrize(("kind", "end"), [("parquet", "return"), ("tar", "raise")])
-def test_a_program_ends_in_the_middle_of_a_pass(tmp_path, write_parquet, write_tar, kind, end):
-    """It neither waits nor crashes, and prints nothing."""
+def test_a_program_can_end_in_the_middle_of_an_epoch(tmp_path, write_parquet, write_tar, kind, end):
+    """It does not wait or crash, and prints nothing."""
     write = write_parquet if kind == "parquet" else write_tar
     for i in range(3):
         write(tmp_path / f"train-{i}.{kind}", range(20 * i, 20 * i + 20))
     command = [sys.executable, "-c", CODE, str(tmp_path), "3", end]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (7 if end == "raise" else 0, "", "")
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (
+        7 if end == "raise" else 0,
+        "",
+        "",
+    )
 
 
 @pytest.mark.parametrize("kind", ["parquet", "tar"])
-def test_streamed_files_come_again_to_the_bit(tmp_path, write_parquet, write_tar, kind):
-    """The batches of real shards, over the border of a pass, with windows cut at random."""
+def test_batches_of_shards_are_reproducible_bit_by_bit(tmp_path, write_parquet, write_tar, kind):
+    """Over the end of an epoch, with random crops."""
     write = write_parquet if kind == "parquet" else write_tar
     for i in range(3):
         write(tmp_path / f"train-{i}.{kind}", range(7 * i, 7 * i + 7))
@@ -248,10 +252,10 @@ def test_streamed_files_come_again_to_the_bit(tmp_path, write_parquet, write_tar
 
 
 @pytest.mark.parametrize("kind", ["parquet", "tar"])
-def test_a_run_on_a_stream_resumes_to_the_bit(
-    tmp_path, tiny, write_parquet, write_tar, kind, quiet
+def test_a_run_on_a_stream_resumes_bit_exactly(
+    tmp_path, tiny, write_parquet, write_tar, kind, console
 ):
-    """Six steps and six more end where twelve do, over the border of a pass."""
+    """6 + 6 steps equal 12 steps, over the end of an epoch."""
     write = write_parquet if kind == "parquet" else write_tar
     for i in range(3):
         write(tmp_path / "set" / f"train-{i}.{kind}", range(30 * i, 30 * i + 30))
@@ -259,25 +263,25 @@ def test_a_run_on_a_stream_resumes_to_the_bit(
         source=str(tmp_path / "set"), stream=True, size=8, channels=1, batch_size=20, hflip=True
     )
 
-    def asked(steps: int):
+    def run_config(steps: int):
         return replace(tiny, data=data, stages=(replace(tiny.stage, steps=steps),))
 
     ends = []
     for name, parts in {"whole": [12], "halves": [6, 12]}.items():
         for i, steps in enumerate(parts):
-            train(asked(steps), tmp_path / name, quiet, resume=i > 0)
+            train(run_config(steps), tmp_path / name, console, resume=i > 0)
         ends.append(read_checkpoint(RunDirectory(tmp_path / name).newest_checkpoint()))
-    whole, halves = ends
-    assert whole.tensors.keys() == halves.tensors.keys()
-    for name, tensor in whole.tensors.items():
+    uninterrupted, halves = ends
+    assert uninterrupted.tensors.keys() == halves.tensors.keys()
+    for name, tensor in uninterrupted.tensors.items():
         assert torch.equal(tensor, halves.tensors[name]), name
-    assert whole.metadata["progress"] == halves.metadata["progress"]
+    assert uninterrupted.metadata["progress"] == halves.metadata["progress"]
     facts = RunDirectory(tmp_path / "whole").read_config()["data"]
     assert facts["train"] == (90 if kind == "parquet" else None)
 
 
-def test_odd_metadata_are_no_warning(tmp_path, write_parquet):
-    """In the thread that reads neither, where warnings cannot be caught for a while."""
+def test_invalid_metadata_give_no_warning(tmp_path, write_parquet):
+    """Neither in the reading thread, where warnings cannot be caught."""
     content = io.BytesIO()
     odd = b"Exif\0\0MM\0*\0\0\0\x08\0\x05" + b"\1" * 20
     Image.new("L", (8, 8), 9).save(content, "JPEG", exif=odd)

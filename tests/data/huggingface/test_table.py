@@ -38,14 +38,14 @@ def opened(path, data=DATA, **options):
 
 
 def levels(split) -> list[int]:
-    """By which the images are known again."""
+    """Return the gray levels, which identify the images."""
     images = split.images
     assert (images == images[:, :1, :1, :1]).all()
     return sorted(images[:, 0, 0, 0].tolist())
 
 
-def test_a_folder_of_shards_has_the_splits_that_their_names_tell(tmp_path, write_parquet, silent):
-    """As on the hub: data/train-00000-of-00002.parquet and so on, with classes by name."""
+def test_the_names_of_shards_give_the_splits(tmp_path, write_parquet, silent):
+    """As on the hub: data/train-00000-of-00002.parquet, with classes by name."""
     write_parquet(tmp_path / "data/train-00000-of-00002.parquet", range(10))
     write_parquet(tmp_path / "data/train-00001-of-00002.parquet", range(10, 16))
     write_parquet(tmp_path / "data/validation-00000-of-00001.parquet", range(16, 20))
@@ -62,7 +62,7 @@ def test_a_folder_of_shards_has_the_splits_that_their_names_tell(tmp_path, write
     np.testing.assert_array_equal(splits.train.labels, splits.train.images[:, 0, 0, 0] % 3)
 
 
-def test_folders_tell_the_split_too(tmp_path, write_parquet):
+def test_the_names_of_folders_give_the_splits(tmp_path, write_parquet):
     write_parquet(tmp_path / "train/part-0.parquet", range(4))
     write_parquet(tmp_path / "test/part-0.parquet", range(4, 6))
     splits = opened(tmp_path)
@@ -71,8 +71,8 @@ def test_folders_tell_the_split_too(tmp_path, write_parquet):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "saved", "object", "name"])
-def test_one_split_is_dealt_by_hash(tmp_path, write_parquet, table, kind):
-    """Like own images: a tenth each for validation and test, where they are enough."""
+def test_a_single_split_is_divided_by_hash(tmp_path, write_parquet, table, kind):
+    """A tenth each for validation and test, if there are enough images."""
     n = 60
     if kind == "object":
         splits = open_huggingface_dataset(table(range(n)), DATA)
@@ -94,38 +94,40 @@ def test_one_split_is_dealt_by_hash(tmp_path, write_parquet, table, kind):
     assert len(splits.train.labels) == sizes[0]
 
 
-def test_what_is_opened_again_is_not_read_again(tmp_path, write_parquet, own_caches, monkeypatch):
-    """The pack is found again, and another content is packed anew."""
+def test_a_pack_is_reused(tmp_path, write_parquet, huggingface_caches, monkeypatch):
+    """Other content is packed again."""
     path = write_parquet(tmp_path / "all.parquet", range(9))
     first = opened(path)
     monkeypatch.setattr("advnets.data.image_folder.pack.pack", None)
     assert opened(path).digest() == first.digest()
     monkeypatch.undo()
-    monkeypatch.setenv("ADVNETS_CACHE", str(own_caches))
+    monkeypatch.setenv("ADVNETS_CACHE", str(huggingface_caches))
     write_parquet(path, range(1, 10))
     assert levels(opened(path).train) == list(range(1, 10))
 
 
-def test_nothing_is_written_but_in_the_cache(tmp_path, write_parquet, write_tar, own_caches):
+def test_files_are_written_only_to_the_cache(
+    tmp_path, write_parquet, write_tar, huggingface_caches
+):
     path = write_parquet(tmp_path / "a" / "all.parquet", range(9))
-    other = write_tar(tmp_path / "b" / "all.tar", range(9))
+    another = write_tar(tmp_path / "b" / "all.tar", range(9))
     for stream in (False, True):
-        for source in (path, other, path.parent, other.parent):
+        for source in (path, another, path.parent, another.parent):
             opened(source, Data(size=8, channels=1, stream=stream))
-    assert {file for file in tmp_path.rglob("*") if file.is_file()} == {path, other}
-    assert {entry.name for entry in own_caches.iterdir()} == {"datasets", "packs"}
+    assert {file for file in tmp_path.rglob("*") if file.is_file()} == {path, another}
+    assert {entry.name for entry in huggingface_caches.iterdir()} == {"datasets", "packs"}
     assert not (tmp_path.parent / f"{tmp_path.name}-library").exists()
 
 
-def test_a_file_with_an_odd_name(tmp_path, write_parquet):
-    """What the library takes for a pattern is escaped in a file's name, refused in a folder's."""
+def test_glob_characters_in_names(tmp_path, write_parquet):
+    """They are escaped in the name of a file, and refused in that of a folder."""
     path = write_parquet(tmp_path / "a [b] *" / "c [1] * é.parquet", range(5))
     assert levels(opened(path).train) == [0, 1, 2, 3, 4]
     with pytest.raises(UsageError, match="rename the folder"):
         opened(path.parent)
 
 
-def test_tars_in_the_layout_of_webdataset(tmp_path, write_tar, silent):
+def test_webdataset_tars(tmp_path, write_tar, silent):
     write_tar(tmp_path / "train-000.tar", range(5))
     write_tar(tmp_path / "train-001.tar", range(5, 11))
     write_tar(tmp_path / "test-000.tar", range(11, 14))
@@ -137,8 +139,8 @@ def test_tars_in_the_layout_of_webdataset(tmp_path, write_tar, silent):
     assert levels(opened(tmp_path / "train-001.tar").train) == list(range(5, 11))
 
 
-def test_broken_rows_are_named(tmp_path, write_parquet, png):
-    """Missing, empty, no image, cut short, or only the name of one: named and left out."""
+def test_broken_rows_are_skipped_and_named(tmp_path, write_parquet, png):
+    """Missing, empty, not an image, truncated, or only a file name."""
     rows = [1, None, b"", b"no image", png(5)[:40], 6]
     splits = opened(write_parquet(tmp_path / "x.parquet", rows))
     assert levels(splits.train) == [1, 6]
@@ -165,7 +167,7 @@ def test_a_row_may_name_a_file(tmp_path, png):
     ]
 
 
-def test_members_of_a_tar_that_lead_out_are_left_out(tmp_path, write_tar):
+def test_members_outside_the_tar_are_skipped(tmp_path, write_tar):
     names = {"../a.png": 1, "b.png": 2, "/c.png": 3, "d/../../e.png": 4, "f.png": b"broken"}
     path = write_tar(tmp_path / "x.tar", names)
     splits = opened(path)
@@ -174,38 +176,42 @@ def test_members_of_a_tar_that_lead_out_are_left_out(tmp_path, write_tar):
     assert "leads out" in splits.skipped_files[0].reason
 
 
-def test_the_reader_goes_to_other_processes(tmp_path, table, write_parquet):
-    """A table in memory goes by way of a file, so that it is not sent over and over."""
+def test_the_reader_can_be_sent_to_other_processes(tmp_path, table, write_parquet):
+    """A table in memory is written to a file, so that it is not sent with each task."""
     rng = np.random.default_rng(0).integers(0, 256, (30, 256, 256), np.uint8)
     import datasets
 
     rows = {"image": [{"bytes": page.tobytes()} for page in rng]}
     memory = datasets.Dataset.from_dict(rows)
     columns = Columns("image")
-    found = collect_rows([("train", "", memory)], columns, "x", "x", "")
-    sent = pickle.dumps(found.reader)
-    assert len(sent) < 100_000
-    read = list(pickle.loads(sent).read([b"train/000029", b"train/000030", b"train/000000"]))
-    assert read[0] == rng[29].tobytes()
-    assert isinstance(read[1], DataError)
-    assert read[2] == rng[0].tobytes()
+    result = collect_rows([("train", "", memory)], columns, "x", "x", "")
+    pickled = pickle.dumps(result.reader)
+    assert len(pickled) < 100_000
+    contents = list(pickle.loads(pickled).read([b"train/000029", b"train/000030", b"train/000000"]))
+    assert contents[0] == rng[29].tobytes()
+    assert isinstance(contents[1], DataError)
+    assert contents[2] == rng[0].tobytes()
 
 
 @pytest.mark.slow
-def test_many_are_decoded_by_several_processes(tmp_path, write_parquet):
+def test_large_datasets_are_decoded_by_several_processes(tmp_path, write_parquet):
     splits = opened(write_parquet(tmp_path / "x.parquet", [i % 256 for i in range(2500)]))
     sizes = [len(part) for part in (splits.train, splits.valid, splits.test)]
     assert sum(sizes) == 2500
 
 
-def test_of_several_splits_one_may_be_named(tmp_path, table, caplog):
+def test_one_of_several_splits_can_be_selected(tmp_path, table, caplog):
     import datasets
 
     splits = datasets.DatasetDict(
         {"train": table(range(4)), "extra": table(range(4, 7)), "val": table(range(7, 9))}
     )
-    found = open_huggingface_dataset(splits, DATA)
-    assert (levels(found.train), levels(found.valid), found.test) == ([0, 1, 2, 3], [7, 8], None)
+    dataset = open_huggingface_dataset(splits, DATA)
+    assert (levels(dataset.train), levels(dataset.valid), dataset.test) == (
+        [0, 1, 2, 3],
+        [7, 8],
+        None,
+    )
     assert "extra are not for training" in caplog.text
     assert levels(open_huggingface_dataset(splits, DATA, Hub(split="extra")).train) == [4, 5, 6]
     with pytest.raises(
@@ -217,8 +223,8 @@ def test_of_several_splits_one_may_be_named(tmp_path, table, caplog):
         open_huggingface_dataset(splits, DATA)
 
 
-def test_of_several_columns_one_may_be_named(table, png):
-    """The first that is declared, else pairs, else bytes that decode; or the one that is named."""
+def test_one_of_several_columns_can_be_selected(table, png):
+    """By default the first declared image column, then structs, then bytes that decode."""
     import datasets
 
     n = 4
@@ -237,9 +243,9 @@ def test_of_several_columns_one_may_be_named(table, png):
     rows = rows.remove_columns("image")
     assert levels(open_huggingface_dataset(rows, DATA).train) == [20, 21, 22, 23]
     rows = rows.remove_columns("pair")
-    found = open_huggingface_dataset(rows, DATA)
-    assert levels(found.train) == [10, 11, 12, 13]
-    assert found.classes == ("0", "1")
+    dataset = open_huggingface_dataset(rows, DATA)
+    assert levels(dataset.train) == [10, 11, 12, 13]
+    assert dataset.classes == ("0", "1")
     assert open_huggingface_dataset(rows, DATA, Hub(label="none")).train.labels is None
     assert open_huggingface_dataset(rows, DATA, Hub(label="id")).classes == ("0", "1", "2", "3")
     with pytest.raises(UnknownNameError, match=r"no column of the dataset .* is called 'pgn'"):
@@ -252,22 +258,22 @@ def test_of_several_columns_one_may_be_named(table, png):
         open_huggingface_dataset(rows.remove_columns("png"), DATA)
 
 
-def test_ids_between_those_of_a_table_are_no_classes(png):
+def test_unused_ids_are_not_classes(png):
     import datasets
 
     ids = [1000, 0, 7, 1000]
     rows = datasets.Dataset.from_dict({"image": [png(i) for i in range(4)], "label": ids})
-    found = open_huggingface_dataset(rows, DATA)
-    assert found.classes == found.class_names() == ("0", "7", "1000")
-    shown = found.train.read(slice(None))[:, 0, 0, 0].tolist()
-    labels = dict(zip(shown, found.train.labels.tolist(), strict=True))
-    assert [found.classes[labels[i]] for i in range(4)] == ["1000", "0", "7", "1000"]
-    assert found.class_counts() == (1, 1, 2)
+    dataset = open_huggingface_dataset(rows, DATA)
+    assert dataset.classes == dataset.class_names() == ("0", "7", "1000")
+    gray_levels = dataset.train.read(slice(None))[:, 0, 0, 0].tolist()
+    labels = dict(zip(gray_levels, dataset.train.labels.tolist(), strict=True))
+    assert [dataset.classes[labels[i]] for i in range(4)] == ["1000", "0", "7", "1000"]
+    assert dataset.class_counts() == (1, 1, 2)
 
 
 @pytest.mark.parametrize("bad", [-2, 3, 1 << 40])
 def test_labels_out_of_range_are_refused(png, bad):
-    """By the name of the row; without labels the set can be read all the same."""
+    """The error names the row; without labels the dataset can be read."""
     import datasets
 
     rows = datasets.Dataset.from_dict({"image": [png(1), png(2)], "label": [2, bad]})
@@ -293,7 +299,7 @@ def rows_of(png, labels):
     ids=["-1", "no name"],
 )
 def test_rows_without_a_label_are_unlabeled_images(png, labels, classes):
-    """As -1 says in many sets: the others keep their labels, and no image is lost."""
+    """As is -1 in many datasets; the other images keep their labels."""
     splits = open_huggingface_dataset(rows_of(png, labels), DATA)
     assert splits.classes == classes
     assert sorted(splits.train.labels.tolist()) == [0, 1, 1]
@@ -303,7 +309,7 @@ def test_rows_without_a_label_are_unlabeled_images(png, labels, classes):
 
 
 def test_a_held_out_split_may_have_no_labels(png):
-    """As the test split of many sets, where every label is -1: it keeps its images."""
+    """As the test split of many datasets, whose labels are all -1."""
     import datasets
 
     test = datasets.Dataset.from_dict({"image": [png(20), png(21)], "label": [-1, -1]})
@@ -316,7 +322,7 @@ def test_a_held_out_split_may_have_no_labels(png):
 
 
 def test_names_are_classes(png):
-    """In sorted order; a held-out row of a name that is not trained on is left out."""
+    """In sorted order; held-out rows with a name that has no training row are skipped."""
     import datasets
 
     test = datasets.Dataset.from_dict(
@@ -325,10 +331,10 @@ def test_names_are_classes(png):
     train = rows_of(png, ["b", "a", "c", "a"])
     splits = open_huggingface_dataset(datasets.DatasetDict(train=train, test=test), DATA)
     assert splits.classes == ("a", "b", "c")
-    found = dict(
+    result = dict(
         zip(splits.train.images[:, 0, 0, 0].tolist(), splits.train.labels.tolist(), strict=True)
     )
-    assert found == {0: 1, 1: 0, 2: 2, 3: 0}
+    assert result == {0: 1, 1: 0, 2: 2, 3: 0}
     assert splits.test.labels.tolist() == [2]
     assert {file.name: file.reason for file in splits.skipped_files} == {
         "test/000001": "has the label 'zebra', which no training row has",
@@ -336,14 +342,14 @@ def test_names_are_classes(png):
     }
 
 
-def test_captions_are_no_classes(png):
-    """A text that nearly every row has for itself is a label only where that is asked for."""
+def test_captions_are_not_classes(png):
+    """A text column with a different text in nearly every row is a label only on request."""
     rows = rows_of(png, [f"image {i}" for i in range(60)])
     assert open_huggingface_dataset(rows, DATA).train.labels is None
     assert len(open_huggingface_dataset(rows, DATA, Hub(label="label")).classes) == 60
 
 
-def test_no_row_has_a_label(png):
+def test_a_label_column_without_labels(png):
     assert open_huggingface_dataset(rows_of(png, [-1, -1, -1]), DATA).train.labels is None
 
 
@@ -356,7 +362,7 @@ def test_a_split_without_the_column_is_refused(table):
     assert open_huggingface_dataset(splits, DATA, Hub(label="none")).test is not None
 
 
-def test_what_is_no_set_is_refused(table):
+def test_other_objects_are_refused(table):
     with pytest.raises(UsageError, match="got a list; convert it"):
         open_huggingface_dataset([1, 2], DATA)
     with pytest.raises(UsageError, match="stream=True"):
@@ -367,8 +373,8 @@ def test_what_is_no_set_is_refused(table):
         open_huggingface_dataset({}, DATA)
 
 
-def test_a_name_that_cannot_be_reached(silent):
-    """What was asked, what failed, what to do."""
+def test_an_unreachable_name_is_reported(silent):
+    """The error has the name, the reason and what to do."""
     with pytest.raises(DataError) as caught:
         open_hub_name("no/such-set", Hub(), DATA)
     text = str(caught.value)
@@ -378,7 +384,7 @@ def test_a_name_that_cannot_be_reached(silent):
 
 
 def test_configs_of_a_folder(tmp_path, write_parquet):
-    """As the hub's README has them; one of several must be chosen."""
+    """As in READMEs of the hub; one of several has to be selected."""
     for config, first in (("gray", 0), ("dark", 10)):
         write_parquet(tmp_path / config / "train-0.parquet", range(first, first + 3))
     (tmp_path / "README.md").write_text(
@@ -395,7 +401,7 @@ def test_configs_of_a_folder(tmp_path, write_parquet):
         opened(tmp_path / "gray/train-0.parquet", config="x")
 
 
-def test_without_the_library(monkeypatch, table):
+def test_without_the_library_the_error_names_the_extra(monkeypatch, table):
     from advnets.errors import MissingExtraError
 
     def gone(library):
@@ -406,8 +412,8 @@ def test_without_the_library(monkeypatch, table):
         open_hub_name("a/b", Hub(), DATA)
 
 
-def test_names_in_any_normal_form_are_one_class(png):
-    """As folders are read: an accent within the letter, or after it."""
+def test_unicode_forms_of_a_name_are_one_class(png):
+    """NFC and NFD, as for folders."""
     rows = rows_of(png, ["cafe\u0301", "caf\xe9", "bar", "cafe\u0301"])
     splits = open_huggingface_dataset(rows, DATA)
     assert splits.classes == ("bar", "caf\xe9")
@@ -415,7 +421,7 @@ def test_names_in_any_normal_form_are_one_class(png):
 
 
 @pytest.mark.parametrize("value", [True, 1.0, b"1", [1]])
-def test_a_label_column_of_another_type_is_named(png, caplog, value):
+def test_a_label_column_of_another_type_is_refused(png, caplog, value):
     assert open_huggingface_dataset(rows_of(png, [value] * 4), DATA).classes == ()
     assert "column 'label' holds" in caplog.text
     assert "is not read as labels" in caplog.text

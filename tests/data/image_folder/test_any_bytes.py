@@ -1,4 +1,4 @@
-"""Whatever bytes an image, a zip or a pack consists of, they are read or refused by our error."""
+"""Any bytes of an image, a zip or a pack are read or refused by an error of this package."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FRAMES = [Frame(8, 8), Frame(6, 9, 1, "pad", "black"), Frame(8, 8, 3, "random")]
 
 
 def images() -> list[bytes]:
-    """A small file of every format and mode that is common."""
+    """Return a small file of every common format and mode."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8))
     exif = Image.Exif()
@@ -63,9 +63,9 @@ def images() -> list[bytes]:
         (image, "SGI", {}),
     ]
     files: list[bytes] = []
-    for one, name, options in kinds:
+    for picture, name, options in kinds:
         buffer = io.BytesIO()
-        one.save(buffer, name, **options)
+        picture.save(buffer, name, **options)
         files.append(buffer.getvalue())
     return files
 
@@ -84,7 +84,7 @@ def zips() -> list[bytes]:
 
 @st.composite
 def mutated(draw: st.DrawFn, originals: list[bytes]) -> bytes:
-    """One of the files with some bytes changed, left out, doubled or cut off; or bytes alone."""
+    """Generate files with bytes changed, removed, repeated or cut off, and random bytes."""
     if draw(st.integers(0, 15)) == 0:
         return draw(st.binary(max_size=200))
     content = bytearray(draw(st.sampled_from(originals)))
@@ -124,19 +124,19 @@ def read_zip(content: bytes) -> None:
         path = Path(folder) / "x.zip"
         path.write_bytes(content)
         try:
-            found = list_zip(path)
+            entries = list_zip(path)
         except DataError:
             return
-        for result in found.reader.read(found.keys):
+        for result in entries.reader.read(entries.keys):
             assert isinstance(result, bytes | DataError)
 
 
 def read_pack(number: int, content: bytes) -> None:
-    """Put a file of that content in the place of one of a pack's."""
+    """Open a pack in which one file is replaced by this content."""
     with TemporaryDirectory() as folder:
-        for name, whole in PACK[number % 2].items():
+        for name, intact in PACK[number % 2].items():
             changed = sorted(PACK[number % 2])[number // 2 % len(PACK[number % 2])] == name
-            (Path(folder) / name).write_bytes(content if changed else whole)
+            (Path(folder) / name).write_bytes(content if changed else intact)
         try:
             splits = open_pack(Path(folder))
         except DataError:
@@ -144,7 +144,7 @@ def read_pack(number: int, content: bytes) -> None:
         assert splits.train.read(slice(None)).shape[1:] == splits.shape
 
 
-def made_packs() -> list[dict[str, bytes]]:
+def make_packs() -> list[dict[str, bytes]]:
     packs: list[dict[str, bytes]] = []
     with TemporaryDirectory() as folder:
         for i in range(6):
@@ -158,24 +158,24 @@ def made_packs() -> list[dict[str, bytes]]:
     return packs
 
 
-PACK = made_packs()
+PACK = make_packs()
 
 
 @given(mutated(images()))
 @settings(CALM, max_examples=FAST)
-def test_any_image(content):
+def test_any_image_is_read_or_refused(content):
     read_image(content)
 
 
 @given(mutated(zips()))
 @settings(CALM, max_examples=FAST)
-def test_any_zip(content):
+def test_any_zip_is_read_or_refused(content):
     read_zip(content)
 
 
 @given(st.integers(0, 7), st.data())
 @settings(CALM, max_examples=FAST)
-def test_any_pack(number, data):
+def test_any_pack_is_read_or_refused(number, data):
     files = PACK[number % 2]
     original = files[sorted(files)[number // 2 % len(files)]]
     read_pack(number, data.draw(mutated([original])))
@@ -184,33 +184,31 @@ def test_any_pack(number, data):
 def within_a_gibibyte(check: Callable[[], None]) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     check()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 1 << 20, f"grew by {grown >> 10} MiB"  # KiB
+    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert growth < 1 << 20, f"grew by {growth >> 10} MiB"  # KiB
 
 
 @pytest.mark.slow
-def test_very_many_images():
-    run = given(mutated(images()))(settings(CALM, max_examples=IMAGES)(read_image))
-    within_a_gibibyte(run)
+@pytest.mark.parametrize(
+    ("files", "examples", "read"),
+    [(images(), IMAGES, read_image), (zips(), ZIPS, read_zip)],
+    ids=["images", "zips"],
+)
+def test_very_many_files_are_read_or_refused(files, examples, read):
+    within_a_gibibyte(given(mutated(files))(settings(CALM, max_examples=examples)(read)))
 
 
 @pytest.mark.slow
-def test_very_many_zips():
-    run = given(mutated(zips()))(settings(CALM, max_examples=ZIPS)(read_zip))
-    within_a_gibibyte(run)
-
-
-@pytest.mark.slow
-def test_very_many_packs():
+def test_very_many_packs_are_read_or_refused():
     def check(number: int, data: st.DataObject) -> None:
-        test_any_pack.hypothesis.inner_test(number, data)
+        test_any_pack_is_read_or_refused.hypothesis.inner_test(number, data)
 
     run = given(st.integers(0, 7), st.data())(settings(CALM, max_examples=PACKS)(check))
     within_a_gibibyte(run)
 
 
-def test_names_of_the_packs_files():
-    """The two kinds of pack consist of what the module says."""
+def test_packs_have_the_files_that_are_tested():
+    """Both kinds of pack have the files that the module names."""
     assert [sorted(files) for files in PACK] == [
         ["images.npy", "labels.npy", "pack.json"],
         ["extents.npy", "labels.npy", "pack.json", "uncropped.bin"],

@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 
 
 def photo(width: int = 96, height: int = 80, color: bool = True) -> Image.Image:
-    """Something with large and small structures, unlike any other."""
+    """Return a random image with large and small structures."""
     coarse = RNG.integers(0, 256, (6, 7, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
     return image if color else image.convert("L")
@@ -42,7 +42,7 @@ def folder(tmp_path) -> Path:
     return place
 
 
-def test_an_audit_counts_what_is_there(folder):
+def test_an_audit_counts_its_files(folder):
     """Formats, modes, sizes, shapes, classes, broken files, other files, duplicates."""
     audit = audit_files(find_images(folder))
     assert audit.images == 6
@@ -66,8 +66,9 @@ def test_an_audit_counts_what_is_there(folder):
     assert audit.suggestion is not None
 
 
-def test_near_duplicates_are_found_and_others_are_not():
-    """Resized, re-encoded, a little brighter or blurred: alike. Mirrored, another: not."""
+def test_near_duplicates_are_found_and_other_images_are_not():
+    """Resized, re-encoded, slightly brighter or blurred ones are; mirrored and different ones are
+    not."""
     thumbs, expected = [], []
     for _ in range(40):
         image = photo()
@@ -82,12 +83,12 @@ def test_near_duplicates_are_found_and_others_are_not():
         ]
         expected.append(list(range(len(thumbs), len(thumbs) + len(alike))))
         unlike = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-        thumbs += [np.asarray(one.convert("L").resize((18, 16))) for one in alike + unlike]
+        thumbs += [np.asarray(thumb.convert("L").resize((18, 16))) for thumb in alike + unlike]
     assert group_near_duplicates(np.stack(thumbs)) == expected
 
 
-def test_many_blank_pages_do_not_take_for_ever():
-    """Images that are all alike are one group, in little time; there may be none at all."""
+def test_many_equal_images_are_grouped_in_little_time():
+    """They are one group; without images there is none."""
     blank = np.full((20_000, 16, 18), 255, np.uint8)
     blank[:, 3, 4] = RNG.integers(0, 256, 20_000)
     [group] = group_near_duplicates(blank)
@@ -95,14 +96,14 @@ def test_many_blank_pages_do_not_take_for_ever():
     assert group_near_duplicates(blank[:0]) == group_near_duplicates(blank[:1]) == []
 
 
-def test_the_hash_by_hand():
-    """A bit is set where a cell is brighter than the one to its left."""
+def test_the_hash_compares_neighboring_cells():
+    """A bit is set if a cell is brighter than the one to its left."""
     rising = np.broadcast_to(np.arange(18, dtype=np.uint8), (1, 16, 18))
     assert dhash(rising).tolist() == [2**64 - 1]
     assert dhash(rising[:, :, ::-1]).tolist() == [0]
 
 
-def test_exact_groups():
+def test_equal_images_form_groups():
     assert group_equal([b"a", b"b", b"a", b"c", b"b", b"a"]) == [[0, 2, 5], [1, 4]]
 
 
@@ -120,15 +121,15 @@ def test_exact_groups():
         ([(500, 500)] * 200, 2, "--size 64 --channels 1 --crop center"),
     ],
 )
-def test_suggestions(sizes, colored, flags):
-    """Small ones are kept as they are, a common shape too; mixed ones become squares."""
+def test_suggested_sizes_and_crops(sizes, colored, flags):
+    """Small or common shapes are kept; mixed ones become squares."""
     suggested = suggest_flags(sizes, colored)
     assert suggested is not None
     assert suggested.flags() == flags
 
 
 def test_arrays_are_audited_like_files():
-    """Of arrays the same is told: sizes, classes, splits, duplicates."""
+    """Sizes, classes, splits and duplicates are reported."""
     splits = open_dataset("digits")
     audit = audit_dataset(splits)
     assert audit.images == 1797
@@ -142,8 +143,8 @@ def test_arrays_are_audited_like_files():
     assert twice.class_counts == {}
 
 
-def test_the_command_prints_what_it_found(folder, capsys):
-    """The text names every finding; the JSON has the same; a folder of rubbish ends in 1."""
+def test_the_command_prints_its_findings(folder, capsys):
+    """Text and JSON have the same; a folder without images ends with status 1."""
     assert main(["data", "audit", str(folder)]) == 0
     text = capsys.readouterr().out
     for line in (
@@ -168,7 +169,7 @@ def test_the_command_prints_what_it_found(folder, capsys):
     assert "unreadable files: 7" in text
 
 
-def test_the_suggestion_trains(folder, tmp_path, capsys):
+def test_the_suggested_command_trains(folder, tmp_path, capsys):
     """What the audit suggests is a command that works."""
     assert main(["data", "audit", str(folder), "--json"]) == 0
     suggested = json.loads(capsys.readouterr().out)["suggestion"]
@@ -177,8 +178,8 @@ def test_the_suggestion_trains(folder, tmp_path, capsys):
     assert main(["train", str(folder), *flags, *run]) == 0
 
 
-def test_pack_by_command(folder, tmp_path, capsys):
-    """A pack made by hand is a source, and says what was left out and how fast it was."""
+def test_the_pack_command(folder, tmp_path, capsys):
+    """Its pack is a source; it reports skipped files and its speed."""
     out = tmp_path / "pack"
     assert main(["data", "pack", str(folder), str(out), "--size", "16", "--width", "24"]) == 0
     text = capsys.readouterr().out
@@ -194,9 +195,11 @@ def test_pack_by_command(folder, tmp_path, capsys):
     assert "digits needs no packing" in capsys.readouterr().err
 
 
-def test_a_warning_of_few_images_says_how_many_were_compared():
+def test_the_warning_of_few_images_has_their_number():
     assert few_images_warning(30, 30) is not None
     assert few_images_warning(50, 10_000) is None
-    said = few_images_warning(30, 10_000)
-    assert said is not None
-    assert said.startswith("warning: only 30 of 2,000 training images that were compared are")
+    run_command = few_images_warning(30, 10_000)
+    assert run_command is not None
+    assert run_command.startswith(
+        "warning: only 30 of 2,000 training images that were compared are"
+    )

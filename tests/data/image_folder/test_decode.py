@@ -19,7 +19,7 @@ NOISE = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 
 def decode(path: Path, size: int, channels: int, **frame: object) -> np.ndarray:
-    """The file at a path, brought to a square frame."""
+    """Return the file at a path as a square image."""
     return module.decode(path.read_bytes(), Frame(size, size, channels, **frame))
 
 
@@ -29,7 +29,7 @@ def saved(image: Image.Image, path: Path, **options: object) -> Path:
 
 
 def flat(mode: str, color: object, path: Path, **options: object) -> np.ndarray:
-    """The color that an image of one color is decoded to."""
+    """Return the color that an image of one color is decoded to."""
     image = Image.new(mode, (9, 9), color)
     image.save(path, **options)
     decoded = decode(path, 4, 3)
@@ -38,8 +38,8 @@ def flat(mode: str, color: object, path: Path, **options: object) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.tif", "x.webp", "x.ppm", "x.gif", "x.tga"])
-def test_pixels_of_the_right_size_are_kept(tmp_path, name):
-    """An image of the size wanted keeps its pixels, as channels, height, width."""
+def test_images_of_the_target_size_keep_their_pixels(tmp_path, name):
+    """As channels, height, width."""
     image = Image.fromarray(NOISE)
     options = {"lossless": True} if name == "x.webp" else {}
     path = saved(image.quantize(64) if name == "x.gif" else image, tmp_path / name, **options)
@@ -51,7 +51,7 @@ def test_pixels_of_the_right_size_are_kept(tmp_path, name):
 
 
 def test_gray_is_luma(tmp_path):
-    """Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601); gray as color is three times the same."""
+    """0.299 R + 0.587 G + 0.114 B (ITU-R 601); gray as color has three equal channels."""
     path = saved(Image.fromarray(NOISE), tmp_path / "x.png")
     luma = NOISE @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(decode(path, 8, 1)[0], luma, atol=1)
@@ -59,35 +59,35 @@ def test_gray_is_luma(tmp_path):
     np.testing.assert_array_equal(decode(path, 8, 3), np.stack([NOISE[..., 0]] * 3))
 
 
-def test_transparent_is_white(tmp_path):
-    """What is transparent shows white behind it, in every kind of transparency."""
+def test_transparent_pixels_are_white(tmp_path):
+    """For every representation of transparency."""
     half = [(255 + 200) / 2, (255 + 100) / 2, 255 / 2]
-    found = flat("RGBA", (200, 100, 0, 128), tmp_path / "rgba.png")
-    np.testing.assert_allclose(found, half, atol=1)
+    pixels = flat("RGBA", (200, 100, 0, 128), tmp_path / "rgba.png")
+    np.testing.assert_allclose(pixels, half, atol=1)
     assert flat("RGBA", (0, 0, 0, 0), tmp_path / "clear.png").tolist() == [255] * 3
     np.testing.assert_allclose(flat("LA", (100, 128), tmp_path / "la.png"), [177] * 3, atol=1)
-    found = flat("RGB", (1, 2, 3), tmp_path / "key.png", transparency=(1, 2, 3))
-    assert found.tolist() == [255] * 3
+    pixels = flat("RGB", (1, 2, 3), tmp_path / "key.png", transparency=(1, 2, 3))
+    assert pixels.tolist() == [255] * 3
     assert flat("L", 7, tmp_path / "gray-key.png", transparency=7).tolist() == [255] * 3
     assert flat("P", 0, tmp_path / "palette.gif", transparency=0).tolist() == [255] * 3
     assert flat("P", 0, tmp_path / "palette.png", transparency=b"\0").tolist() == [255] * 3
 
 
-def test_no_dark_rim_about_what_is_transparent(tmp_path):
-    """White on transparent black stays white when it is made smaller."""
+def test_resizing_leaves_no_dark_rim_around_transparency(tmp_path):
+    """White on transparent black stays white."""
     image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     image.paste((255, 255, 255, 255), (16, 16, 48, 48))
     assert (decode(saved(image, tmp_path / "x.png"), 16, 3) == 255).all()
 
 
-def test_other_modes(tmp_path):
-    """Palettes, two-tone, CMYK and Lab become the colors they mean."""
+def test_other_modes_are_converted(tmp_path):
+    """Palettes, two-tone, CMYK and Lab become RGB."""
     palette = Image.new("RGB", (9, 9), (10, 200, 30)).quantize(4)
     assert decode(saved(palette, tmp_path / "x.png"), 4, 3)[:, 0, 0].tolist() == [10, 200, 30]
     assert flat("1", 1, tmp_path / "one.png").tolist() == [255] * 3
     assert flat("CMYK", (0, 255, 255, 0), tmp_path / "cmyk.tif").tolist() == [255, 0, 0]
-    found = flat("CMYK", (0, 255, 255, 0), tmp_path / "cmyk.jpg", quality=100)
-    np.testing.assert_allclose(found, [255, 0, 0], atol=3)
+    pixels = flat("CMYK", (0, 255, 255, 0), tmp_path / "cmyk.jpg", quality=100)
+    np.testing.assert_allclose(pixels, [255, 0, 0], atol=3)
     np.testing.assert_allclose(
         flat("LAB", (128, 128, 128), tmp_path / "lab.tif"), [119] * 3, atol=2
     )
@@ -96,8 +96,8 @@ def test_other_modes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.pgm"])
-def test_16_bits_become_8(tmp_path, name):
-    """Gray of 16 bits is rounded to v · 255 / 65535, neither cut off at 255 nor wrapped."""
+def test_16_bit_gray_is_rounded_to_8_bits(tmp_path, name):
+    """To v · 255 / 65535, neither clipped at 255 nor wrapped."""
     values = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
     path = saved(Image.fromarray(values), tmp_path / name)
     expected = (values.astype(np.float64) * 255 / 65535).round()
@@ -105,8 +105,8 @@ def test_16_bits_become_8(tmp_path, name):
     np.testing.assert_array_equal(decode(path, 8, 3)[2], expected)
 
 
-def test_gray_without_a_known_white_is_refused(tmp_path):
-    """Floats and 32-bit integers have no white: they are named, not guessed at."""
+def test_gray_without_a_known_white_level_is_refused(tmp_path):
+    """Floats and 32-bit integers are reported."""
     for values in (np.ones((8, 8), np.float32), np.full((8, 8), 70_000, np.int32)):
         path = saved(Image.fromarray(values), tmp_path / "x.tif")
         with pytest.raises(DataError, match="white level is unknown"):
@@ -114,8 +114,8 @@ def test_gray_without_a_known_white_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_upright(tmp_path, orientation):
-    """Each of the eight EXIF orientations is undone."""
+def test_exif_orientations_are_applied(tmp_path, orientation):
+    """All eight of them."""
     upright = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     # How the camera stored it: by the EXIF standard, where the 0th row and the 0th column are.
     stored = {
@@ -138,7 +138,7 @@ def test_exif_turns_upright(tmp_path, orientation):
     "exif",
     [b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"],
 )
-def test_broken_exif_breaks_no_image(tmp_path, exif):
+def test_images_with_broken_exif_are_read(tmp_path, exif):
     """An image whose metadata are broken is an image still."""
     path = saved(Image.new("L", (9, 9), 100), tmp_path / "x.jpg", exif=exif)
     with warnings.catch_warnings():
@@ -147,7 +147,7 @@ def test_broken_exif_breaks_no_image(tmp_path, exif):
 
 
 @pytest.mark.parametrize("shape", [(30, 90), (90, 30)])
-def test_center_is_cut_out(tmp_path, shape):
+def test_center_crops_the_middle_square(tmp_path, shape):
     """Of a long image the square in the middle is taken."""
     height, width = shape
     values = np.zeros(shape, np.uint8)
@@ -158,7 +158,7 @@ def test_center_is_cut_out(tmp_path, shape):
 
 
 def lanczos(values: np.ndarray, size: int) -> np.ndarray:
-    """Lanczos' filter (a = 3) by its formula, over the first axis."""
+    """Resize by Lanczos' formula (a = 3) along the first axis."""
     scale = len(values) / size
     at = np.arange(len(values)) + 0.5
     weights = np.empty((size, len(values)))
@@ -169,8 +169,8 @@ def lanczos(values: np.ndarray, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("source", [47, 5])
-def test_resized_with_lanczos(tmp_path, source):
-    """Smaller and larger, pixels agree with the filter's formula to a level of rounding."""
+def test_resizing_equals_lanczos_formula(tmp_path, source):
+    """Smaller and larger, to within a level of rounding."""
     values = RNG.integers(0, 256, (source, source), dtype=np.uint8)
     path = saved(Image.fromarray(values), tmp_path / "x.png")
     once = lanczos(values.astype(np.float64), 16)
@@ -181,20 +181,22 @@ def test_resized_with_lanczos(tmp_path, source):
     assert np.abs(decode(path, 16, 1)[0] - expected).mean() < 3
 
 
-def test_large_jpeg_is_nearly_the_whole_one(tmp_path):
-    """A JPEG unpacked at a fraction of its size differs little from one unpacked whole."""
+def test_jpegs_decoded_at_a_fraction_differ_little(tmp_path):
+    """Compared with decoding at full size."""
     rng = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
     photo = Image.fromarray(rng).resize((1600, 1200), Image.Resampling.BICUBIC)
     path = saved(photo, tmp_path / "x.jpg", quality=95)
-    with Image.open(path) as opened:
-        square = opened.crop((200, 0, 1400, 1200))
-    whole = square.resize((32, 32), Image.Resampling.LANCZOS)
-    difference = decode(path, 32, 3).transpose(1, 2, 0).astype(int) - np.asarray(whole).astype(int)
+    with Image.open(path) as image:
+        square = image.crop((200, 0, 1400, 1200))
+    resized = square.resize((32, 32), Image.Resampling.LANCZOS)
+    difference = decode(path, 32, 3).transpose(1, 2, 0).astype(int) - np.asarray(resized).astype(
+        int
+    )
     assert np.abs(difference).max() <= 4
     assert np.abs(difference).mean() < 0.5
 
 
-def test_first_of_several_frames(tmp_path):
+def test_the_first_frame_of_an_animation_is_used(tmp_path):
     """Of an animation the first frame is taken."""
     frames = [Image.new("L", (9, 9), level) for level in (50, 200)]
     path = saved(frames[0], tmp_path / "x.gif", save_all=True, append_images=frames[1:])
@@ -202,7 +204,7 @@ def test_first_of_several_frames(tmp_path):
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says it is enormous."""
+    """Return a PNG of a few bytes that declares an enormous size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         body = kind + body
@@ -214,8 +216,8 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
-def test_broken_files_say_why(tmp_path):
-    """Empty, cut off, not an image, a bomb, absent: each has its reason."""
+def test_broken_files_have_a_reason(tmp_path):
+    """Empty, truncated, not an image, a bomb, or missing."""
     buffer = io.BytesIO()
     Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, "PNG")
     broken = {
@@ -233,8 +235,8 @@ def test_broken_files_say_why(tmp_path):
             decode(path, 8, 3)
 
 
-def test_no_other_program_is_started(tmp_path, monkeypatch):
-    """PostScript is not handed to Ghostscript, not even under an image's name."""
+def test_decoding_starts_no_other_program(tmp_path, monkeypatch):
+    """PostScript is not passed to Ghostscript, also under the name of an image."""
     monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("a program was started"))
     for name in ("x.eps", "x.jpg"):
         path = saved(Image.new("RGB", (9, 9)), tmp_path / name, format="EPS")
@@ -242,8 +244,8 @@ def test_no_other_program_is_started(tmp_path, monkeypatch):
             decode(path, 8, 3)
 
 
-def test_what_is_a_image(tmp_path):
-    """An image is known by its ending, whatever its case; without one, by its content."""
+def test_images_are_recognized_by_suffix_or_content(tmp_path):
+    """By suffix in any case; without one, by content."""
     assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".gif"} <= SUFFIXES
     assert is_image_name("a/b.c/x.JPG")
     names = ["x.txt", "x.json", "x.mpg", "x.h5", "x", ".png", "a.png/x"]
@@ -255,11 +257,11 @@ def test_what_is_a_image(tmp_path):
 
 @pytest.mark.parametrize(("height", "width"), [(8, 16), (16, 8), (5, 31)])
 def test_frames_need_not_be_square(tmp_path, height, width):
-    """An image that covers the frame's shape is cut to it; the frame's own shape is kept whole."""
+    """An image is cropped to the frame's aspect ratio; one of that ratio is kept complete."""
     values = RNG.integers(0, 256, (height, width), dtype=np.uint8)
     path = saved(Image.fromarray(values), tmp_path / "x.png")
-    found = module.decode(path.read_bytes(), Frame(height, width, 1))
-    np.testing.assert_array_equal(found[0], values)
+    pixels = module.decode(path.read_bytes(), Frame(height, width, 1))
+    np.testing.assert_array_equal(pixels[0], values)
     # The middle of an image twice as wide: what lies left and right of it is gone.
     wide = np.zeros((height, 2 * width), np.uint8)
     wide[:, width // 2 : width // 2 + width] = 200
@@ -267,32 +269,32 @@ def test_frames_need_not_be_square(tmp_path, height, width):
     assert (module.decode(path.read_bytes(), Frame(height, width, 1)) == 200).all()
 
 
-def test_fitted_whole_upon_the_background(tmp_path):
+def test_pad_keeps_the_image_and_fills_with_the_background(tmp_path):
     """With crop "pad" nothing is cut off, and the rest is of the background's color."""
     path = saved(Image.new("RGB", (40, 20), (0, 0, 255)), tmp_path / "x.png")
-    found = decode(path, 8, 3, crop="pad", background="#ff0000")
-    assert found[:, 0, 0].tolist() == [255, 0, 0]
-    assert (found[2, 2:6] == 255).all()
-    assert (found[0, 2:6] == 0).all()
-    assert (found[0, [0, 1, 6, 7]] == 255).all()
+    pixels = decode(path, 8, 3, crop="pad", background="#ff0000")
+    assert pixels[:, 0, 0].tolist() == [255, 0, 0]
+    assert (pixels[2, 2:6] == 255).all()
+    assert (pixels[0, 2:6] == 0).all()
+    assert (pixels[0, [0, 1, 6, 7]] == 255).all()
     assert (decode(path, 8, 1, crop="pad")[0, 0] == 255).all()
     clear = saved(Image.new("RGBA", (40, 20), (0, 0, 0, 0)), tmp_path / "y.png")
     assert (decode(clear, 8, 3, crop="pad", background="#102030")[2] == 0x30).all()
 
 
-def test_transparent_shows_the_background(tmp_path):
-    """What is transparent shows the color chosen, and half of it where it is half so."""
+def test_transparent_pixels_show_the_background(tmp_path):
+    """Half of it where the opacity is 1/2."""
     path = saved(Image.new("RGBA", (9, 9), (200, 100, 0, 128)), tmp_path / "x.png")
-    found = decode(path, 4, 3, background="black")[:, 0, 0]
-    np.testing.assert_allclose(found, [100, 50, 0], atol=1)
+    pixels = decode(path, 4, 3, background="black")[:, 0, 0]
+    np.testing.assert_allclose(pixels, [100, 50, 0], atol=1)
     with pytest.raises(
         UsageError, match="expected a color such as white or '#808080' as background, got 'blurple'"
     ):
         Frame(4, 4, background="blurple")
 
 
-def test_left_uncut(tmp_path):
-    """With crop "random" an image covers the frame and keeps its own shape."""
+def test_random_crop_stores_the_uncropped_image(tmp_path):
+    """It covers the frame and keeps its aspect ratio."""
     path = saved(Image.fromarray(NOISE).resize((60, 20)), tmp_path / "x.png")
     assert decode(path, 8, 3, crop="random").shape == (3, 8, 24)
     path = saved(Image.new("L", (2000, 2)), tmp_path / "y.png")
@@ -300,11 +302,11 @@ def test_left_uncut(tmp_path):
         decode(path, 8, 1, crop="random")
 
 
-def test_what_an_audit_sees(tmp_path):
-    """Format, mode and size are the file's own, the size upright."""
+def test_audits_get_format_mode_and_size(tmp_path):
+    """The file's own, with the size after EXIF rotation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(Image.new("L", (30, 20)), tmp_path / "x.jpg", exif=exif)
-    seen, image = module.decode_with_info(path.read_bytes(), Frame(4, 4))
-    assert seen == module.ImageInfo("JPEG", "L", 20, 30)
+    info, image = module.decode_with_info(path.read_bytes(), Frame(4, 4))
+    assert info == module.ImageInfo("JPEG", "L", 20, 30)
     assert image.shape == (3, 4, 4)

@@ -32,19 +32,19 @@ def zipped(path: Path, contents: dict[str, bytes], method: int = zipfile.ZIP_DEF
 @pytest.mark.parametrize(
     "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 )
-def test_a_zip_gives_what_was_put_in(tmp_path, method):
-    """Each image's bytes come back by its name, in the order asked for, however compressed."""
+def test_a_zip_returns_its_contents_by_name(tmp_path, method):
+    """In the requested order, for every compression method."""
     contents = {f"d/{i}.png": png(i) for i in range(5)}
-    found = list_zip(zipped(tmp_path / "x.zip", contents, method))
-    assert [key.decode() for key in found.keys] == list(contents)
-    reader = pickle.loads(pickle.dumps(found.reader))
-    assert list(reader.read(found.keys[::-1])) == list(contents.values())[::-1]
-    assert found.name == "x"
-    assert found.num_bytes == sum(map(len, contents.values()))
+    entries = list_zip(zipped(tmp_path / "x.zip", contents, method))
+    assert [key.decode() for key in entries.keys] == list(contents)
+    reader = pickle.loads(pickle.dumps(entries.reader))
+    assert list(reader.read(entries.keys[::-1])) == list(contents.values())[::-1]
+    assert entries.name == "x"
+    assert entries.num_bytes == sum(map(len, contents.values()))
 
 
-def test_names_in_a_zip_that_are_not_to_be_trusted(tmp_path):
-    """What leads out of the archive, and archives within, are named with their reasons."""
+def test_unsafe_names_in_a_zip_are_skipped(tmp_path):
+    """Names that lead out of the archive, and nested archives, are named with their reasons."""
     contents = {
         "ok.png": png(),
         "../up.png": png(),
@@ -59,26 +59,26 @@ def test_names_in_a_zip_that_are_not_to_be_trusted(tmp_path):
         "notes.txt": b"words",
         "empty/": b"",
     }
-    found = list_zip(zipped(tmp_path / "x.zip", contents))
-    assert found.keys == (b"etc/root.png", b"ok.png", b"windows.png")
+    entries = list_zip(zipped(tmp_path / "x.zip", contents))
+    assert entries.keys == (b"etc/root.png", b"ok.png", b"windows.png")
     out = "has a name that leads out of the archive"
-    assert {file.name: file.reason for file in found.skipped_files} == {
+    assert {file.name: file.reason for file in entries.skipped_files} == {
         "../up.png": out,
         "a/../../up.png": out,
         "inner.zip": "is an archive within the archive; unpack it first",
     }
-    assert found.unsupported_files == {".txt": 1}
+    assert entries.unsupported_files == {".txt": 1}
 
 
-def test_broken_members_say_why(tmp_path, monkeypatch):
-    """A wrong checksum, an unknown method, a lock and a bomb are reasons, not crashes."""
+def test_broken_members_have_a_reason(tmp_path, monkeypatch):
+    """A wrong checksum, an unknown method, encryption or a bomb."""
     path = zipped(tmp_path / "x.zip", {"a.png": png(), "b.png": png(1)}, zipfile.ZIP_STORED)
     content = bytearray(path.read_bytes())
     start = content.index(b"IHDR")
     content[start + 5] ^= 1
     path.write_bytes(content)
-    found = list_zip(path)
-    first, second = found.reader.read(found.keys)
+    entries = list_zip(path)
+    first, second = entries.reader.read(entries.keys)
     assert "cannot be unpacked: Bad CRC-32" in str(first)
     assert second == png(1)
 
@@ -104,15 +104,15 @@ def test_broken_members_say_why(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all" * 100])
-def test_no_zip(tmp_path, content):
+def test_a_file_that_is_not_a_zip_is_refused(tmp_path, content):
     """What is no zip is refused whole."""
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(DataError, match=r"x.zip is not a zip file that can be read"):
         list_zip(tmp_path / "x.zip")
 
 
-def test_a_zip_that_was_replaced_is_read_anew(tmp_path):
-    """The archive is kept open between reads, but not beyond its replacement."""
+def test_a_replaced_zip_is_reopened(tmp_path):
+    """The archive stays open between reads, but not after its replacement."""
     path = zipped(tmp_path / "x.zip", {"a.png": png(1)})
     before = list_zip(path)
     assert list(before.reader.read(before.keys)) == [png(1)]
@@ -122,8 +122,8 @@ def test_a_zip_that_was_replaced_is_read_anew(tmp_path):
     assert list(after.reader.read(after.keys)) == [png(2), png(3)]
 
 
-def test_the_stamp_of_a_folder_tells_every_change(tmp_path):
-    """Another name, another size, another time of change: another stamp; nothing changed: none."""
+def test_the_fingerprint_of_a_folder_depends_on_every_file(tmp_path):
+    """On names, sizes and modification times; it is stable if nothing changes."""
     (tmp_path / "a.png").write_bytes(png())
     (tmp_path / "b.png").write_bytes(png())
     stamps = [list_folder(tmp_path).fingerprint, list_folder(tmp_path).fingerprint]
@@ -137,16 +137,16 @@ def test_the_stamp_of_a_folder_tells_every_change(tmp_path):
     assert len(set(stamps)) == 4
 
 
-def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
+def test_a_file_larger_than_any_image_is_not_read(tmp_path, monkeypatch):
     """What no image takes is refused by its size alone."""
     with (tmp_path / "a.png").open("wb") as file:
         file.truncate(1 << 29)
-    found = list_folder(tmp_path)
-    [error] = found.reader.read(found.keys)
+    entries = list_folder(tmp_path)
+    [error] = entries.reader.read(entries.keys)
     assert str(error) == "is 512 MiB large; expected at most 256 MiB"
 
 
-def test_a_file_that_is_gone_or_locked(tmp_path, monkeypatch):
+def test_missing_and_unreadable_files_have_a_reason(tmp_path, monkeypatch):
     """A file that went away since it was found, or may not be read, is a reason."""
     reader = list_folder(tmp_path).reader
     [error] = reader.read([b"gone.png"])
@@ -161,13 +161,13 @@ def test_a_file_that_is_gone_or_locked(tmp_path, monkeypatch):
     assert str(error) == "cannot be read: Permission denied"
 
 
-def test_images_without_an_ending(tmp_path):
-    """Such a file is found by its content; text is not taken for one."""
+def test_images_without_a_suffix_are_found_by_content(tmp_path):
+    """Text is not taken for an image."""
     (tmp_path / "image").write_bytes(png(np.uint8(3).item()))
     (tmp_path / "README").write_text("no image")
-    found = list_folder(tmp_path)
-    assert found.keys == (b"image",)
-    assert found.unsupported_files == {"": 1}
+    entries = list_folder(tmp_path)
+    assert entries.keys == (b"image",)
+    assert entries.unsupported_files == {"": 1}
 
 
 LAYOUT = ("train/cat/1.png", "train/dog/2.png", "train/caf\u00e9/3.png", "test/cat/4", "val/5.png")
@@ -190,8 +190,8 @@ def in_utf8(name: str) -> bytes:
         ("set//.//", in_utf8, False),
     ],
 )
-def test_a_zip_is_read_as_its_folder(tmp_path, prefix, encode, flagged):
-    """Entries of folders, their order, slashes, encodings and prefixes make no difference."""
+def test_a_zip_is_read_like_its_folder(tmp_path, prefix, encode, flagged):
+    """Entries of folders, order, slashes, encodings and prefixes make no difference."""
     folder = tmp_path / "folder"
     for i, name in enumerate(LAYOUT):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -199,24 +199,24 @@ def test_a_zip_is_read_as_its_folder(tmp_path, prefix, encode, flagged):
     members = {prefix + name: (folder / name).read_bytes() for name in reversed(LAYOUT)}
     members |= {f"{prefix}train/": b"", f"{prefix}train/cat/": b""}
     junk = {"__MACOSX/train/cat/._1.png": b"junk", f"{prefix}train/.DS_Store": b"junk"}
-    found = list_zip(raw_zip(tmp_path / "x.zip", members | junk, encode, flagged=flagged))
+    entries = list_zip(raw_zip(tmp_path / "x.zip", members | junk, encode, flagged=flagged))
     expected = list_folder(folder)
     inner = prefix.replace("\\", "/").removeprefix("C:").replace("//.//", "/").lstrip("./")
-    assert [key.decode().removeprefix(inner) for key in found.keys] == [
+    assert [key.decode().removeprefix(inner) for key in entries.keys] == [
         key.decode() for key in expected.keys
     ]
     every = range(len(LAYOUT))
-    assert found.declared_splits(every) == expected.declared_splits(every)
-    assert list(found.reader.read(found.keys)) == list(expected.reader.read(expected.keys))
+    assert entries.declared_splits(every) == expected.declared_splits(every)
+    assert list(entries.reader.read(entries.keys)) == list(expected.reader.read(expected.keys))
     assert (
-        (found.unsupported_files, found.skipped_files)
+        (entries.unsupported_files, entries.skipped_files)
         == (expected.unsupported_files, expected.skipped_files)
         == ({}, ())
     )
 
 
 def raw_zip(path: Path, members: dict[str, bytes], encode, *, flagged: bool) -> Path:
-    """Write names as given bytes, flagged as UTF-8 or not, which zipfile itself does not do."""
+    """Write a zip with names as given bytes, flagged as UTF-8 or not, which zipfile cannot do."""
     with zipfile.ZipFile(path, "w") as archive:
         for number, content in enumerate(members.values()):
             archive.writestr(f"{number:02}".ljust(60, "x"), content)
@@ -246,8 +246,8 @@ def raw_zip(path: Path, members: dict[str, bytes], encode, *, flagged: bool) -> 
     return path
 
 
-def test_info_zip_names_and_names_that_come_twice(tmp_path):
-    """The name of the extra field counts where it is of the name; of two files, the last one."""
+def test_info_zip_names_and_repeated_names(tmp_path):
+    """A matching Unicode extra field has precedence; of repeated names the last entry counts."""
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for raw, extra_of in (("a?.png", "a?.png"), ("b?.png", "other")):
@@ -258,17 +258,17 @@ def test_info_zip_names_and_names_that_come_twice(tmp_path):
             archive.writestr(info, png(1))
         archive.writestr("c.png", png(2))
         archive.writestr("./c.png", png(3))
-    found = list_zip(path)
-    assert [key.decode() for key in found.keys] == ["a\u6c34.png", "b?.png", "c.png"]
-    assert list(found.reader.read([b"c.png"])) == [png(3)]
+    entries = list_zip(path)
+    assert [key.decode() for key in entries.keys] == ["a\u6c34.png", "b?.png", "c.png"]
+    assert list(entries.reader.read([b"c.png"])) == [png(3)]
 
 
-def test_links_in_a_zip_are_named(tmp_path):
+def test_links_in_a_zip_are_skipped_and_named(tmp_path):
     link = zipfile.ZipInfo("link.png")
     link.create_system, link.external_attr = 3, 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a.png", png())
         archive.writestr(link, "a.png")
-    found = list_zip(tmp_path / "x.zip")
-    assert found.keys == (b"a.png",)
-    assert [file.name for file in found.skipped_files] == ["link.png"]
+    entries = list_zip(tmp_path / "x.zip")
+    assert entries.keys == (b"a.png",)
+    assert [file.name for file in entries.skipped_files] == ["link.png"]

@@ -1,4 +1,4 @@
-"""No process that packs or audits leaves workers, pipes or half packs behind, however it ends."""
+"""Packing and auditing leave no processes, pipes or partial packs, however they end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2,500 files, which take two cores half a minute."""
+    """Return a folder of 2,500 files, which take two cores half a minute."""
     folder = tmp_path_factory.mktemp("many")
     first = folder / "0.png"
     pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
@@ -39,7 +39,7 @@ def few(tmp_path: Path) -> Path:
 
 
 def started(*arguments: object, start_new_session: bool = False) -> subprocess.Popen[str]:
-    """A command with the environment that its children are known by, its output in pipes."""
+    """Start a command with an environment variable that identifies its children, and pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", "advnets", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -52,21 +52,21 @@ def started(*arguments: object, start_new_session: bool = False) -> subprocess.P
 
 
 def default_signals() -> None:
-    """Undo what a shell's background job or nohup hands down: ignored signals."""
+    """Restore the signals that background jobs and nohup ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def processes(mark: str) -> set[int]:
-    """All processes that were started with this mark, whoever their parent is by now."""
-    found: set[int] = set()
+    """Return all processes with this mark, whoever their parent is."""
+    names: set[int] = set()
     for place in Path("/proc").glob("[0-9]*/environ"):
         try:
             if f"ADVNETS_TEST_MARK={mark}\0".encode() in place.read_bytes():
-                found.add(int(place.parent.name))
+                names.add(int(place.parent.name))
         except OSError:
             continue
-    return found
+    return names
 
 
 def until(condition, seconds: float) -> bool:
@@ -81,7 +81,7 @@ def until(condition, seconds: float) -> bool:
 def working(
     arguments: tuple[object, ...], *, start_new_session: bool = False
 ) -> subprocess.Popen[str]:
-    """The command, once its workers decode."""
+    """Start a command and return it when its workers decode."""
     victim = started(*arguments, start_new_session=start_new_session)
     mark = str(arguments)
     # itself, the two workers at least, and the tracker of their resources
@@ -101,7 +101,7 @@ def working(
     ],
 )
 def test_workers_end_with_their_parent(many, few, tmp_path, command, number):
-    """A signal to the parent alone: no process is left, no pipe is held, nothing was completed."""
+    """After a signal to the parent alone no process, pipe or pack is left."""
     out = [tmp_path / "out"] if command == "pack" else []
     arguments = ("data", command, many, *out)
     victim = working(arguments)
@@ -119,16 +119,16 @@ def test_workers_end_with_their_parent(many, few, tmp_path, command, number):
         assert victim.returncode == 128 + number, printed
         assert left == []
     if command == "pack":  # the next start removes what a kill has left, under any name
-        done = started("data", "pack", few, tmp_path / "another")
-        _, errors = done.communicate(timeout=PATIENCE)
-        assert done.returncode == 0, errors
+        completed = started("data", "pack", few, tmp_path / "another")
+        _, errors = completed.communicate(timeout=PATIENCE)
+        assert completed.returncode == 0, errors
         assert list(tmp_path.glob(".*.unfinished-pack*")) == []
         assert (tmp_path / "another" / "pack.json").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_all_processes_is_one_sentence(many, tmp_path, number):
-    """As a terminal that is closed, Ctrl-C, and an orderly shutdown send it."""
+def test_a_signal_to_all_processes_gives_one_sentence(many, tmp_path, number):
+    """As a closed terminal, Ctrl-C or a shutdown sends it."""
     arguments = ("data", "pack", many, tmp_path / "out")
     victim = working(arguments, start_new_session=True)
     os.killpg(victim.pid, number)
@@ -142,20 +142,20 @@ def test_a_signal_to_all_processes_is_one_sentence(many, tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pack_that_is_being_made_is_no_remains(many, few, tmp_path):
-    """Another start beside a living one leaves its folder alone."""
+def test_a_pack_in_progress_is_not_removed(many, few, tmp_path):
+    """A second start keeps the folder of a running one."""
     arguments = ("data", "pack", many, tmp_path / "out")
     living = working(arguments)
-    other = started("data", "pack", few, tmp_path / "another")
-    other.communicate(timeout=PATIENCE)
-    assert other.returncode == 0
+    second = started("data", "pack", few, tmp_path / "another")
+    second.communicate(timeout=PATIENCE)
+    assert second.returncode == 0
     assert len(list(tmp_path.glob(".out.*.unfinished-pack"))) == 1
     living.terminate()
     living.communicate(timeout=PATIENCE)
 
 
-def test_a_worker_that_is_killed_is_one_sentence(many, tmp_path):
-    """As the system does where memory runs out."""
+def test_a_killed_worker_gives_one_sentence(many, tmp_path):
+    """As the system kills one when memory runs out."""
     arguments = ("data", "audit", many)
     victim = working(arguments)
     # What the command started, by whichever of its threads, but for the tracker of resources.

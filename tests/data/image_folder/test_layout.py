@@ -1,4 +1,4 @@
-"""Splits and classes are what the folders are called, whoever made them."""
+"""Splits and classes are those of the folders' names."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from advnets.data.image_folder.splits import (
 OUT = "outside"
 
 
-def read(names: list[str]) -> dict[str, tuple[str, str | None]]:
-    """Each file's split, or OUT, and its class."""
-    found = splits_from_folders([name.encode() for name in names])
-    labels = found.labels or (-1,) * len(names)
+def parse_layout(names: list[str]) -> dict[str, tuple[str, str | None]]:
+    """Return the split of each file, or OUT, and its class."""
+    assignment = splits_from_folders([name.encode() for name in names])
+    labels = assignment.labels or (-1,) * len(names)
     return {
         name: (
-            OUT if i in found.excluded else found.splits[i],
-            None if labels[i] < 0 or i in found.excluded else found.classes[labels[i]],
+            OUT if i in assignment.excluded else assignment.splits[i],
+            None if labels[i] < 0 or i in assignment.excluded else assignment.classes[labels[i]],
         )
         for i, name in enumerate(names)
     }
@@ -123,23 +123,23 @@ def read(names: list[str]) -> dict[str, tuple[str, str | None]]:
         ),
     ],
 )
-def test_what_names_tell(names, expected):
+def test_names_of_folders_give_splits_and_classes(names, expected):
     files = names.split()
-    told = [
+    expected_parts = [
         (OUT, None)
-        if one == "OUT"
-        else (one.partition(":")[0], None if one.endswith("-") else one.partition(":")[2])
-        for one in expected.split()
+        if part == "OUT"
+        else (part.partition(":")[0], None if part.endswith("-") else part.partition(":")[2])
+        for part in expected.split()
     ]
-    assert read(files) == dict(zip(files, told, strict=True))
+    assert parse_layout(files) == dict(zip(files, expected_parts, strict=True))
 
 
-def test_nothing():
+def test_no_names_give_no_splits():
     assert splits_from_folders([]) == DeclaredSplits((), None, ())
 
 
-def test_spellings():
-    """Usual names of splits in any case are known; names that only begin like one are not."""
+def test_spellings_of_splits():
+    """Usual names in any case are recognized; names that only begin like one are not."""
     for name in (
         "train",
         "Training",
@@ -171,14 +171,14 @@ def test_spellings():
 
 
 def test_the_subset_keeps_the_given_order():
-    found = splits_from_folders(
+    assignment = splits_from_folders(
         [b"train/cat/1", b"train/dog/2", b"train/3", b"test/cat/4", b"train/dog/5"]
     )
-    assert found.excluded.keys() == {2}
-    part = found.subset([3, 2, 1, 4])
+    assert assignment.excluded.keys() == {2}
+    part = assignment.subset([3, 2, 1, 4])
     assert part.splits == ("test", "train", "train", "train")
     assert part.labels == (0, -1, 1, 1)
-    assert part.excluded == {1: found.excluded[2]}
+    assert part.excluded == {1: assignment.excluded[2]}
     assert (part.classes, part.notes) == (("cat", "dog"), ())
 
 
@@ -186,16 +186,16 @@ def test_classes_that_are_not_unicode():
     assert splits_from_folders([b"\xff/a", b"b/c"]).classes == ("b", "\\xff")
 
 
-def test_two_forms_of_a_name_are_one_class():
-    """NFC, as most systems write é, and NFD, as macOS does, name the same class."""
+def test_unicode_forms_of_a_name_are_one_class():
+    """NFC, as most systems write é, and NFD, as macOS does."""
     names = [unicodedata.normalize(form, "café/1") for form in ("NFC", "NFD")]
     assert names[0] != names[1]
-    found = splits_from_folders([name.encode() for name in (*names, "dog/2")])
-    assert found.classes == ("café", "dog")
-    assert found.labels == (0, 0, 1)
+    assignment = splits_from_folders([name.encode() for name in (*names, "dog/2")])
+    assert assignment.classes == ("café", "dog")
+    assert assignment.labels == (0, 0, 1)
 
 
-def test_what_might_be_read_in_two_ways_is_said():
+def test_ambiguous_layouts_are_reported():
     assert splits_from_folders([b"bus/1", b"train/2"]).notes == (
         "the folder train is read as a class",
     )
@@ -208,7 +208,7 @@ def test_what_might_be_read_in_two_ways_is_said():
 
 @dataclass
 class Tree:
-    """Files by path, each with what it should be read as."""
+    """Files by path, each with its expected split and class."""
 
     files: dict[str, tuple[str, str | None]]
 
@@ -228,7 +228,7 @@ CLASSES = ["cat", "dog", "7", "café", "a b", "\u6c34"]
 
 @st.composite
 def trees(draw: st.DrawFn) -> Tree:
-    """A dataset as somebody might lay it out."""
+    """Generate layouts of datasets."""
     tree = Tree({})
     around = draw(st.sampled_from(["", "data", "my set/v2"]))
     style = draw(st.sampled_from(["split above class", "class above split", "class"]))
@@ -238,10 +238,12 @@ def trees(draw: st.DrawFn) -> Tree:
 
     def fill(split: str, label: str | None, between: str, n: int) -> None:
         below = draw(st.sampled_from(["", "images", "by date/monday"])) if label else ""
-        own = label and unicodedata.normalize(draw(st.sampled_from(["NFC", "NFD"])), label)
+        folder_name = label and unicodedata.normalize(draw(st.sampled_from(["NFC", "NFD"])), label)
         folder = "" if split == "" else spelled[split]
         above = (
-            (own or "", folder) if style == "class above split" else (folder, between, own or "")
+            (folder_name or "", folder)
+            if style == "class above split"
+            else (folder, between, folder_name or "")
         )
         for _ in range(n):
             tree.add(around, *above, below, split=split, label=label)
@@ -272,13 +274,13 @@ def trees(draw: st.DrawFn) -> Tree:
 
 @given(trees(), st.randoms())
 @settings(max_examples=200, deadline=None)
-def test_random_trees(tree, random):
-    """Whatever the layout, splits and classes are those of the folders, in any order of files."""
+def test_random_layouts_are_recognized(tree, random):
+    """Splits and classes are those of the folders, for any order of files."""
     names = list(tree.files)
     random.shuffle(names)
-    assert read(names) == {name: tree.files[name] for name in names}
-    found = splits_from_folders([name.encode() for name in names])
-    assert list(found.classes) == sorted({label for _, label in tree.files.values() if label})
+    assert parse_layout(names) == {name: tree.files[name] for name in names}
+    assignment = splits_from_folders([name.encode() for name in names])
+    assert list(assignment.classes) == sorted({label for _, label in tree.files.values() if label})
 
 
 def keys(n: int) -> list[bytes]:
@@ -297,47 +299,49 @@ def split_of_each(deal: SplitAssignment) -> dict[int, int]:
     return dict(zip(deal.order.tolist(), deal.splits.tolist(), strict=True))
 
 
-def test_every_image_is_dealt_once():
-    """The order is a permutation, splits come one after the other, about a tenth is held out."""
-    found = deal(keys(3000))
-    assert sorted(found.order.tolist()) == list(range(3000))
-    assert (np.diff(found.splits) >= 0).all()
-    shares = np.bincount(found.splits) / 3000
+def test_every_image_is_assigned_once():
+    """The order is a permutation by splits, and about a tenth is held out for each."""
+    assignment = deal(keys(3000))
+    assert sorted(assignment.order.tolist()) == list(range(3000))
+    assert (np.diff(assignment.splits) >= 0).all()
+    shares = np.bincount(assignment.splits) / 3000
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
-    assert (found.excluded, found.cross_split_duplicates) == ({}, 0)
+    assert (assignment.excluded, assignment.cross_split_duplicates) == ({}, 0)
 
 
-def test_an_order_without_order():
-    """A split is as good as shuffled: the ranks of names in order are not correlated."""
+def test_the_order_within_a_split_is_random():
+    """Ranks of sorted names are not correlated."""
     order = deal(keys(3000), ["test"] * 3000).order
     assert abs(np.corrcoef(order, np.arange(3000))[0, 1]) < 0.06  # 3.3 / sqrt(3000)
 
 
-def test_only_missing_splits_are_dealt():
-    """Named splits stay as they are; of the training images only what is missing is taken."""
-    found = deal(keys(1100), ["train"] * 1000 + ["test"] * 100)
-    assert set(found.order[found.splits == 2].tolist()) == set(range(1000, 1100))
-    assert 60 < (found.splits == 1).sum() < 140
-    found = deal(keys(1100), ["train"] * 1000 + ["test"] * 50 + ["valid"] * 50)
-    assert found.counts == (1000, 50, 50, 0)
-    found = deal(keys(1100), ["train"] * 49 + ["unlabeled"] * 1051)
-    assert found.counts == (49, 0, 0, 1051)
-    found = deal(keys(1100), ["train"] * 50 + ["unlabeled"] * 1050)  # 50 training files are enough
-    assert found.counts == (37, 6, 7, 1050)
+def test_only_missing_splits_are_assigned():
+    """Named splits are kept; missing ones are taken from the training images."""
+    assignment = deal(keys(1100), ["train"] * 1000 + ["test"] * 100)
+    assert set(assignment.order[assignment.splits == 2].tolist()) == set(range(1000, 1100))
+    assert 60 < (assignment.splits == 1).sum() < 140
+    assignment = deal(keys(1100), ["train"] * 1000 + ["test"] * 50 + ["valid"] * 50)
+    assert assignment.counts == (1000, 50, 50, 0)
+    assignment = deal(keys(1100), ["train"] * 49 + ["unlabeled"] * 1051)
+    assert assignment.counts == (49, 0, 0, 1051)
+    assignment = deal(
+        keys(1100), ["train"] * 50 + ["unlabeled"] * 1050
+    )  # 50 training files are enough
+    assert assignment.counts == (37, 6, 7, 1050)
 
 
-def test_a_image_stays_where_it_is():
+def test_images_keep_their_split_as_the_dataset_grows():
     """As the set grows, images keep their split."""
     few, many = split_of_each(deal(keys(100))), split_of_each(deal(keys(5000)))
     assert all(many[i] == split for i, split in few.items())
 
 
-def test_names_are_pinned_to_splits():
-    """A set that was dealt before is dealt in the same way by every later version."""
-    found = deal(keys(60))
-    assert sorted(found.order[found.splits == 1].tolist()) == PINNED_VALID
-    assert sorted(found.order[found.splits == 2].tolist()) == PINNED_TEST
-    assert found.order[:5].tolist() == PINNED_FIRST
+def test_the_assignment_is_fixed_for_all_versions():
+    """Later versions assign an existing dataset in the same way."""
+    assignment = deal(keys(60))
+    assert sorted(assignment.order[assignment.splits == 1].tolist()) == PINNED_VALID
+    assert sorted(assignment.order[assignment.splits == 2].tolist()) == PINNED_TEST
+    assert assignment.order[:5].tolist() == PINNED_FIRST
 
 
 PINNED_VALID = [2, 3, 8, 23, 40, 47]
@@ -346,40 +350,40 @@ PINNED_FIRST = [25, 41, 59, 22, 38]
 
 
 @pytest.mark.parametrize("times", [2, 4])
-def test_copies_are_dealt_to_one_split(times):
-    """Images of equal content are dealt by the first of their names; the audit counts others."""
+def test_copies_are_in_one_split(times):
+    """They are assigned by the first of their names; the audit counts the others."""
     n = 100 * times
     contents = [f"{i % 100}".encode() for i in range(n)]
     names = keys(n)
-    alone, together = split_of_each(deal(names)), split_of_each(deal(names, contents=contents))
-    assert len(together) == n
+    separate, joint = split_of_each(deal(names)), split_of_each(deal(names, contents=contents))
+    assert len(joint) == n
     for i in range(100):
         copies = [j for j in range(n) if j % 100 == i]
         first = min(copies, key=names.__getitem__)
-        assert {together[j] for j in copies} == {alone[first]}
-    crossing = sum(alone[i] != together[i] for i in range(n))
+        assert {joint[j] for j in copies} == {separate[first]}
+    crossing = sum(separate[i] != joint[i] for i in range(n))
     assert deal(names, contents=contents).cross_split_duplicates == crossing > 0
 
 
-def test_of_copies_in_two_named_splits_the_held_out_one_stays():
-    """Test images stay as they were given; copies of them elsewhere are left out by name."""
+def test_of_copies_in_two_named_splits_the_held_out_one_is_kept():
+    """Its copies in other splits are skipped and named."""
     names = [b"train/a", b"train/b", b"train/c", b"val/a", b"test/a", b"test/b", b"unlabeled/b"]
     splits = ["train", "train", "train", "valid", "test", "test", "unlabeled"]
     contents = [b"A", b"B", b"B", b"A", b"A", b"Z", b"B"]
-    found = deal(names, splits, contents)
-    assert split_of_each(found) == {1: 0, 2: 0, 4: 2, 5: 2, 6: 3}
-    assert found.excluded == dict.fromkeys((0, 3), "is a copy of test/a, which is held out")
-    assert found.cross_split_duplicates == 2
+    assignment = deal(names, splits, contents)
+    assert split_of_each(assignment) == {1: 0, 2: 0, 4: 2, 5: 2, 6: 3}
+    assert assignment.excluded == dict.fromkeys((0, 3), "is a copy of test/a, which is held out")
+    assert assignment.cross_split_duplicates == 2
 
 
-def test_labels_go_with_their_images():
-    found = assign_splits(
+def test_labels_belong_to_their_images():
+    assignment = assign_splits(
         keys(4), DeclaredSplits(("", "test", "", ""), (1, -1, 0, 1), ("a", "b"), {0: "why"})
     )
-    assert found.labels is not None
-    assert dict(zip(found.order.tolist(), found.labels.tolist(), strict=True)) == {
+    assert assignment.labels is not None
+    assert dict(zip(assignment.order.tolist(), assignment.labels.tolist(), strict=True)) == {
         1: -1,
         2: 0,
         3: 1,
     }
-    assert found.excluded == {0: "why"}
+    assert assignment.excluded == {0: "why"}

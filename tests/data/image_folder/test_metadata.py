@@ -33,10 +33,10 @@ def chunk(name: bytes, data: bytes, checksum: int | None = None) -> bytes:
 
 
 def png(*chunks: bytes, last: bool = False) -> bytes:
-    """A PNG with more chunks: after its header, or before its end."""
-    whole = saved("PNG")
-    where = whole.index(b"IEND") - 4 if last else 33
-    return whole[:where] + b"".join(chunks) + whole[where:]
+    """Return a PNG with additional chunks after its header or before its end."""
+    content = saved("PNG")
+    offset = content.index(b"IEND") - 4 if last else 33
+    return content[:offset] + b"".join(chunks) + content[offset:]
 
 
 def segment(marker: int, data: bytes) -> bytes:
@@ -44,8 +44,8 @@ def segment(marker: int, data: bytes) -> bytes:
 
 
 def jpeg(*segments: bytes) -> bytes:
-    whole = saved("JPEG")
-    return whole[:2] + b"".join(segments) + whole[2:]
+    content = saved("JPEG")
+    return content[:2] + b"".join(segments) + content[2:]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def jpeg(*segments: bytes) -> bytes:
         *("text CRC", "short EXIF", "junk EXIF", "short chunks"),
     ],
 )
-def test_metadata_of_a_png_cost_no_image(content):
+def test_broken_metadata_of_a_png_are_ignored(content):
     np.testing.assert_array_equal(decode(content, FRAME), PIXELS.transpose(2, 0, 1))
 
 
@@ -88,23 +88,22 @@ def test_metadata_of_a_png_cost_no_image(content):
     ],
     ids=["no EXIF", "junk EXIF", "EXIF leads out", "no ICC", "short JFIF", "large ICC"],
 )
-def test_metadata_of_a_jpeg_cost_no_image(content):
+def test_broken_metadata_of_a_jpeg_are_ignored(content):
     np.testing.assert_array_equal(decode(content, FRAME), decode(jpeg(), FRAME))
 
 
-def test_broken_exif_of_a_webp_costs_no_image():
+def test_broken_exif_of_a_webp_is_ignored():
     content = saved("WEBP", lossless=True, exif=b"Exif\0\0junkjunk")
     np.testing.assert_array_equal(decode(content, FRAME), PIXELS.transpose(2, 0, 1))
 
 
-def test_what_the_pixels_need_is_kept():
-    """Which way is up and what is transparent are read beside texts that cannot be."""
+def test_orientation_and_transparency_are_read_with_broken_metadata():
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = exif.tobytes().removeprefix(b"Exif\0\0")
     content = png(chunk(b"zTXt", b"k\0\0" + LARGE), chunk(b"eXIf", turned))
-    found, image = decode_with_info(content, Frame(30, 20))
-    assert (found.width, found.height) == (20, 30)
+    info, image = decode_with_info(content, Frame(30, 20))
+    assert (info.width, info.height) == (20, 30)
     np.testing.assert_array_equal(image, np.rot90(PIXELS, -1).transpose(2, 0, 1))
     first = tuple(PIXELS[0, 0].tolist())
     clear = chunk(b"tRNS", struct.pack(">HHH", *first))
@@ -113,8 +112,8 @@ def test_what_the_pixels_need_is_kept():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_broken_pixels_are_still_broken(kind):
-    """The first fault is named, not that of the file without metadata."""
+def test_broken_pixels_are_reported(kind):
+    """With the first error, not that of the file without metadata."""
     content = saved(kind)
     with pytest.raises(DataError):
         decode(content[: len(content) // 2], FRAME)
@@ -122,8 +121,8 @@ def test_broken_pixels_are_still_broken(kind):
         decode(png(chunk(b"zTXt", b"k\0\0" + LARGE))[:-700], FRAME)
 
 
-def test_a_png_of_more_pixels_than_a_camera_had_once():
-    """12,000 x 9,000 pixels of a file that is as large as such an image; a bomb is not."""
+def test_a_png_of_108_million_pixels_is_read():
+    """12,000 x 9,000 pixels; a bomb of that size is refused."""
     width, height = 12_000, 9_000
     row = np.random.default_rng(0).integers(0, 256, width, dtype=np.uint8)
     file = io.BytesIO()
@@ -152,8 +151,8 @@ def deep(values: np.ndarray, kind: str = "PNG") -> bytes:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_a_white_level_scales_12_bit_data(kind):
     values = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
-    found, plain = decode_with_info(deep(values, kind), Frame(8, 8, channels=1))
-    assert found.value_range == (0, 4095)
+    info, plain = decode_with_info(deep(values, kind), Frame(8, 8, channels=1))
+    assert info.value_range == (0, 4095)
     assert plain.max() == 16  # nearly black
     _, scaled = decode_with_info(deep(values, kind), Frame(8, 8, channels=1, white_level=4095.0))
     np.testing.assert_array_equal(scaled[0], (values * (255 / 4095)).round())
@@ -161,7 +160,7 @@ def test_a_white_level_scales_12_bit_data(kind):
     np.testing.assert_array_equal(clipped[0], (values * (255 / 2000)).clip(0, 255).round())
 
 
-def test_a_white_level_gives_floats_and_32_bits_a_meaning():
+def test_a_white_level_makes_floats_and_32_bit_gray_readable():
     floats = np.linspace(-0.5, 1.0, 64, dtype=np.float32).reshape(8, 8)
     image = decode(deep(floats, "TIFF"), Frame(8, 8, channels=1, white_level=1.0))
     np.testing.assert_array_equal(image[0], (floats.clip(0, 1).astype(np.float64) * 255).round())
@@ -174,61 +173,61 @@ def test_a_white_level_gives_floats_and_32_bits_a_meaning():
         decode(deep(floats, "TIFF"), Frame(8, 8, white_level=1.0))
 
 
-def test_colors_of_16_bits_are_said_and_scaled():
-    """Their upper 8 bits are read; the white level stretches them."""
+def test_16_bit_colors_are_reported_and_scaled():
+    """Their upper 8 bits are read; the white level scales them."""
     rows = b"".join(b"\0" + struct.pack(">HHH", 4095, 2048, 0) * 8 for _ in range(8))
     header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n" + b"".join(
         [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     )
-    found, plain = decode_with_info(content, Frame(8, 8))
+    info, plain = decode_with_info(content, Frame(8, 8))
     assert plain[:, 0, 0].tolist() == [15, 8, 0]
-    assert found.value_range == (0, 15 * 257)
+    assert info.value_range == (0, 15 * 257)
     _, scaled = decode_with_info(content, Frame(8, 8, white_level=4095.0))
     assert scaled[:, 0, 0].tolist() == [255, 136, 0]  # 8 of 15 of 255
 
 
-def test_opacity_is_no_level():
-    """Of gray of 16 bits beside it: all is opaque, and the gray is of 12 bits."""
+def test_opacity_does_not_count_as_a_level():
+    """Of opaque 12-bit gray with alpha the levels are those of the gray."""
     rows = b"".join(b"\0" + struct.pack(">HH", 4095, 65535) * 8 for _ in range(8))
     header = struct.pack(">IIBBBBB", 8, 8, 16, 4, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n" + b"".join(
         [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     )
-    found, _ = decode_with_info(content, Frame(8, 8))
-    assert found.value_range == (15 * 257, 15 * 257)
-    assert likely_white_level(found.value_range[1]) == 4095.0
+    info, _ = decode_with_info(content, Frame(8, 8))
+    assert info.value_range == (15 * 257, 15 * 257)
+    assert likely_white_level(info.value_range[1]) == 4095.0
     assert decode(content, Frame(8, 8, white_level=4095.0)).min() == 255
 
 
-def test_images_of_8_bits_have_no_such_levels():
-    found, plain = decode_with_info(saved("PNG"), Frame(20, 30, white_level=10.0))
-    assert found.value_range is None
+def test_8_bit_images_have_no_levels_above_255():
+    info, plain = decode_with_info(saved("PNG"), Frame(20, 30, white_level=10.0))
+    assert info.value_range is None
     np.testing.assert_array_equal(plain, PIXELS.transpose(2, 0, 1))
 
 
-def test_the_audit_says_the_levels_and_the_flag(tmp_path, said):
+def test_the_audit_reports_levels_and_the_flag(tmp_path, run_command):
     folder = tmp_path / "scans"
     folder.mkdir()
     for i in range(6):
         values = (np.arange(64) * 65 % (4095 - i)).astype(np.uint16).reshape(8, 8)
         values[0, 0] = 4095
         (folder / f"{i}.png").write_bytes(deep(values))
-    _, printed, _ = said("data", "audit", folder)
+    _, printed, _ = run_command("data", "audit", folder)
     assert "6 with values 0 to 4095; white is 65535" in printed
     assert "--crop center --white-level 4095" in printed
-    said("data", "pack", folder, tmp_path / "pack", "--size", 8, "--white-level", 4095)
+    run_command("data", "pack", folder, tmp_path / "pack", "--size", 8, "--white-level", 4095)
     pixels = np.load(tmp_path / "pack" / "images.npy")
     assert pixels.max() == 255
-    code, _, errors = said("data", "pack", folder, tmp_path / "p", "--white-level", "0")
+    code, _, errors = run_command("data", "pack", folder, tmp_path / "p", "--white-level", "0")
     assert code == 2
     assert "white" in errors
-    code, printed, _ = said("data", "audit", folder, "--json", "--white-level", 4095)
+    code, printed, _ = run_command("data", "audit", folder, "--json", "--white-level", 4095)
     assert '"images_16_bit": 6' in printed
 
 
-def test_the_text_by_which_packs_are_known_is_as_it_was():
-    """Without a white level: no stream's digest and no pack's key moves."""
+def test_keys_of_packs_without_a_white_level_are_unchanged():
+    """Digests of streams and keys of existing packs stay valid."""
     text = "Frame(height=6, width=8, channels=3, crop='center', background='white')"
     assert repr(Frame(6, 8)) == text
     assert repr(Frame(6, 8, white_level=9.0)) == text[:-1] + ", white_level=9.0)"

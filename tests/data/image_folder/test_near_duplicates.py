@@ -1,4 +1,4 @@
-"""Near duplicates by an autoencoder's codes, on real digits and copies of them."""
+"""Near duplicates by codes of an autoencoder, on digits and copies of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 500
 
 @pytest.fixture(scope="module")
 def images():
-    """400 digits in color of 32 x 32, then copies of the first 40, encoded anew or darker."""
+    """Return 400 digits in color of 32 x 32, then re-encoded or darker copies of the first 40."""
     gray = (load_digits().images[:400] * 15.9).astype(np.uint8)
     tints = np.random.default_rng(0).uniform(0.4, 1, (400, 3, 1, 1))
     large = gray.repeat(4, 1).repeat(4, 2)[:, None] * tints
@@ -31,7 +31,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def bits(images):
-    """Their codes, of one training for all tests of what becomes of them."""
+    """Return their codes, trained once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "STEPS", STEPS)
         return autoencoder_codes(images)
@@ -48,12 +48,12 @@ def copy(image, number):
 
 @pytest.fixture
 def coded(bits, monkeypatch):
-    """Groups are of those codes."""
+    """Replace training by these codes."""
     monkeypatch.setattr(duplicates, "autoencoder_codes", lambda *_: bits)
 
 
 @pytest.mark.usefixtures("coded")
-def test_copies_are_found_and_next_to_nothing_else(images):
+def test_copies_are_found_with_few_false_positives(images):
     """Radford et al. report less than 1 false collision in 100."""
     groups = group_by_codes(images)
     pairs = {(a, b) for group in groups for a in group for b in group if a < b}
@@ -62,7 +62,7 @@ def test_copies_are_found_and_next_to_nothing_else(images):
     assert len(pairs - copies) <= 4
 
 
-def test_codes_are_the_same_again(images, monkeypatch):
+def test_codes_are_reproducible(images, monkeypatch):
     monkeypatch.setattr(duplicates, "STEPS", 20)
     few = images[:50]
     assert np.array_equal(autoencoder_codes(few), autoencoder_codes(few))
@@ -70,23 +70,23 @@ def test_codes_are_the_same_again(images, monkeypatch):
 
 
 @pytest.mark.usefixtures("coded")
-def test_groups_are_those_of_all_pairs(images, bits):
-    """Bands lose no pair here: the groups are those that comparing all codes gives."""
-    apart = (bits[:, None] != bits[None]).sum(2)
-    wanted = {
+def test_groups_equal_those_of_all_pairs(images, bits):
+    """Comparing by bands loses no pair."""
+    distances = (bits[:, None] != bits[None]).sum(2)
+    expected = {
         tuple(pair)
-        for pair in np.argwhere(np.triu(apart <= duplicates.MAX_CODE_DISTANCE, 1)).tolist()
+        for pair in np.argwhere(np.triu(distances <= duplicates.MAX_CODE_DISTANCE, 1)).tolist()
     }
-    found = {(a, b) for group in group_by_codes(images) for a in group for b in group if a < b}
-    assert len(wanted - found) <= 0.02 * len(wanted)
+    names = {(a, b) for group in group_by_codes(images) for a in group for b in group if a < b}
+    assert len(expected - names) <= 0.02 * len(expected)
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_have_no_duplicates(count):
+def test_too_few_images_have_no_duplicates(count):
     assert group_by_codes(np.zeros((count, 3, 32, 32), np.uint8)) == []
 
 
-def test_the_commands_find_and_leave_out(images, tmp_path, capsys, monkeypatch):
+def test_the_commands_report_and_remove_near_duplicates(images, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(duplicates, "STEPS", 200)
     folder = tmp_path / "own"
     folder.mkdir()
@@ -99,7 +99,7 @@ def test_the_commands_find_and_leave_out(images, tmp_path, capsys, monkeypatch):
     assert sum(int(b[:3]) - int(a[:3]) == 400 for a, b in pairs) >= 8
     out = tmp_path / "pack"
     assert main(["data", "pack", str(folder), str(out), "--without-near-duplicates"]) == 0
-    said = capsys.readouterr().out
+    run_command = capsys.readouterr().out
     left_out = sum(len(group) - 1 for group in groups)
-    assert f"near-duplicates skipped: {left_out}" in said
+    assert f"near-duplicates skipped: {left_out}" in run_command
     assert len(np.load(out / "images.npy", mmap_mode="r")) == len(chosen) - left_out

@@ -25,7 +25,7 @@ def open_images(path: Path, data: Data) -> Dataset:
 
 
 def level(folder: Path, name: str, value: int) -> Path:
-    """Save an image of one level, by which it is known again."""
+    """Save an image of one gray level, which identifies it."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (8, 8), value).save(path)
@@ -33,7 +33,7 @@ def level(folder: Path, name: str, value: int) -> Path:
 
 
 def levels(images) -> list[int]:
-    """The levels of images of one level each, sorted: their order is that of a hash."""
+    """Return the levels of the images, sorted."""
     assert (images.images == images.images[:, :, :1, :1]).all()
     return sorted(images.images[:, 0, 0, 0].tolist())
 
@@ -49,7 +49,7 @@ def test_nested_images_are_found(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 3)])
-def test_size_and_channels_are_obeyed(tmp_path, size, channels):
+def test_images_have_the_requested_size_and_channels(tmp_path, size, channels):
     """Images of mixed sizes are brought to the size and channels asked for."""
     for i, shape in enumerate([(3, 5), (100, 20), (16, 16)]):
         Image.new("RGB", shape, (i, i, i)).save(tmp_path / f"{i}.png")
@@ -58,12 +58,12 @@ def test_size_and_channels_are_obeyed(tmp_path, size, channels):
     assert levels(splits.train) == [0, 1, 2]
 
 
-def test_messy_folder(tmp_path):
-    """Broken files are named with their reasons, what is no image is passed over, links end."""
+def test_broken_files_are_named_and_other_files_ignored(tmp_path):
+    """Cycles of links end."""
     for value, name in enumerate(["a.png", "sub/b.PNG", "sub/deep/c.jpeg"]):
         level(tmp_path, name, value)
-    whole = (tmp_path / "sub/deep/c.jpeg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / "sub/deep/c.jpeg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
     (tmp_path / "empty.png").touch()
     (tmp_path / "page.jpg").write_text("<html></html>")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
@@ -97,7 +97,7 @@ LEADS_OUT = "is a link that leads out of the folder; --follow-links reads it"
 
 @pytest.fixture
 def linked(tmp_path) -> Path:
-    """A folder with links out of it, to a folder twice, to an image, and to the system's files."""
+    """Return a folder with links out of it, to a folder twice, to an image, and to system files."""
     level(tmp_path / "elsewhere", "x.png", 7)
     level(tmp_path, "private.png", 9)
     folder = tmp_path / "folder"
@@ -112,70 +112,70 @@ def linked(tmp_path) -> Path:
     return folder
 
 
-def test_links_that_lead_out_of_the_folder_are_named_and_not_read(linked):
-    """Those within are followed, and each real folder is read once, under its own name."""
-    found = find_images(linked)
-    assert found.keys == (b"own/a.png", b"own/again.png")
-    assert {file.name: file.reason for file in found.skipped_files} == {
+def test_links_out_of_the_folder_are_named_and_not_read(linked):
+    """Links within are followed; each real folder is read once, under its own name."""
+    files = find_images(linked)
+    assert files.keys == (b"own/a.png", b"own/again.png")
+    assert {file.name: file.reason for file in files.skipped_files} == {
         **dict.fromkeys(("b", "c", "own/p.png", "bare", "proc"), LEADS_OUT),
         "d": "is a link to own, which was already read",
     }
     # A folder that is itself named by a link is what is asked for.
     (linked.parent / "name").symlink_to(linked, target_is_directory=True)
-    assert find_images(linked.parent / "name").keys == found.keys
+    assert find_images(linked.parent / "name").keys == files.keys
 
 
-def test_links_are_followed_where_that_is_asked_for(linked, said):
+def test_links_are_followed_on_request(linked, run_command):
     """Each folder once, in the order of the links' names, and never into /proc."""
-    found = find_images(linked, follow_links=True)
-    assert found.keys == (b"b/x.png", b"bare", b"own/a.png", b"own/again.png", b"own/p.png")
-    assert {file.name: file.reason for file in found.skipped_files} == {
+    files = find_images(linked, follow_links=True)
+    assert files.keys == (b"b/x.png", b"bare", b"own/a.png", b"own/again.png", b"own/p.png")
+    assert {file.name: file.reason for file in files.skipped_files} == {
         "c": "is a link to b, which was already read",
         "d": "is a link to own, which was already read",
         "proc": "is a link into /proc, which has no images",
     }
-    _, printed, _ = said("data", "audit", linked)
+    _, printed, _ = run_command("data", "audit", linked)
     assert "2 readable images" in printed
     assert f"own/p.png {LEADS_OUT}" in printed
-    _, printed, _ = said("data", "audit", linked, "--follow-links")
+    _, printed, _ = run_command("data", "audit", linked, "--follow-links")
     assert "5 readable images" in printed
-    _, printed, _ = said("data", "pack", linked, linked.parent / "pack", "--size", 8)
+    _, printed, _ = run_command("data", "pack", linked, linked.parent / "pack", "--size", 8)
     assert f"skipped: own/p.png {LEADS_OUT}" in printed
-    said("data", "pack", linked, linked.parent / "all", "--size", 8, "--follow-links")
+    run_command("data", "pack", linked, linked.parent / "all", "--size", 8, "--follow-links")
     every = open_pack(linked.parent / "all")
     assert levels(every.train) == [1, 1, 7, 9]  # and bare lies beside the classes
 
 
-def test_a_chain_and_a_cycle_of_links_end(tmp_path):
+def test_chains_and_cycles_of_links_end(tmp_path):
     level(tmp_path, "a/x.png", 1)
     (tmp_path / "a" / "up").symlink_to("..", target_is_directory=True)
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
     (tmp_path / "three").symlink_to("four", target_is_directory=True)
     (tmp_path / "four").symlink_to("a", target_is_directory=True)
-    found = find_images(tmp_path)
-    assert found.keys == (b"a/x.png",)
-    assert {file.name for file in found.skipped_files} == {"a/up", "three", "four"}
+    files = find_images(tmp_path)
+    assert files.keys == (b"a/x.png",)
+    assert {file.name for file in files.skipped_files} == {"a/up", "three", "four"}
 
 
-def test_a_name_cannot_command_the_terminal(tmp_path, said):
-    """Escapes in names of files and classes come out as text wherever they are printed."""
+def test_escape_sequences_in_names_are_escaped(tmp_path, run_command):
+    """In all output, for files and classes."""
     for name in ("cat\x1b[31m/a\x1b[2J.png", "dog\n  broken: 0/b.png"):
         level(tmp_path / "set", name, 3)
     (tmp_path / "set" / "cat\x1b[31m" / "b\x9b1m.png").touch()
-    code, printed, errors = said("data", "audit", tmp_path / "set")
+    code, printed, errors = run_command("data", "audit", tmp_path / "set")
     assert code == 0
     assert "\x1b" not in printed + errors
     assert "\x9b" not in printed + errors
     assert r"cat\x1b[31m/b\u009b1m.png is empty" in printed
     assert "\n  broken: 0/" not in printed
     run = ("--steps", 2, "--sample-every", 0, "--out", tmp_path / "run")
-    code, printed, errors = said("train", "digits", "--data", tmp_path / "set", *run)
+    code, printed, errors = run_command("train", "digits", "--data", tmp_path / "set", *run)
     assert code in (0, 3), errors
     assert "\x1b" not in printed + errors
 
 
-def test_names_that_are_not_unicode(tmp_path):
+def test_names_that_are_not_unicode_are_read(tmp_path):
     """A name of any bytes is read, sorted and, if broken, shown."""
     Image.new("L", (8, 8)).save(os.fsencode(tmp_path) + b"/\xff.png", "PNG")
     with open(os.fsencode(tmp_path) + b"/\xfe.png", "wb"):  # noqa: PTH123 - the name is bytes
@@ -185,8 +185,8 @@ def test_names_that_are_not_unicode(tmp_path):
     assert len(splits.train) == 1
 
 
-def test_nothing_to_train_on(tmp_path):
-    """A folder that is empty, without images, or of broken ones is refused, saying which."""
+def test_a_folder_without_readable_images_is_refused(tmp_path):
+    """The error says whether it is empty, has no images, or only broken ones."""
     with pytest.raises(DataError, match="no file in it is an image"):
         open_images(tmp_path, DATA)
     (tmp_path / "notes.txt").write_text("x")
@@ -204,8 +204,8 @@ def test_size_must_be_positive(tmp_path):
         open_images(tmp_path, Data(size=0))
 
 
-def test_split_is_by_name(tmp_path):
-    """From 50 on about a tenth each validates and tests; an image stays where it is."""
+def test_the_split_depends_on_the_name(tmp_path):
+    """With 50 images or more, about a tenth each is held out; images keep their split."""
     for i in range(200):
         level(tmp_path, f"{i:03}.png", i)
     splits = open_images(tmp_path, DATA)
@@ -228,8 +228,8 @@ def test_split_is_by_name(tmp_path):
         assert set(levels(part)) - {255} <= before
 
 
-def test_fewer_than_fifty_all_train(tmp_path):
-    """49 images all train, 50 are split; if only those to validate are whole, these train."""
+def test_fewer_than_fifty_images_are_all_for_training(tmp_path):
+    """With 50 there are splits; if only held-out images are readable, they are for training."""
     for i in range(49):
         level(tmp_path, f"{i}.png", i)
     assert len(open_images(tmp_path, DATA).train) == 49
@@ -237,16 +237,16 @@ def test_fewer_than_fifty_all_train(tmp_path):
     splits = open_images(tmp_path, DATA)
     assert splits.valid is not None
     assert len(splits.train) < 50
-    kept = set(levels(splits.valid))
-    for i in set(range(50)) - kept:
+    valid_levels = set(levels(splits.valid))
+    for i in set(range(50)) - valid_levels:
         (tmp_path / f"{i}.png").write_bytes(b"")
     splits = open_images(tmp_path, DATA)
-    assert set(levels(splits.train)) == kept
+    assert set(levels(splits.train)) == valid_levels
     assert (splits.valid, splits.test) == (None, None)
 
 
-def test_opened_twice_is_the_same(tmp_path):
-    """However the threads race, the images and their order are the same."""
+def test_opening_is_reproducible(tmp_path):
+    """Threads do not change images and their order."""
     rng = np.random.default_rng(0)
     for i in range(60):
         pixels = rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
@@ -255,7 +255,7 @@ def test_opened_twice_is_the_same(tmp_path):
     assert len(digests) == 1
 
 
-def test_warnings_of_others_are_left_alone(tmp_path):
+def test_warning_filters_are_restored(tmp_path):
     """What is silenced while images are decoded is as before afterwards."""
     level(tmp_path, "a.png", 1)
     before = list(warnings.filters)
@@ -263,8 +263,8 @@ def test_warnings_of_others_are_left_alone(tmp_path):
     assert list(warnings.filters) == before
 
 
-def test_folder_of_another_user_is_named(tmp_path, monkeypatch):
-    """A folder within that may not be entered is named, and the others are read."""
+def test_an_unreadable_subfolder_is_named(tmp_path, monkeypatch):
+    """The others are read."""
     level(tmp_path, "a/x.png", 1)
     level(tmp_path, "theirs/y.png", 2)
     scandir = os.scandir
@@ -280,8 +280,8 @@ def test_folder_of_another_user_is_named(tmp_path, monkeypatch):
     assert splits.skipped_files == (SkippedFile("theirs", "cannot be entered: Permission denied"),)
 
 
-def test_depth_is_no_matter(tmp_path):
-    """Folders nested deeper than Python nests calls are read."""
+def test_folders_of_any_depth_are_read(tmp_path):
+    """Deeper than Python's recursion limit."""
     folder = tmp_path
     for _ in range(1200):
         folder = folder / "d"

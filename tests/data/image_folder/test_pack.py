@@ -34,7 +34,7 @@ FRAME = Frame(6, 8)
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """120 images of two classes, of mixed shapes and formats."""
+    """Return 120 images of two classes, of mixed shapes and formats."""
     rng = np.random.default_rng(0)
     place = tmp_path / "images"
     for i in range(120):
@@ -49,25 +49,25 @@ def every(splits: Dataset) -> list[ArraySplit | RandomCropSplit]:
     return [part for part in (splits.train, splits.valid, splits.test) if part is not None]
 
 
-def test_a_pack_holds_what_decoding_gives(folder, tmp_path):
-    """Every image is there once, decoded, with its class, in its split."""
+def test_a_pack_contains_the_decoded_images(folder, tmp_path):
+    """Each once, with its class, in its split."""
     splits = pack(find_images(folder), FRAME, tmp_path / "out")
     expected = {
         decode(path.read_bytes(), FRAME).tobytes(): path.parent.name for path in folder.rglob("*.*")
     }
-    found = {
+    names = {
         image.tobytes(): splits.classes[label]
         for part in every(splits)
         for image, label in zip(part.images, part.labels, strict=True)
     }
-    assert found == expected
+    assert names == expected
     assert len(expected) == 120
     assert splits.shape == (3, 6, 8)
     assert (splits.name, splits.skipped_files) == ("images", ())
 
 
-def test_images_are_mapped_not_read(folder, tmp_path):
-    """The arrays are the file's own pages; writing to them does not reach the file."""
+def test_images_are_mapped_into_memory(folder, tmp_path):
+    """Writing to the arrays does not change the file."""
     splits = pack(find_images(folder), FRAME, tmp_path / "out")
     assert isinstance(splits.train.images, np.memmap)
     before = (tmp_path / "out" / "images.npy").read_bytes()
@@ -77,22 +77,22 @@ def test_images_are_mapped_not_read(folder, tmp_path):
     assert feed.batch_at(0).images.shape == (4, 3, 6, 8)
 
 
-def test_digest_is_that_of_the_images(folder, tmp_path):
-    """What is noted is what the arrays give; it depends on content, not on place or time."""
-    one = pack(find_images(folder), FRAME, tmp_path / "one")
-    unknown = ArraySplit(np.array(one.train.images), np.array(one.train.labels))
-    assert one.train.known_digest == unknown.digest()
+def test_the_stored_digest_is_that_of_the_images(folder, tmp_path):
+    """It depends on content, not on path or time."""
+    first = pack(find_images(folder), FRAME, tmp_path / "one")
+    unknown = ArraySplit(np.array(first.train.images), np.array(first.train.labels))
+    assert first.train.known_digest == unknown.digest()
     shutil.copytree(folder, tmp_path / "images2")
     two = pack(find_images(tmp_path / "images2"), FRAME, tmp_path / "two")
-    assert two.digest() == one.digest()
-    other = pack(find_images(folder), Frame(8, 8), tmp_path / "three")
-    assert other.digest() != one.digest()
+    assert two.digest() == first.digest()
+    resized = pack(find_images(folder), Frame(8, 8), tmp_path / "three")
+    assert resized.digest() != first.digest()
 
 
 @pytest.mark.parametrize("crop", ["center", "pad", "random"])
-def test_broken_files_are_left_out(folder, tmp_path, crop):
-    """A few bad files are named; the good ones are packed without a gap."""
-    whole = pack(find_images(folder), Frame(6, 8, crop=crop), tmp_path / "whole")
+def test_broken_files_are_skipped_and_named(folder, tmp_path, crop):
+    """The others are packed without a gap."""
+    packed = pack(find_images(folder), Frame(6, 8, crop=crop), tmp_path / "whole")
     (folder / "cat" / "bad.png").write_text("no image")
     (folder / "dog" / "empty.jpg").touch()
     splits = pack(find_images(folder), Frame(6, 8, crop=crop), tmp_path / "out")
@@ -100,14 +100,14 @@ def test_broken_files_are_left_out(folder, tmp_path, crop):
         "cat/bad.png": "is not an image in a format that can be read",
         "dog/empty.jpg": "is empty",
     }
-    for part, before in zip(every(splits), every(whole), strict=True):
+    for part, before in zip(every(splits), every(packed), strict=True):
         np.testing.assert_array_equal(part.read(slice(None)), before.read(slice(None)))
         np.testing.assert_array_equal(part.labels, before.labels)
     assert open_pack(tmp_path / "out").skipped_files == splits.skipped_files
 
 
-def test_uncut_images_are_cut_anew_each_time(tmp_path):
-    """With crop "random" every window of an image is seen, and nothing but windows of it."""
+def test_random_crops_are_all_windows_of_an_image(tmp_path):
+    """With crop "random" every window occurs, and nothing else."""
     place = tmp_path / "images"
     place.mkdir()
     rng = np.random.default_rng(1)
@@ -124,12 +124,12 @@ def test_uncut_images_are_cut_anew_each_time(tmp_path):
     }
     feed = Loader(splits.train, BatchTransform(UnitNormalizer(), 3, 0, CPU))
     gather = splits.train.gather_fn(CPU)
-    seen = {
+    crops = {
         image.numpy().tobytes()
         for step in range(60)
         for image in gather(torch.arange(3), RNG(0, step=step))
     }
-    assert seen == windows
+    assert crops == windows
     assert len(windows) == 1 + 4 + 4
     assert torch.equal(feed.batch_at(7).images, feed.batch_at(7).images)
     center = {image.tobytes() for image in splits.train.read(slice(None))}
@@ -141,33 +141,32 @@ def test_uncut_images_are_cut_anew_each_time(tmp_path):
     assert unknown.digest() == splits.train.digest()
 
 
-def test_many_processes_pack_what_one_does(folder, tmp_path, monkeypatch):
-    """However the work is shared out, the pack is the same."""
-    alone = pack(find_images(folder), FRAME, tmp_path / "alone")
+def test_the_pack_does_not_depend_on_the_number_of_processes(folder, tmp_path, monkeypatch):
+    serial = pack(find_images(folder), FRAME, tmp_path / "alone")
     loose = pack(find_images(folder), Frame(6, 8, crop="random"), tmp_path / "loose")
     monkeypatch.setattr(workers, "_MIN_FILES", 1)
     monkeypatch.setattr(workers, "_CHUNK", 16)
-    together = pack(find_images(folder), FRAME, tmp_path / "together", progress=True)
-    assert together.digest() == alone.digest()
-    again = pack(find_images(folder), Frame(6, 8, crop="random"), tmp_path / "again")
-    assert again.digest() == loose.digest()
+    parallel = pack(find_images(folder), FRAME, tmp_path / "together", progress=True)
+    assert parallel.digest() == serial.digest()
+    repeated = pack(find_images(folder), Frame(6, 8, crop="random"), tmp_path / "again")
+    assert repeated.digest() == loose.digest()
 
 
 def test_a_zip_is_packed_like_the_folder_in_it(folder, tmp_path):
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         for path in folder.rglob("*.*"):
             archive.write(path, path.relative_to(folder).as_posix())
-    one = pack(find_images(folder), FRAME, tmp_path / "one")
+    first = pack(find_images(folder), FRAME, tmp_path / "one")
     two = pack(find_images(tmp_path / "z.zip"), FRAME, tmp_path / "two")
-    assert one.digest() == two.digest()
+    assert first.digest() == two.digest()
 
 
 def opened(folder: Path, frame: Frame = FRAME) -> Dataset:
     return open_image_files(find_images(folder), frame)
 
 
-def test_packed_once(folder, cache, monkeypatch):
-    """The second time nothing is decoded; another frame, or another file, is packed anew."""
+def test_an_unchanged_folder_is_packed_once(folder, cache, monkeypatch):
+    """Another frame, or another file, is packed again."""
     first = opened(folder)
     monkeypatch.setattr(workers, "decode", lambda *_: pytest.fail("decoded again"))
     assert opened(folder).digest() == first.digest()
@@ -179,15 +178,15 @@ def test_packed_once(folder, cache, monkeypatch):
     assert len(list((cache / "packs").glob("*/pack.json"))) == 3
 
 
-def changed(content: bytes, where: int) -> bytes:
-    """The content with three other bytes, of the same length."""
-    other = bytes(byte ^ 0x55 for byte in content[where : where + 3])
-    return content[:where] + other + content[where + 3 :]
+def changed(content: bytes, offset: int) -> bytes:
+    """Return the content with three other bytes."""
+    inverted = bytes(byte ^ 0x55 for byte in content[offset : offset + 3])
+    return content[:offset] + inverted + content[offset + 3 :]
 
 
 @pytest.mark.parametrize("crop", ["center", "random"])
-def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplog, crop):
-    """Three changed bytes in whatever file, a cut one, an absent one, and a pack of others."""
+def test_a_damaged_pack_in_the_cache_is_reported_and_replaced(folder, cache, caplog, crop):
+    """Three changed bytes in any file, a truncated or missing one, and a pack of other images."""
     frame = Frame(6, 8, crop=crop)
     digest = opened(folder, frame).digest_all_splits()
     [place] = (path.parent for path in (cache / "packs").glob("*/pack.json"))
@@ -195,9 +194,9 @@ def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplo
     assert len(names) == (3 if crop == "center" else 4)
     assert caplog.messages == []
     for name in names:
-        whole = (place / name).read_bytes()
+        intact = (place / name).read_bytes()
         status = (place / name).stat()
-        for content in (changed(whole, len(whole) // 2), whole[: len(whole) // 2], None):
+        for content in (changed(intact, len(intact) // 2), intact[: len(intact) // 2], None):
             if content is None:
                 (place / name).unlink()
             else:
@@ -210,9 +209,9 @@ def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplo
             if name != "pack.json":
                 assert f"{place} is damaged: the checksum of {name} is wrong" in message
     opened(folder, Frame(8, 8))
-    [other] = {path.parent for path in (cache / "packs").glob("*/pack.json")} - {place}
+    [new_pack] = {path.parent for path in (cache / "packs").glob("*/pack.json")} - {place}
     shutil.rmtree(place)
-    other.rename(place)
+    new_pack.rename(place)
     caplog.clear()
     assert opened(folder, frame).digest_all_splits() == digest
     assert caplog.messages == [
@@ -221,28 +220,28 @@ def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplo
 
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "pack.json"])
-def test_three_changed_bytes_of_a_pack_are_refused(folder, tmp_path, said, name):
-    """A pack that is opened by its path cannot be made anew, and is named."""
+def test_three_changed_bytes_of_a_pack_are_refused(folder, tmp_path, run_command, name):
+    """A pack that is opened by its path cannot be made again, and is named."""
     pack(find_images(folder), FRAME, tmp_path / "out")
     path = tmp_path / "out" / name
     content = path.read_bytes()
-    where = content.index(b'"cat"') + 1 if name == "pack.json" else len(content) - 9
-    new = content.replace(b'"cat"', b'"cow"') if name == "pack.json" else changed(content, where)
+    offset = content.index(b'"cat"') + 1 if name == "pack.json" else len(content) - 9
+    new = content.replace(b'"cat"', b'"cow"') if name == "pack.json" else changed(content, offset)
     path.write_bytes(new)
-    code, _, errors = said("data", "audit", tmp_path / "out")
+    code, _, errors = run_command("data", "audit", tmp_path / "out")
     assert code == 1
     assert f"is damaged: the checksum of {name} is wrong; pack the images again" in errors
 
 
 def sealed(record: dict[str, object]) -> str:
-    """A record with a checksum that is right, whatever it says."""
+    """Return a record with a valid checksum."""
     content = {name: value for name, value in record.items() if name != "checksum"}
     checksum = zlib.crc32(json.dumps(content, sort_keys=True).encode())
     return json.dumps(content | {"checksum": checksum})
 
 
-def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
-    """Opened by its own path, a damaged pack is a sentence, whatever is wrong with it."""
+def test_a_damaged_pack_is_refused(folder, tmp_path):
+    """Opened by its path, with any damage."""
     pack(find_images(folder), FRAME, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "pack.json").read_text())
     wrong = [
@@ -266,8 +265,8 @@ def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
         open_pack(tmp_path / "out")
 
 
-def test_nothing_is_left_of_a_pack_that_failed(folder, tmp_path, monkeypatch):
-    """No room, no images, no permission: one sentence, and no half a pack."""
+def test_a_failed_pack_leaves_no_files(folder, tmp_path, monkeypatch):
+    """A full disk, no images, or no permission give one sentence."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 1 << 20))
     with pytest.raises(DataError, match=r"needs 0 MiB, but .* has 1 MiB free; free some space"):
@@ -285,8 +284,7 @@ def test_nothing_is_left_of_a_pack_that_failed(folder, tmp_path, monkeypatch):
         pack(find_images(folder), FRAME, tmp_path / "file" / "pack")
 
 
-def test_a_cache_that_cannot_be_made(folder, tmp_path, monkeypatch):
-    """Where the cache may not lie, the sentence names the cure."""
+def test_an_unwritable_cache_is_reported_with_advice(folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("ADVNETS_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match="set ADVNETS_CACHE to a folder that you can write"):
@@ -311,8 +309,8 @@ def process(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_killed_while_packing_the_next_one_begins_anew(folder, cache):
-    """kill -9 at some moment of packing leaves nothing that a later start trips over."""
+def test_after_kill_9_the_next_start_packs_again(folder, cache):
+    """At any moment of packing."""
     for wait in (0.05, 0.3):
         victim = process(folder)
         deadline = time.monotonic() + 30
@@ -321,23 +319,23 @@ def test_killed_while_packing_the_next_one_begins_anew(folder, cache):
         time.sleep(wait)
         os.killpg(victim.pid, signal.SIGKILL)
         victim.communicate()
-    done = process(folder)
-    out, errors = done.communicate(timeout=60)
-    assert done.returncode == 0, errors
+    completed = process(folder)
+    out, errors = completed.communicate(timeout=60)
+    assert completed.returncode == 0, errors
     assert out.strip() == opened(folder, Frame(256, 256)).digest()
     assert not list(cache.glob("packs/.*.unfinished-pack*"))
 
 
-def test_two_starts_at_once_pack_once(folder, cache):
-    """Of two processes one packs, and the other waits and takes its pack."""
+def test_two_concurrent_starts_pack_once(folder, cache):
+    """The other one waits and uses the pack."""
     both = [process(folder) for _ in range(2)]
-    results = [one.communicate(timeout=60) for one in both]
+    results = [run.communicate(timeout=60) for run in both]
     assert results[0][0] == results[1][0] != "", results
     assert len(list((cache / "packs").glob("*/pack.json"))) == 1
 
 
-def test_an_unguarded_script_may_pack(folder, tmp_path):
-    """A script without `if __name__ == "__main__"` packs on all cores too."""
+def test_a_script_without_main_guard_can_pack(folder, tmp_path):
+    """It uses all cores."""
     script = tmp_path / "script.py"
     script.write_text(
         "from advnets.data.image_folder import workers\n"
@@ -345,23 +343,24 @@ def test_an_unguarded_script_may_pack(folder, tmp_path):
         "from advnets.data import open_dataset\n"
         f"print(len(open_dataset({str(folder)!r}, size=8).train))\n"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=100, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 80
+    assert completed.returncode == 0, completed.stderr
+    assert int(completed.stdout) > 80
     assert multiprocessing.active_children() == []
 
 
-def test_processes_that_decode_do_not_wait_for_torch():
-    """What is sent to them imports without it."""
+def test_decoding_processes_do_not_import_torch():
     heavy = "{'torch', 'datasets', 'pyarrow', 'scipy', 'matplotlib'}"
     code = f"import sys, advnets.data.image_folder.workers; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert completed.stdout.strip() == "set()"
 
 
-def test_a_kill_between_lock_and_folder_leaves_nothing_for_good(folder, tmp_path):
+def test_a_kill_between_lock_and_folder_is_cleaned_up(folder, tmp_path):
     lock = tmp_path / ".out.01234567.unfinished-pack-lock"
     theirs = tmp_path / ".out.01234567.part"
     lock.touch()
@@ -371,7 +370,7 @@ def test_a_kill_between_lock_and_folder_leaves_nothing_for_good(folder, tmp_path
     assert theirs.exists()  # another program's
 
 
-def test_a_pack_that_another_process_has_made_meanwhile_is_kept(folder, tmp_path, monkeypatch):
+def test_a_pack_made_meanwhile_by_another_process_is_kept(folder, tmp_path, monkeypatch):
     def made_by_another(self, target):
         target.mkdir()
         (target / "pack.json").write_text("theirs")

@@ -1,4 +1,4 @@
-"""Points led back to what they may have been drawn from, and counted in cells."""
+"""Points mapped back to the noise that generates them, and counted in bins."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ OVERLAPPING = [
 def test_inverted_samples_have_the_base_distribution(distribution):
     """Components have their weights, and noise is uniform or normal, also with several inverses."""
     n = 30_000
-    found = distribution.invert(distribution.sample(n, RNG(3)))
+    coordinates = distribution.invert(distribution.sample(n, RNG(3)))
     weights = distribution.component_weights
-    assert found.component.min() >= 0
-    counts = np.bincount(found.component, minlength=len(weights))
+    assert coordinates.component.min() >= 0
+    counts = np.bincount(coordinates.component, minlength=len(weights))
     if len(weights) > 1:
         assert stats.chisquare(counts, n * weights).pvalue > 1e-4
     cdf = {"uniform": stats.uniform.cdf, "normal": stats.norm.cdf}
-    for axis, numbers in zip(distribution.base_distributions, found.noise.T, strict=True):
+    for axis, numbers in zip(distribution.base_distributions, coordinates.noise.T, strict=True):
         assert stats.kstest(cdf[axis](numbers), "uniform").pvalue > 1e-4
     if distribution.dims == 2:
-        assert abs(stats.spearmanr(*found.noise.T).statistic) < 4.5 / math.sqrt(n)
+        assert abs(stats.spearmanr(*coordinates.noise.T).statistic) < 4.5 / math.sqrt(n)
 
 
 @pytest.mark.parametrize("distribution", [*APART, *OVERLAPPING], ids=str)
@@ -68,9 +68,9 @@ def test_bin_counts_follow_their_probabilities(distribution):
     assert masses.sum() == pytest.approx(1, abs=1e-12)
     assert masses[-1] == counts[-1] == 0
     often = n * masses > 5  # of rarer ones the statistic is not chi-squared: they are one cell
-    seen = np.append(counts[often], counts[~often].sum())
+    observed = np.append(counts[often], counts[~often].sum())
     expected = np.append(masses[often], masses[~often].sum()) * n
-    assert stats.chisquare(seen[expected > 0], expected[expected > 0]).pvalue > 1e-4
+    assert stats.chisquare(observed[expected > 0], expected[expected > 0]).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("distribution", APART, ids=str)
@@ -87,33 +87,33 @@ def test_unique_inverse_has_the_mode_as_component(distribution):
 def test_base_noise_generates_the_point_again(distribution):
     """Points are computed from the noise by the formulas of the docstrings."""
     points = distribution.sample(2_000, RNG(6)).astype(np.float64)
-    found = distribution.invert(points)
-    a, b = found.noise.T
+    coordinates = distribution.invert(points)
+    a, b = coordinates.noise.T
     match distribution:
         case Spiral():
             t = a * 2 * math.pi * distribution.turns
             s = 0.1 + 0.9 * a + 0.02 * b
-            angle = t + found.component * math.pi
-            again = np.stack((s * np.cos(angle), s * np.sin(angle)), 1)
+            angle = t + coordinates.component * math.pi
+            repeated = np.stack((s * np.cos(angle), s * np.sin(angle)), 1)
         case Moons():
-            own = (1 + 0.05 * b)[:, None] * np.stack((np.cos(np.pi * a), np.sin(np.pi * a)), 1)
-            again = np.where(found.component[:, None] == 0, own, (1, 0.5) - own)
+            expected = (1 + 0.05 * b)[:, None] * np.stack((np.cos(np.pi * a), np.sin(np.pi * a)), 1)
+            repeated = np.where(coordinates.component[:, None] == 0, expected, (1, 0.5) - expected)
         case Pinwheel():
             z = (1 + 0.3 * a) + 0.06j * b
-            turn = 1.2 * (abs(z) - 1) + found.component * 2 * math.pi / 5
-            again = (z * np.exp(1j * turn)).view(np.float64).reshape(-1, 2)
+            turn = 1.2 * (abs(z) - 1) + coordinates.component * 2 * math.pi / 5
+            repeated = (z * np.exp(1j * turn)).view(np.float64).reshape(-1, 2)
         case Gaussian():
-            again = np.stack((a, 0.5 * a + math.sqrt(0.75) * b), 1)
+            repeated = np.stack((a, 0.5 * a + math.sqrt(0.75) * b), 1)
         case _:
-            again = 2 * found.noise - 1
-    np.testing.assert_allclose(again, points, atol=1e-9)
+            repeated = 2 * coordinates.noise - 1
+    np.testing.assert_allclose(repeated, points, atol=1e-9)
 
 
 def test_points_of_density_0_have_no_inverse():
     """Points outside the box, and outside the sector of a short spiral arm."""
-    found = Uniform(dims=2).invert(np.array([[0.0, 0.0], [1.5, 0.0], [math.inf, 0.0]]))
-    assert found.component.tolist() == [0, -1, -1]
-    assert np.isnan(found.noise[1:]).all()
+    coordinates = Uniform(dims=2).invert(np.array([[0.0, 0.0], [1.5, 0.0], [math.inf, 0.0]]))
+    assert coordinates.component.tolist() == [0, -1, -1]
+    assert np.isnan(coordinates.noise[1:]).all()
     short = Spiral(arms=1, turns=0.1)
     across = np.array([[0.5, 0.1], [-0.5, -0.1], [-0.1, 0.5]])
     assert short.invert(across).component.tolist() == [0, 0, -1]  # s may be negative, and hardly is
@@ -131,9 +131,9 @@ def test_rounding_does_not_move_a_point_off_an_arm(turns):
         s = np.array([[0.1], [1.0]])
         ends = np.stack((s * np.cos(angle), s * np.sin(angle)), -1).reshape(-1, 2)
         assert np.isfinite(arm.log_density(ends)).all()
-        found = arm.invert(ends)
-        assert (found.component == start).all()
-        assert (np.abs(found.noise[:, 1]) < 0.01).all()
+        coordinates = arm.invert(ends)
+        assert (coordinates.component == start).all()
+        assert (np.abs(coordinates.noise[:, 1]) < 0.01).all()
 
 
 @pytest.mark.parametrize(

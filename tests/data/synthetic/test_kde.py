@@ -59,8 +59,8 @@ def test_is_point_file(tmp_path):
     for name in ("a.csv", "a.NPY", "a.txt", "csv"):
         (tmp_path / name).touch()
     (tmp_path / "folder.csv").mkdir()
-    found = [path.name for path in sorted(tmp_path.iterdir()) if is_point_file(path)]
-    assert found == ["a.NPY", "a.csv"]
+    results = [path.name for path in sorted(tmp_path.iterdir()) if is_point_file(path)]
+    assert results == ["a.NPY", "a.csv"]
     assert not is_point_file(tmp_path / "absent.csv")
 
 
@@ -90,8 +90,8 @@ def test_invalid_options_are_refused():
         PointsOptions(sd=-1.0)
     with pytest.raises(UsageError, match="n is 0"):
         PointsOptions(n=0)
-    shown = spec.format_options(PointsOptions)
-    assert spec.parse_options(shown, PointsOptions, "a.csv") == PointsOptions()
+    options = spec.format_options(PointsOptions)
+    assert spec.parse_options(options, PointsOptions, "a.csv") == PointsOptions()
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_invalid_centers_are_refused(centers, problem):
 
 def test_many_points_are_summed_in_blocks(monkeypatch):
     """At most one block of terms is in memory at once."""
-    held: list[int] = []
+    sizes: list[int] = []
     summed = base.log_sum_exp
-    monkeypatch.setattr(base, "log_sum_exp", lambda t: (held.append(t.size), summed(t))[1])
+    monkeypatch.setattr(base, "log_sum_exp", lambda t: (sizes.append(t.size), summed(t))[1])
     for count in (10_000, 300_000):
         centers = np.linspace(-1, 1, count)[:, None]
         KernelDensity(centers=centers, sd=0.1).log_density(np.zeros((200, 1)))
-    assert max(held[:-200]) <= base._BLOCK
-    assert held[-200:] == [300_000] * 200
+    assert max(sizes[:-200]) <= base._BLOCK
+    assert sizes[-200:] == [300_000] * 200
 
 
 FEW = 200
@@ -227,9 +227,9 @@ def test_npy_is_read(tmp_path, dtype, shape):
     for content in (npy(values), npy(values, (2, 0)), npy(values, (3, 0)), npy(values.T.copy().T)):
         path = tmp_path / "points.NPY"
         path.write_bytes(content)
-        read = read_point_file(path)
-        assert read.dtype == np.float64
-        np.testing.assert_array_equal(read, values.reshape(shape[0], -1))
+        parsed = read_point_file(path)
+        assert parsed.dtype == np.float64
+        np.testing.assert_array_equal(parsed, values.reshape(shape[0], -1))
 
 
 def test_npy_not_written_by_numpy(tmp_path):
@@ -355,9 +355,11 @@ def npy_files(draw: st.DrawFn) -> bytes:
     values = np.frombuffer(draw(st.binary(min_size=512, max_size=512)), "u1").astype(dtype)
     content = npy(values[: int(np.prod(shape))].reshape(shape))
     if draw(st.booleans()):
-        said = draw(st.sampled_from(["5,", "5", "2, 2", "9" * 15 + ",", "-1,", "", "(1,),", "2L,"]))
+        run_command = draw(
+            st.sampled_from(["5,", "5", "2, 2", "9" * 15 + ",", "-1,", "", "(1,),", "2L,"])
+        )
         order = draw(st.sampled_from(["True", "False", "1", "'x'"]))
-        header = f"{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': ({said}), }}"
+        header = f"{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': ({run_command}), }}"
         content = npy_of(header, draw(st.binary(max_size=48)), draw(st.integers(0, 4)))
     return draw(mutated(content))
 
@@ -367,8 +369,10 @@ def mutated(draw: st.DrawFn, content: bytes) -> bytes:
     """Return bytes with at most three changes."""
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(content)))
-        put = draw(st.binary(max_size=3) | st.sampled_from([b"\n", b",", b"'", b"(", b"\0", b"9"]))
-        content = content[:at] + put + content[at + draw(st.integers(0, 3)) :]
+        insertion = draw(
+            st.binary(max_size=3) | st.sampled_from([b"\n", b",", b"'", b"(", b"\0", b"9"])
+        )
+        content = content[:at] + insertion + content[at + draw(st.integers(0, 3)) :]
     return content
 
 

@@ -155,8 +155,8 @@ def test_open_distribution(name):
 
 def test_splits_are_fixed_and_disjoint():
     """Equal options give equal points, a larger n only adds points, a seed changes them."""
-    first, again = (open_distribution("ring", Ring(n=2000)) for _ in range(2))
-    assert first.digest() == again.digest()
+    first, repeated = (open_distribution("ring", Ring(n=2000)) for _ in range(2))
+    assert first.digest() == repeated.digest()
     assert open_distribution("ring", Ring(n=2000, seed=1)).digest() != first.digest()
     longer = open_distribution("ring", Ring(n=3000))
     np.testing.assert_array_equal(longer.train.images[:2000], first.train.images)

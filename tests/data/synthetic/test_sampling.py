@@ -141,10 +141,12 @@ def test_modes_are_the_nearest_centers(distribution):
     points, modes = distribution.sample_with_modes(N, NOISE)
     assert modes.dtype == np.int64
     for mode in range(distribution.num_modes):
-        own = points[modes == mode].astype(np.float64)
-        assert len(own) == pytest.approx(N * weights[mode], rel=0.1)
-        np.testing.assert_allclose(own.mean(0), centers[mode], atol=5 * sds[mode] / len(own) ** 0.5)
-        np.testing.assert_allclose(own.std(0), sds[mode], rtol=0.1)
+        mode_points = points[modes == mode].astype(np.float64)
+        assert len(mode_points) == pytest.approx(N * weights[mode], rel=0.1)
+        np.testing.assert_allclose(
+            mode_points.mean(0), centers[mode], atol=5 * sds[mode] / len(mode_points) ** 0.5
+        )
+        np.testing.assert_allclose(mode_points.std(0), sds[mode], rtol=0.1)
 
 
 def test_modes_of_curves():
@@ -170,8 +172,8 @@ def test_one_component_has_one_mode():
 
 def test_seed_and_n_do_not_change_the_distribution():
     """Samples depend on the random source that is passed, not on n and seed."""
-    other = replace(Ring(), n=5, seed=9)
-    np.testing.assert_array_equal(other.sample(50, NOISE), Ring().sample(50, NOISE))
+    changed = replace(Ring(), n=5, seed=9)
+    np.testing.assert_array_equal(changed.sample(50, NOISE), Ring().sample(50, NOISE))
 
 
 def test_many_modes_are_equally_frequent():

@@ -64,8 +64,8 @@ def test_mean_absolute_error_is_the_integral():
 
 
 def test_training_is_reproducible_and_converges_where_jsd_stays_low():
-    first, again = (train_line_game(config.GANGame(), 12, 50) for _ in range(2))
-    assert first.jsd == again.jsd
+    first, repeated = (train_line_game(config.GANGame(), 12, 50) for _ in range(2))
+    assert first.jsd == repeated.jsd
     assert first.iterations == [1, 2, 4, 6, 8, 10, 12]
     assert first.samples_used[-1] == 12 * 150
     assert History(jsd=[0.5, 0.001, 0.02, 0.004]).converged_at == 3
@@ -147,8 +147,8 @@ def test_gradients_of_g_match_the_formulas():
     data, prepared, _ = digits()
     state = make_state(QUICK.stage, data, prepared)
     state = replace(state, players={"discriminator": MeanPixel(-3.0), "generator": Constant()})
-    some = torch.zeros(5, 1, 1, 1)
-    result = measure(state, some, some, torch.zeros(5, 1))
+    zeros = torch.zeros(5, 1, 1, 1)
+    result = measure(state, zeros, zeros, torch.zeros(5, 1))
     d = 1 / (1 + math.exp(3))
     assert result["minimax"] == pytest.approx(d, rel=1e-5)
     assert result["non-saturating"] == pytest.approx(1 - d, rel=1e-5)

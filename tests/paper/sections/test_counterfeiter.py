@@ -69,9 +69,9 @@ def test_real_notes_are_not_training_images():
         for n in range(24)
         for row in match.state.loader.batch_at(n).images.flatten(1).tolist()
     }
-    held = [tuple(row) for row in match.real.flatten(1).tolist()]
-    assert len(held) == 300
-    assert not trained & set(held)
+    real = [tuple(row) for row in match.real.flatten(1).tolist()]
+    assert len(real) == 300
+    assert not trained & set(real)
 
 
 def test_scores_and_samples_are_taken_at_the_given_iterations():

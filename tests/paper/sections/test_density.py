@@ -40,9 +40,9 @@ def test_gaussian_density_equals_scipys(flat):
     """Compare the maximum-likelihood density with σ² I with SciPy's."""
     fitted, points = Gaussian.fit(flat), torch.randn(9, 5)
     covariance = np.cov(flat.double().numpy().T, bias=True) + 0.3**2 * np.eye(5)
-    other = multivariate_normal(flat.double().numpy().mean(0), covariance)
+    reference = multivariate_normal(flat.double().numpy().mean(0), covariance)
     np.testing.assert_allclose(
-        fitted.log_density(points, 0.3), other.logpdf(points.double().numpy()), rtol=1e-6
+        fitted.log_density(points, 0.3), reference.logpdf(points.double().numpy()), rtol=1e-6
     )
 
 
@@ -54,15 +54,15 @@ def test_rank_of_a_singular_covariance(flat):
 
 
 def test_gaussian_samples_have_its_moments(flat):
-    drawn = Gaussian.fit(flat).sample(40_000, 0.5, NOISE).double()
+    samples = Gaussian.fit(flat).sample(40_000, 0.5, NOISE).double()
     expected = torch.cov(flat.double().T, correction=0) + 0.25 * torch.eye(5)
-    torch.testing.assert_close(drawn.mean(0), flat.double().mean(0), atol=0.05, rtol=0)
-    torch.testing.assert_close(torch.cov(drawn.T), expected, atol=0.2, rtol=0.03)
+    torch.testing.assert_close(samples.mean(0), flat.double().mean(0), atol=0.05, rtol=0)
+    torch.testing.assert_close(torch.cov(samples.T), expected, atol=0.2, rtol=0.03)
 
 
 def test_kernels_are_sampled_uniformly(flat):
-    drawn, which = sample_kernel_density(flat, 20_000, 0.1, NOISE)
-    assert (drawn - flat[which]).std() == pytest.approx(0.1, rel=0.02)
+    samples, which = sample_kernel_density(flat, 20_000, 0.1, NOISE)
+    assert (samples - flat[which]).std() == pytest.approx(0.1, rel=0.02)
     counts = torch.bincount(which, minlength=len(flat))
     assert counts.min() > 50  # of 100 expected each
     assert counts.max() < 160
@@ -76,9 +76,9 @@ def fits():
 def test_kernel_density_likelihood_equals_scikit_learns(fits):
     subject = fits.data
     # In one leaf every distance is taken; in many, scikit-learn is 10 nats off in 64 dimensions.
-    other = KernelDensity(bandwidth=fits.widths["kernel"], leaf_size=len(subject.train))
-    other.fit(subject.train.numpy())
-    expected = other.score(subject.test.numpy()) / len(subject.test)
+    reference = KernelDensity(bandwidth=fits.widths["kernel"], leaf_size=len(subject.train))
+    reference.fit(subject.train.numpy())
+    expected = reference.score(subject.test.numpy()) / len(subject.test)
     assert fits.models["kernel"].log_likelihood == pytest.approx(expected, rel=1e-4)
 
 
@@ -121,8 +121,8 @@ def test_classes_are_counted_by_their_nearest_images():
 def test_section_is_built(tiny, context, tmp_path, monkeypatch):
     train(tiny, tmp_path / "run", context.callback)
     monkeypatch.setattr(density, "reference_run", lambda _: load(tmp_path / "run"))
-    shown = density.build(replace(context, folder=tmp_path))
+    section = density.build(replace(context, folder=tmp_path))
     assert (tmp_path / "digits.png").exists()
     assert (tmp_path / "classes.png").exists()
-    held = [check.passed for check in shown.checks if check.claim.startswith("digits:")]
-    assert held == [True] * 4
+    passed = [check.passed for check in section.checks if check.claim.startswith("digits:")]
+    assert passed == [True] * 4

@@ -43,12 +43,12 @@ def test_points_far_from_every_center_are_not_counted():
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
 def test_train_player_updates_only_that_player(player):
     state = RingGame.create(8, 0).state
-    (other,) = set(state.players) - {player}
-    updated, fixed, updates = weights(state, player), weights(state, other), []
+    (opponent,) = set(state.players) - {player}
+    updated, fixed, updates = weights(state, player), weights(state, opponent), []
     train_player(state, player, 3, updates.append)
     assert updates == [1, 2, 3]
     assert not same(updated, weights(state, player))
-    assert same(fixed, weights(state, other))
+    assert same(fixed, weights(state, opponent))
     assert state.progress.step == 0
 
 
@@ -65,14 +65,14 @@ def test_a_copied_state_trains_as_the_original():
     state = RingGame.create(8, 0).state
     for _ in range(3):
         train_step(state)
-    other = copy_state(state)
+    copied = copy_state(state)
     before = weights(state, "generator")
     for _ in range(3):
-        train_step(other)
+        train_step(copied)
     assert same(before, weights(state, "generator"))
     for _ in range(3):
         train_step(state)
-    assert same(weights(other, "generator"), weights(state, "generator"))
+    assert same(weights(copied, "generator"), weights(state, "generator"))
 
 
 def test_scenario_counts_modes_every_tenth_update():

@@ -32,8 +32,8 @@ def test_gradient_norms_match_calculus(verdict):
 def test_check_fails_for_a_ratio_that_differs_from_theory():
     """At D(G(z)) = 1/100 the ratio is 99 instead of the expected 9999."""
     comparison = saturation.compare_losses(1e-2)
-    held = [check.passed for check in saturation._gradient_checks(comparison)]
-    assert held == [False, False, False, True]
+    passed = [check.passed for check in saturation._gradient_checks(comparison)]
+    assert passed == [False, False, False, True]
 
 
 class TestRanges:
@@ -93,8 +93,8 @@ class TestBadStart:
 
 @pytest.mark.slow
 def test_every_check_of_the_section_passes(context):
-    shown = saturation.build(context)
-    assert [check.claim for check in shown.checks if not check.passed] == []
+    section = saturation.build(context)
+    assert [check.claim for check in section.checks if not check.passed] == []
     assert {path.name for path in context.folder.iterdir()} == {
         "pull.png",
         "start.png",

@@ -35,9 +35,9 @@ def write(path, *, unlabeled, size=(6, 5)):
     rng = np.random.default_rng(1)
     columns = []
     for _ in range(3):
-        held = np.repeat([1, 2, 3], [0 if unlabeled else 24, 12, 14])
-        rng.shuffle(held)
-        columns.append(np.concatenate((np.zeros(24, int), held)) if unlabeled else held)
+        folds = np.repeat([1, 2, 3], [0 if unlabeled else 24, 12, 14])
+        rng.shuffle(folds)
+        columns.append(np.concatenate((np.zeros(24, int), folds)) if unlabeled else folds)
     columns = np.stack(columns, 1).astype(np.uint8)
     n = len(columns)
     # Bright above and dark below, so that nets have something to learn.
@@ -66,16 +66,16 @@ def on(context, source):
     return replace(context, sources=Sources(faces=str(source)))
 
 
-def shown(context):
+def build_section(context):
     return table1.faces_content(context, table1.open_faces(context))
 
 
-def tables(shown):
-    return [block for block in shown.blocks if isinstance(block, Table)]
+def tables(section):
+    return [block for block in section.blocks if isinstance(block, Table)]
 
 
-def words(shown):
-    return " ".join(block.text for block in shown.blocks if isinstance(block, Text))
+def words(section):
+    return " ".join(block.text for block in section.blocks if isinstance(block, Text))
 
 
 def trained_runs(context):
@@ -128,8 +128,8 @@ def test_fold_scores_equal_an_independent_computation(context, tmp_path, unlabel
     """Folds that share unlabeled training images share a run; otherwise each has its own."""
     arrays = write(tmp_path / "faces.mat", unlabeled=unlabeled)
     context = on(context, tmp_path / "faces.mat")
-    half = shown(context)
-    ours, beside = tables(half)
+    half = build_section(context)
+    ours, comparison = tables(half)
     nets = [1, 1, 1] if unlabeled else [1, 2, 3]
     assert trained_runs(context) == [f"faces-{net}-quick" for net in sorted(set(nets))]
 
@@ -155,7 +155,7 @@ def test_fold_scores_equal_an_independent_computation(context, tmp_path, unlabel
         assert float(mean) == in_table(statistics.mean(values))
         assert float(error) == in_table(standard_error(values))
 
-    (real,) = beside.rows
+    (real,) = comparison.rows
     assert real[0] == "24 real training images, mean of 3"
     for cell, grid in zip(real[1:], (PAPER, FINE), strict=True):
         scores = [
@@ -165,13 +165,15 @@ def test_fold_scores_equal_an_independent_computation(context, tmp_path, unlabel
         assert number(cell) == in_table(statistics.mean(scores))
         assert float(cell.split()[2]) == in_table(standard_error(scores))
 
-    said = words(half)
-    assert "here 12, and the test images are scored, here 14." in said
-    assert f"scored with {'1 network' if unlabeled else '3 networks'}, trained on 24 images" in said
-    assert "4 and 4 steps, 16.7 and 16.7 epochs (in the authors' files 50 and 22)" in said
+    text = words(half)
+    assert "here 12, and the test images are scored, here 14." in text
+    assert f"scored with {'1 network' if unlabeled else '3 networks'}, trained on 24 images" in text
+    assert "4 and 4 steps, 16.7 and 16.7 epochs (in the authors' files 50 and 22)" in text
     # No published score stands beside, as these are no faces of Toronto.
-    assert "faces is not the Toronto Face Database" in said
-    assert not any("2057" in cell for table in (ours, beside) for row in table.rows for cell in row)
+    assert "faces is not the Toronto Face Database" in text
+    assert not any(
+        "2057" in cell for table in (ours, comparison) for row in table.rows for cell in row
+    )
 
 
 def test_ten_thousand_samples_are_scored():
@@ -182,7 +184,7 @@ def test_ten_thousand_samples_are_scored():
 def test_score_during_training_equals_that_of_a_shorter_training(context, tmp_path):
     arrays = write(tmp_path / "faces.mat", unlabeled=True)
     context = on(context, tmp_path / "faces.mat")
-    shown(context)
+    build_section(context)
     run = trainings.faces_run(context)
     trained = load(context.runs_dir / run.name)
     shorter = run.config.with_stage(replace(run.config.stage, steps=2))
@@ -198,14 +200,14 @@ def test_first_stage_is_never_selected(context, tmp_path):
     """Its generator is a separate network, of which no samples are shown."""
     write(tmp_path / "faces.mat", unlabeled=True)
     context = on(context, tmp_path / "faces.mat")
-    before = shown(context)
+    before = build_section(context)
     run = RunDirectory.existing(context.runs_dir / "faces-1-quick")
     changed = run.events_file.read_text().split("\n")
-    where = next(i for i, line in enumerate(changed) if '"evaluate"' in line)
-    assert '"step": 2,' in changed[where]
-    changed[where] = changed[where].replace('"valid_mean": ', '"valid_mean": 1')
+    index = next(i for i, line in enumerate(changed) if '"evaluate"' in line)
+    assert '"step": 2,' in changed[index]
+    changed[index] = changed[index].replace('"valid_mean": ', '"valid_mean": 1')
     run.events_file.write_text("\n".join(changed))
-    assert shown(context) == before
+    assert build_section(context) == before
 
 
 def test_epoch_is_selected_by_validation_images():
@@ -230,14 +232,14 @@ def test_figure_2_shows_the_first_fold(context, tmp_path):
 
 def test_a_requested_fold_is_shown_and_scored(context, tmp_path, monkeypatch):
     write(tmp_path / "faces.mat", unlabeled=False)
-    asked = on(context, f"{tmp_path / 'faces.mat'}:fold=3")
-    assert "faces-3-quick" in trainings.large_configs(asked)
-    faces = table1.open_faces(asked)
+    chosen = on(context, f"{tmp_path / 'faces.mat'}:fold=3")
+    assert "faces-3-quick" in trainings.large_configs(chosen)
+    faces = table1.open_faces(chosen)
     assert table1.folds_of(faces, full=True) == [3, 1, 2]
     monkeypatch.setattr(table1, "QUICK_FOLDS", 2)
     assert table1.folds_of(faces, full=False) == [3, 1]
-    plain, first = (on(context, f"{tmp_path / 'faces.mat'}{said}") for said in ("", ":fold=1"))
-    assert trainings.faces_run(plain, 3).config == trainings.faces_run(asked).config
+    plain, first = (on(context, f"{tmp_path / 'faces.mat'}{suffix}") for suffix in ("", ":fold=1"))
+    assert trainings.faces_run(plain, 3).config == trainings.faces_run(chosen).config
     assert trainings.faces_run(plain).config == trainings.faces_run(first).config
 
 
@@ -246,9 +248,9 @@ def test_published_scores_are_shown_for_tfd(context, tmp_path, by_path):
     (tmp_path / "data").mkdir()
     path = tmp_path / "data" / "TFD_48x48.mat"
     write(path, unlabeled=True, size=(48, 48))
-    half = shown(on(context, path if by_path else "tfd"))
-    _, beside = tables(half)
-    assert [row[1] for row in beside.rows[1:]] == [
+    half = build_section(on(context, path if by_path else "tfd"))
+    _, comparison = tables(half)
+    assert [row[1] for row in comparison.rows[1:]] == [
         "1909 ± 66",
         "2110 ± 50",
         "1890 ± 29",
@@ -285,9 +287,9 @@ def test_missing_tfd_leaves_the_digits_and_a_note(short, tmp_path):
         "1,197 samples against 300 test images, through `pixels`",
         "Table 1 of the paper",
     ]
-    said = words(half)
-    assert "the Toronto Face Database, TFD), is not shown: TFD_48x48.mat is missing from" in said
-    assert "pass the path of your own file with `--faces`" in said
+    text = words(half)
+    assert "the Toronto Face Database, TFD), is not shown: TFD_48x48.mat is missing from" in text
+    assert "pass the path of your own file with `--faces`" in text
     assert half.missing_sources == ("faces",)
     assert trained_runs(short) == ["digits-0"]
 
@@ -312,7 +314,7 @@ def test_a_folder_has_no_folds(context, tmp_path):
     for i in range(3):
         Image.new("L", (8, 8), 10 * i).save(folder / f"{i}.png")
     context = on(context, folder)
-    half = shown(context)
+    half = build_section(context)
     assert not tables(half)
     assert "portraits has no folds, so this column is omitted" in words(half)
     run = trainings.faces_run(context)
@@ -326,8 +328,8 @@ def test_a_missing_path_is_reported_before_training(short, tmp_path):
     assert not short.runs_dir.exists()
 
 
-@pytest.mark.parametrize(("centers", "found"), [(20, True), (24, False)])
-def test_k_means_needs_more_images_than_centers(context, tmp_path, monkeypatch, centers, found):
+@pytest.mark.parametrize(("centers", "has_row"), [(20, True), (24, False)])
+def test_k_means_needs_more_images_than_centers(context, tmp_path, monkeypatch, centers, has_row):
     """At full scale; if each image were a center, the row is omitted."""
     write(tmp_path / "faces.mat", unlabeled=True)
     context = on(context, tmp_path / "faces.mat")
@@ -338,22 +340,22 @@ def test_k_means_needs_more_images_than_centers(context, tmp_path, monkeypatch, 
     half = table1.faces_content(replace(context, full=True), table1.open_faces(context))
     names = [row[0] for row in tables(half)[1].rows]
     assert names[0] == f"{centers} real training images, mean of 3"
-    assert names[1:] == [f"{centers} centers of k-means, mean of 3"] * found
+    assert names[1:] == [f"{centers} centers of k-means, mean of 3"] * has_row
 
 
 def records(value: float) -> list[dict]:
     common = {"extractor": "digits", "n_real": 10_000, "n_fake": 10_000}
-    found = []
+    results = []
     for row, shift in (("generator", 0.0), ("real training images", 100.0)):
-        here = {"samples": row, **common}
+        fields = {"samples": row, **common}
         x = value + shift
-        found += [
-            {"metric": "parzen", **here, "mean": -1.0},
-            {"metric": "frechet", **here, "value": x},
-            {"metric": "prdc", **here, "precision": x, "recall": 2 * x, "coverage": 3 * x},
-            {"metric": "two-sample-1nn", **here, "accuracy": x / 2},
+        results += [
+            {"metric": "parzen", **fields, "mean": -1.0},
+            {"metric": "frechet", **fields, "value": x},
+            {"metric": "prdc", **fields, "precision": x, "recall": 2 * x, "coverage": 3 * x},
+            {"metric": "two-sample-1nn", **fields, "accuracy": x / 2},
         ]
-    return found
+    return results
 
 
 def test_feature_rows_are_means_over_seeds_then_real_images():
@@ -361,10 +363,10 @@ def test_feature_rows_are_means_over_seeds_then_real_images():
         {"last": [records(1.0), records(2.0), records(6.0)], "one": [records(4.0)]}
     )
     error = math.sqrt(7 / 3)  # of 1, 2, 6: s² = 7
-    last, one, real = table.rows
+    last, single, real = table.rows
     assert last[:3] == ("last", f"3.00 ± {error:.2f}", f"3.000 ± {error:.3f}")
     assert last[3:5] == (f"6.000 ± {2 * error:.3f}", f"9.000 ± {3 * error:.3f}")
-    assert one == ("one", "4.00", "4.000", "8.000", "12.000", "2.000")
+    assert single == ("one", "4.00", "4.000", "8.000", "12.000", "2.000")
     assert real == ("real training images", "101.00", "101.000", "202.000", "303.000", "50.500")
     assert table.caption == "10,000 samples against 10,000 test images, through `digits`"
 

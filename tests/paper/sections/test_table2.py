@@ -39,7 +39,7 @@ def context(folder, kind=SectionContext, *, full=False):
         Sources(),
         "somewhere",
         Console(),
-        lambda what: None,
+        lambda message: None,
     )
 
 
@@ -173,16 +173,16 @@ def test_paper_table_is_complete():
     assert all(len(row) == len(table2.PAPER_TABLE.header) == 5 for row in table2.PAPER_TABLE.rows)
 
 
-def test_section_is_built(tiny, tmp_path, monkeypatch, quiet):
-    train(tiny, tmp_path / "run", quiet)
+def test_section_is_built(tiny, tmp_path, monkeypatch, console):
+    train(tiny, tmp_path / "run", console)
     monkeypatch.setattr(table2, "reference_run", lambda _: load(tmp_path / "run"))
     monkeypatch.setattr(table2, "LENGTHS", (1, 20))
     monkeypatch.setattr(
         table2, "game_variants", lambda: {"simultaneous": game_variants()["simultaneous"]}
     )
-    shown = table2.build(context(tmp_path / "table2"))
+    section = table2.build(context(tmp_path / "table2"))
     assert (tmp_path / "table2" / "samples.png").exists()
-    table = next(b for b in shown.blocks if getattr(b, "caption", "").startswith("Sampling"))
+    table = next(b for b in section.blocks if getattr(b, "caption", "").startswith("Sampling"))
     assert [row[0] for row in table.rows] == [
         "real images",
         "$G$, one forward pass",
@@ -190,6 +190,6 @@ def test_section_is_built(tiny, tmp_path, monkeypatch, quiet):
         "RBM, every 20 steps",
         "RBM, binary states",
     ]
-    outcomes = {check.claim: check.passed for check in shown.checks}
+    outcomes = {check.claim: check.passed for check in section.checks}
     assert outcomes["consecutive steps of a chain are correlated"]
     assert outcomes["consecutive samples of $G$ are independent: correlation"]

@@ -78,10 +78,13 @@ def test_before_and_after_differ_only_by_the_update_of_d(small, name):
     updated = train_game(stage, size, prepared, seed=0).values
     no_update = replace(stage, discriminator_optimizer=config.SGD(lr=0.0, lr_min=0.0))
     fixed = train_game(no_update, size, prepared, seed=0).values
-    for what in ("D(G(z))", "gradient"):
-        assert fixed[f"{what} before"] == fixed[f"{what} after"]
+    for quantity in ("D(G(z))", "gradient"):
+        assert fixed[f"{quantity} before"] == fixed[f"{quantity} after"]
         assert all(
-            a != b for a, b in zip(updated[f"{what} before"], updated[f"{what} after"], strict=True)
+            a != b
+            for a, b in zip(
+                updated[f"{quantity} before"], updated[f"{quantity} after"], strict=True
+            )
         )
 
 
@@ -110,10 +113,10 @@ def test_means_after_the_start_and_at_the_end():
 
 
 def test_order_check_compares_all_seeds():
-    def histories(together, in_turn):
+    def histories(simultaneous, alternating):
         return {
             name: [History([1], {"D(G(z))": [value]}) for value in values]
-            for name, values in ((SIMULTANEOUS, together), (ALTERNATING, in_turn))
+            for name, values in ((SIMULTANEOUS, simultaneous), (ALTERNATING, alternating))
         }
 
     assert update_order._order_check(histories([0.05, 0.09], [0.01, 0.04])).passed

@@ -55,20 +55,20 @@ def test_vae_decoder_is_the_generator_of_digits():
 
 
 def test_section_is_built(context):
-    shown = vae.build(context)
-    for image in [block for block in shown.blocks if isinstance(block, FigureBlock)]:
+    section = vae.build(context)
+    for image in [block for block in section.blocks if isinstance(block, FigureBlock)]:
         assert (context.folder / image.file).stat().st_size > 0
-    (table,) = [block for block in shown.blocks if isinstance(block, Table)]
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
     assert [row[0] for row in table.rows] == ["VAE", "G", "real training images"]
     mine, g, real = table.rows
     assert (mine[2] != "none", g[2], real[2]) == (True, "none", "")
-    words = [block.text for block in shown.blocks if isinstance(block, Text)]
+    words = [block.text for block in section.blocks if isinstance(block, Text)]
     assert words[-1].startswith("The ELBO is a bound for the VAE alone, and it is not comparable")
-    assert len(shown.checks) == 3
-    for check in shown.checks[:2]:
-        wanted, found = float(check.expected.split()[-1]), float(check.measured)
-        assert check.passed == (found < wanted) or found == wanted  # as rounded
-    last = shown.checks[2]
+    assert len(section.checks) == 3
+    for check in section.checks[:2]:
+        expected, result = float(check.expected.split()[-1]), float(check.measured)
+        assert check.passed == (result < expected) or result == expected  # as rounded
+    last = section.checks[2]
     assert last.passed == (float(last.measured) > float(last.expected.split()[1]))
 
 
@@ -76,19 +76,21 @@ def test_reconstruction_errors_equal_those_per_image(context, monkeypatch):
     monkeypatch.setattr(vae, "NUM_TEST", 40)
     vaes = trainings.vae_runs(context)
     data = open_data(vaes[0].config.data)
-    back = vae.Reconstructions.from_runs(vaes, data)
+    reconstructed = vae.Reconstructions.from_runs(vaes, data)
     parts = (data.dataset.test, data.dataset.train)
     test, train = (torch.from_numpy(part.images).float() / part.white_level for part in parts)
     test = test[:40]
-    found = 0.0
+    result = 0.0
     for trained in vaes:
         encoder, g = trained.player("encoder"), trained.generator
-        found += sum(float((g(encoder(x[None]).mean) - x).square().mean()) for x in test)
-    assert back.errors["VAE"] == pytest.approx(found / 2 / len(test), rel=1e-4)
+        result += sum(float((g(encoder(x[None]).mean) - x).square().mean()) for x in test)
+    assert reconstructed.errors["VAE"] == pytest.approx(result / 2 / len(test), rel=1e-4)
     distances, _ = nearest(test.flatten(1), train.flatten(1))
-    assert back.errors["nearest"] == pytest.approx(float(distances.square().mean()) / 64, rel=1e-4)
+    assert reconstructed.errors["nearest"] == pytest.approx(
+        float(distances.square().mean()) / 64, rel=1e-4
+    )
     flat = (test - train.mean(0)).square().mean()
-    assert back.errors["mean"] == pytest.approx(float(flat), rel=1e-4)
+    assert reconstructed.errors["mean"] == pytest.approx(float(flat), rel=1e-4)
 
 
 def test_scores_are_computed_once(context):

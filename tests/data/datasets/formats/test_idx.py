@@ -28,9 +28,9 @@ VALUES = RNG.integers(0, 256, (5, 4, 3), dtype=np.uint8)
 @pytest.mark.parametrize("name", ["x", "x.gz"])
 def test_gzip_is_detected_by_content(tmp_path, write_idx, packed, name):
     """Compression is detected by content, not by name."""
-    read = read_idx(write_idx(tmp_path / name, VALUES, packed), 3)
-    np.testing.assert_array_equal(read, VALUES)
-    assert read.flags.writeable
+    values = read_idx(write_idx(tmp_path / name, VALUES, packed), 3)
+    np.testing.assert_array_equal(values, VALUES)
+    assert values.flags.writeable
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -64,9 +64,15 @@ def test_invalid_files_are_refused(tmp_path, idx_bytes, change, problem, packed)
 
 def test_damaged_gzip_is_refused(tmp_path, idx_bytes):
     """A truncated or modified gzip file is refused."""
-    whole = gzip.compress(idx_bytes(VALUES))
+    packed = gzip.compress(idx_bytes(VALUES))
     path = tmp_path / "x.gz"
-    for content in [whole[:-9], whole[:-4], whole[:12], whole[:-8] + b"\0" * 8, whole + b"tail"]:
+    for content in [
+        packed[:-9],
+        packed[:-4],
+        packed[:12],
+        packed[:-8] + b"\0" * 8,
+        packed + b"tail",
+    ]:
         path.write_bytes(content)
         with pytest.raises(DataError, match="damaged gzip"):
             read_idx(path, 3)

@@ -63,19 +63,19 @@ def test_files_written_by_scipy(tmp_path, dtype, shape, packed):
     values = (RNG.standard_normal(shape) * 50).astype(dtype)
     path = tmp_path / "x.mat"
     savemat(path, {"before": np.zeros(3), "x": values, "y": "text"}, do_compression=packed)
-    read = read_mat(path, ["x", "absent"])
-    assert list(read) == ["x"]
+    arrays = read_mat(path, ["x", "absent"])
+    assert list(arrays) == ["x"]
     expected = loadmat(path, mat_dtype=True)["x"]
-    assert read["x"].dtype == expected.dtype == np.dtype(dtype)
-    np.testing.assert_array_equal(read["x"], expected, strict=True)
+    assert arrays["x"].dtype == expected.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(arrays["x"], expected, strict=True)
     assert variable_names(path) == ("before", "x", "y")
 
 
 def test_logical_arrays_are_bytes(tmp_path):
     """Logical arrays are read as uint8."""
     savemat(tmp_path / "x.mat", {"x": np.array([[True, False]])})
-    read = read_mat(tmp_path / "x.mat", ["x"])["x"]
-    np.testing.assert_array_equal(read, np.array([[1, 0]], np.uint8), strict=True)
+    values = read_mat(tmp_path / "x.mat", ["x"])["x"]
+    np.testing.assert_array_equal(values, np.array([[1, 0]], np.uint8), strict=True)
 
 
 def test_real_file(real_data):
@@ -95,9 +95,9 @@ def test_compact_storage_and_both_byte_orders(order, packed):
     for stored_as, code in {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 7: "f4", 9: "f8"}.items():
         values = np.arange(6).astype(order + code).tobytes()
         content = matrix(stored_as=stored_as, values=values, order=order)
-        read = parse(mat_file(content, order=order, packed=packed))["x"]
+        parsed = parse(mat_file(content, order=order, packed=packed))["x"]
         expected = np.array([[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]])
-        np.testing.assert_array_equal(read, expected, strict=True)
+        np.testing.assert_array_equal(parsed, expected, strict=True)
 
 
 def test_small_elements(tmp_path):
@@ -165,11 +165,11 @@ def test_invalid_files_are_refused(tmp_path, content, problem):
 
 def test_compressed_variables_are_checked_completely():
     """A wrong checksum, trailing data or a truncated stream is damage."""
-    whole = zlib.compress(matrix())
+    packed = zlib.compress(matrix())
     for stream, problem in [
-        (whole[:-1] + bytes([whole[-1] ^ 1]), "has damaged compressed data"),
-        (whole[:-3], "has a compressed variable of a wrong length"),
-        (whole + b"tail", "has a compressed variable of a wrong length"),
+        (packed[:-1] + bytes([packed[-1] ^ 1]), "has damaged compressed data"),
+        (packed[:-3], "has a compressed variable of a wrong length"),
+        (packed + b"tail", "has a compressed variable of a wrong length"),
         (zlib.compress(matrix()[:-4]), "is truncated"),
         (zlib.compress(element(9, bytes(8))), "compressed element of type 9, expected a matrix"),
         (b"not zlib", "has damaged compressed data"),
@@ -197,9 +197,9 @@ def test_to_integers():
 
 def test_missing_file(tmp_path):
     """A missing file is a DataError."""
-    for read in (
+    for reader in (
         lambda: read_mat(tmp_path / "x.mat", []),
         lambda: variable_names(tmp_path / "x.mat"),
     ):
         with pytest.raises(DataError, match="No such file"):
-            read()
+            reader()

@@ -39,22 +39,22 @@ def parse(content: bytes) -> object:
 @pytest.mark.parametrize("protocol", range(6))
 def test_arrays_and_containers(protocol):
     """Arrays and containers survive pickling."""
-    read = parse(pickle.dumps(ARRAYS | OTHERS, protocol))
-    assert isinstance(read, dict)
+    parsed = parse(pickle.dumps(ARRAYS | OTHERS, protocol))
+    assert isinstance(parsed, dict)
     for name, values in ARRAYS.items():
-        assert read[name].dtype == values.dtype
-        np.testing.assert_array_equal(read[name], values)
-    assert {name: read[name] for name in OTHERS} == OTHERS
+        assert parsed[name].dtype == values.dtype
+        np.testing.assert_array_equal(parsed[name], values)
+    assert {name: parsed[name] for name in OTHERS} == OTHERS
 
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
 def test_python_2_and_both_names_of_numpy(module, tmp_path):
     """Strings of Python 2 are bytes; both module names of numpy are supported."""
     (tmp_path / "x").write_bytes(PYTHON_2.replace(b"numpy.core.multiarray", module))
-    read = read_pickle(tmp_path / "x")
-    assert isinstance(read, dict)
-    assert read[b"labels"] == [7, 8]
-    np.testing.assert_array_equal(read[b"data"], np.array([[1, 2, 3]], np.uint8), strict=True)
+    values = read_pickle(tmp_path / "x")
+    assert isinstance(values, dict)
+    assert values[b"labels"] == [7, 8]
+    np.testing.assert_array_equal(values[b"data"], np.array([[1, 2, 3]], np.uint8), strict=True)
 
 
 def test_one_array_in_two_places():
@@ -82,7 +82,7 @@ class State:
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize(
-    ("hostile", "asked"),
+    ("hostile", "requested"),
     [
         (Calls(os.system, "touch harmed"), r"refers to \w+\.system, which is not allowed"),
         (Calls(eval, "1"), r"refers to \w+\.eval"),
@@ -99,10 +99,10 @@ class State:
         ({1, 2}, r"refers to .*set|opcode EMPTY_SET"),
     ],
 )
-def test_hostile_pickles_are_refused(hostile, asked, protocol, tmp_path, monkeypatch):
+def test_hostile_pickles_are_refused(hostile, requested, protocol, tmp_path, monkeypatch):
     """The error names the class or function, and nothing is called."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=rf"^data_batch_1 .*({asked})"):
+    with pytest.raises(DataError, match=rf"^data_batch_1 .*({requested})"):
         parse(pickle.dumps(hostile, protocol))
     assert list(tmp_path.iterdir()) == []
 
@@ -185,9 +185,9 @@ def test_memory_is_bounded(monkeypatch):
     laugh = b"]q\0" + b"".join(
         b"](" + (b"h" + bytes([k])) * 50 + b"eq" + bytes([k + 1]) for k in range(200)
     )
-    read = parse(b"(" + laugh + b"l" + b".")
-    assert isinstance(read, list)
-    assert len(read) == 201
+    values = parse(b"(" + laugh + b"l" + b".")
+    assert isinstance(values, list)
+    assert len(values) == 201
     deep = parse(b"]" + b"]" * 30_000 + b"a" * 30_000 + b".")
     assert isinstance(deep, list)
     monkeypatch.setattr(safe_pickle, "_MAX_OPCODES", 1000)
