@@ -56,7 +56,7 @@ ROWS = [
     Row("a pack", "faces-pack", "made by `advnets data pack faces faces-pack --size 48`"),
     Row("Parquet", "faces.parquet", "Olivetti faces"),
     Row("WebDataset shards", "shards", "Olivetti faces in two tars"),
-    Row("a saved Hugging Face set", "saved", "Olivetti faces"),
+    Row("a saved Hugging Face dataset", "saved", "Olivetti faces"),
     Row("a normal distribution", "gaussian:dims=2,rho=0.5"),
     Row("a mixture", "mixture:means=-2/3,sds=0.5/1,weights=0.3/0.7"),
     Row("a uniform box", "uniform:dims=2"),
