@@ -43,12 +43,7 @@ from advnets.evaluation.registry import default_extractor
 from advnets.experiment import setup
 from advnets.files import write_json
 from advnets.metrics import frechet_distance, prdc
-from advnets.metrics.parzen import (
-    PAPER_GRID,
-    SELECTION_POINTS,
-    parzen_log_likelihood,
-    select_sigma,
-)
+from advnets.metrics.parzen import PAPER_GRID, SELECTION_POINTS, parzen_log_likelihood, select_sigma
 from advnets.run_directory import RunDirectory
 from advnets.run_records import versions
 from advnets.sampling.sampler import (

@@ -109,9 +109,7 @@ def _render_checks(rows: Iterable[tuple[object, Check]]) -> Html:
             element("td", *markup_to_html(check.expected)),
             element("td", *markup_to_html(check.measured)),
             element(
-                "td",
-                "yes" if check.passed else "no",
-                class_="pass" if check.passed else "fail",
+                "td", "yes" if check.passed else "no", class_="pass" if check.passed else "fail"
             ),
         )
         for link, check in rows

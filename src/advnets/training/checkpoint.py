@@ -58,11 +58,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
     # Write one entry: the order of several is not fixed, and equal states must be equal files.
-    record = {
-        "format": FORMAT,
-        "metadata": checkpoint.metadata,
-        "identity": checkpoint.identity,
-    }
+    record = {"format": FORMAT, "metadata": checkpoint.metadata, "identity": checkpoint.identity}
     record["digest"] = _digest(tensors, record)
     header = {"advnets": json.dumps(record, sort_keys=True)}
 

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from advnets import config
-from advnets.paper.blocks import (
-    Check,
-    FigureBlock,
-    Formula,
-    SectionContent,
-    SectionContext,
-    Table,
-    Text,
-)
+from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Table, Text
 from advnets.paper.studies import inner_loop, update_order
 from advnets.paper.toy import STAGE, Grid, Snapshot, make_line_game
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
@@ -182,15 +174,12 @@ def _mean(histories: Sequence[History], value: Callable[[History], float]) -> fl
     return sum(map(value, histories)) / len(histories)
 
 
-def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> FigureBlock:
+def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> Block:
     figure = new_figure(9.6, 5.6)
     rows = figure.subplots(2, 2, sharey="row", squeeze=False)
     for column, x_name in enumerate(("iterations", "samples_used")):
         for row, (y_name, title, unit) in enumerate(
-            (
-                ("jsd", "JSD(p_data, p_g)", "nats"),
-                ("error", "Error of D", "mean |D − D*|"),
-            )
+            (("jsd", "JSD(p_data, p_g)", "nats"), ("error", "Error of D", "mean |D − D*|"))
         ):
             x = (
                 ""

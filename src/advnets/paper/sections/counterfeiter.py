@@ -12,7 +12,7 @@ from torch import Tensor
 from advnets import config, presets
 from advnets.data.dataset import Split
 from advnets.data.prepared import open_data
-from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionContext, Table, Text
+from advnets.paper.blocks import Block, Check, SectionContent, SectionContext, Table, Text
 from advnets.paper.toy import STAGE, make_state
 from advnets.plots.image_grid import grid
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
@@ -217,19 +217,14 @@ def _table(history: History) -> Table:
         "once, then the counterfeiters.",
         ("iteration", "caught", "seized", "summary"),
         tuple(
-            (
-                f"{score.iteration:,}",
-                f"{score.caught:.0f}",
-                f"{score.seized:.0f}",
-                score.summary,
-            )
+            (f"{score.iteration:,}", f"{score.caught:.0f}", f"{score.seized:.0f}", score.summary)
             for score in history.scores
             if score.iteration in history.samples
         ),
     )
 
 
-def _images(context: SectionContext, history: History) -> FigureBlock:
+def _images(context: SectionContext, history: History) -> Block:
     figure = new_figure(8.4, 0.95 * len(history.samples))
     panels = figure.subplots(len(history.samples), 1, squeeze=False).flatten()
     by_round = {score.iteration: score for score in history.scores}
@@ -246,7 +241,7 @@ def _images(context: SectionContext, history: History) -> FigureBlock:
     return context.save_image("notes.png", png(figure), alt, caption)
 
 
-def _curves(context: SectionContext, digits: History, line: History) -> FigureBlock:
+def _curves(context: SectionContext, digits: History, line: History) -> Block:
     figure = new_figure(9.6, 3.4)
     left, right = figure.subplots(1, 2, sharey=True)
     _draw(left, digits, "Digits", "of 100")

@@ -25,16 +25,7 @@ from advnets.metrics.parzen import (
     parzen_score,
     select_sigma,
 )
-from advnets.paper.blocks import (
-    Block,
-    Check,
-    FigureBlock,
-    Formula,
-    SectionContent,
-    SectionContext,
-    Table,
-    Text,
-)
+from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Table, Text
 from advnets.paper.studies.sample_statistics import gallery, sharpness
 from advnets.paper.trainings import reference_run
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
@@ -101,10 +92,7 @@ def _blocks(context: SectionContext, fits: DensityFits) -> Iterator[Block]:
         f"1.{_boundary_sentence(fits)} With the narrow kernels, $h$ = {narrowest:.3f}, the norm of "
         "the noise is a tenth of the mean distance from a real image to its nearest neighbor."
     )
-    rows = {
-        "real, test": data.test,
-        **{model.label: model.samples for model in models.values()},
-    }
+    rows = {"real, test": data.test, **{model.label: model.samples for model in models.values()}}
     last = list(models.values())[-1]
     nearest_index = nearest(last.samples[:NUM_QUERIES], data.train)[1][:, 0]
     rows[f"nearest to {'G' if 'G' in models else 'these'}"] = data.train[nearest_index]
@@ -236,7 +224,7 @@ def _frequencies(
     yield _bars(context, frequencies)
 
 
-def _bars(context: SectionContext, frequencies: ClassFrequencies) -> FigureBlock:
+def _bars(context: SectionContext, frequencies: ClassFrequencies) -> Block:
     figure = new_figure(7.6, 2.8)
     axes = figure.subplots()
     style_axes(axes, "Class frequencies", "proportion (%)", x="class")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from advnets.paper.blocks import Check, FigureBlock, Formula, SectionContent, SectionContext, Text
+from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Text
 from advnets.paper.sections.figure1 import History, train_line_game
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
 from advnets.theory import OPTIMUM
@@ -70,7 +70,7 @@ def build(context: SectionContext) -> SectionContent:
     )
 
 
-def _curves(context: SectionContext, history: History) -> FigureBlock:
+def _curves(context: SectionContext, history: History) -> Block:
     figure = new_figure(8.4, 4.8)
     probability, value = figure.subplots(2, 1, sharex=True)
     iterations = range(1, len(history.metrics["value"]) + 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionContext, Text
+from advnets.paper.blocks import Block, Check, SectionContent, SectionContext, Text
 from advnets.paper.toy import STAGE, Grid, LineGame, Snapshot, best_response, make_line_game
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
 from advnets.training.step import StepMetrics
@@ -145,7 +145,7 @@ def _frame_iterations(iterations: int) -> set[int]:
     return chosen
 
 
-def _stills(context: SectionContext, history: History) -> FigureBlock:
+def _stills(context: SectionContext, history: History) -> Block:
     titles = {
         "a": "(a) D after a few updates",
         "b": "(b) D at its optimum",
@@ -169,7 +169,7 @@ def _stills(context: SectionContext, history: History) -> FigureBlock:
     return context.save_image("stills.png", png(figure), alt, caption)
 
 
-def _animation(context: SectionContext, history: History) -> FigureBlock:
+def _animation(context: SectionContext, history: History) -> Block:
     frames = [_frame(snapshot, title) for title, snapshot in history.frames]
     file = io.BytesIO()
     frames[0].save(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.experiment.trained_model import TrainedModel
-from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionContext, Text
+from advnets.paper.blocks import Block, Check, SectionContent, SectionContext, Text
 from advnets.paper.studies.sample_statistics import grid_png
 from advnets.paper.trainings import reference_run
 from advnets.protocols import Generator
@@ -60,7 +60,7 @@ def interpolate(
     return trained.decode(z.flatten(0, 1)).unflatten(0, (lines, steps))
 
 
-def _image_grid(context: SectionContext, trained: TrainedModel, images: Tensor) -> FigureBlock:
+def _image_grid(context: SectionContext, trained: TrainedModel, images: Tensor) -> Block:
     return context.save_image(
         "lines.png",
         grid_png(images.flatten(0, 1), STEPS),

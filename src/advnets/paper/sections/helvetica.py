@@ -13,7 +13,7 @@ from torch import Tensor
 from advnets import config, presets
 from advnets.data.prepared import open_data
 from advnets.data.synthetic.mixtures import Ring
-from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionContext, Table, Text
+from advnets.paper.blocks import Block, Check, SectionContent, SectionContext, Table, Text
 from advnets.paper.toy import FixedUpdates, copy_state, make_state, train_player
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
 from advnets.protocols import Generator
@@ -84,7 +84,7 @@ def build(context: SectionContext) -> SectionContent:
     )
 
 
-def _snapshots(context: SectionContext, history: History) -> FigureBlock:
+def _snapshots(context: SectionContext, history: History) -> Block:
     columns = 4
     figure = new_figure(10.8, 5.9)
     panels = figure.subplots(2, columns, squeeze=False).flatten()
@@ -133,7 +133,7 @@ def _colorbar(figure: Figure, axes: Axes) -> None:
     bar.ax.tick_params(colors=LIGHT.text, labelsize=9)
 
 
-def _curve(context: SectionContext, history: History, size: Scale) -> FigureBlock:
+def _curve(context: SectionContext, history: History, size: Scale) -> Block:
     figure = new_figure(8.4, 4.4)
     modes, concentration = figure.subplots(2, 1, sharex=True)
     x = [count.update for count in history.counts]
@@ -196,13 +196,7 @@ def _table(history: History, size: Scale) -> Table:
         f"{size.ratio_updates:,} updates of $G$ from the state after joint training, with fewer "
         "and fewer updates of $D$: modes at the end, the minimum during training, and the "
         "fraction of samples in the most populated mode at the end.",
-        (
-            "$G$ : $D$",
-            "updates of $D$",
-            "modes",
-            "minimum",
-            "largest fraction",
-        ),
+        ("$G$ : $D$", "updates of $D$", "modes", "minimum", "largest fraction"),
         tuple(
             (
                 name,

@@ -14,15 +14,7 @@ from torch.nn.functional import softplus
 from advnets import config
 from advnets.data.registry import open_dataset
 from advnets.data.synthetic.base import SyntheticDistribution
-from advnets.paper.blocks import (
-    Check,
-    FigureBlock,
-    Formula,
-    SectionContent,
-    SectionContext,
-    Table,
-    Text,
-)
+from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Table, Text
 from advnets.paper.toy import (
     STAGE,
     Grid,
@@ -65,17 +57,9 @@ PAIRS = (
     DensityPair("far apart", "gaussian:mean=-2,sd=.8", "gaussian:mean=2,sd=.8"),
     DensityPair("narrow in wide", "gaussian:sd=.5", "gaussian:sd=1.5"),
     DensityPair("missing mode", "mixture:sds=.6", "gaussian:mean=2,sd=.6"),
-    DensityPair(
-        "equal mean, variance",
-        "mixture:means=-1.5/1.5,sds=.8",
-        "gaussian:sd=1.7",
-    ),
+    DensityPair("equal mean, variance", "mixture:means=-1.5/1.5,sds=.8", "gaussian:sd=1.7"),
     DensityPair("three modes, two", "mixture:means=-3/0/3,sds=.6", "mixture:means=-1.5/1.5,sds=.7"),
-    DensityPair(
-        "unequal weights",
-        "mixture:sds=.7,weights=.8/.2",
-        "mixture:sds=.7,weights=.2/.8",
-    ),
+    DensityPair("unequal weights", "mixture:sds=.7,weights=.8/.2", "mixture:sds=.7,weights=.2/.8"),
     DensityPair(
         "uniform", "uniform:low=-2,high=1", "uniform:low=-1,high=2", (-2.0, -1.0, 1.0, 2.0)
     ),
@@ -292,7 +276,7 @@ def _row(result: PairResult) -> tuple[str, ...]:
     )
 
 
-def _pointwise(context: SectionContext) -> FigureBlock:
+def _pointwise(context: SectionContext) -> Block:
     figure = new_figure(8.4, 3.4)
     axes = figure.subplots()
     style_axes(axes, "Integrand at one x", "a log y + b log(1 − y)", x="y = D(x)")
@@ -313,7 +297,7 @@ def _pointwise(context: SectionContext) -> FigureBlock:
     return context.save_image("pointwise.png", png(figure), alt, caption)
 
 
-def _panels(context: SectionContext, results: list[PairResult]) -> FigureBlock:
+def _panels(context: SectionContext, results: list[PairResult]) -> Block:
     figure = new_figure(12.0, 5.2)
     panels = figure.subplots(2, 5, sharex=True, sharey=True)
     for axes, result in zip(panels.flat, results, strict=True):

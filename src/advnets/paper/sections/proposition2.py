@@ -12,15 +12,7 @@ from torch import Tensor
 from advnets.data.synthetic.base import SyntheticDistribution
 from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.mixtures import Mixture
-from advnets.paper.blocks import (
-    Check,
-    FigureBlock,
-    Formula,
-    SectionContent,
-    SectionContext,
-    Table,
-    Text,
-)
+from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Table, Text
 from advnets.paper.toy import Grid, bin_probabilities
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
 from advnets.theory import (
@@ -251,7 +243,7 @@ def _row(name: str, jsd: Tensor) -> tuple[str, ...]:
 
 def _descent(
     context: SectionContext, trajectory: Trajectory, jsd_curves: dict[str, Tensor]
-) -> FigureBlock:
+) -> Block:
     figure = new_figure(10.4, 4.0)
     densities, jsd_axes = figure.subplots(1, 2)
     style_axes(densities, "p_g during descent", "density", x="x")
@@ -272,7 +264,7 @@ def _descent(
     return context.save_image("descent.png", png(figure), alt, caption)
 
 
-def _lines(context: SectionContext) -> FigureBlock:
+def _lines(context: SectionContext) -> Block:
     figure = new_figure(8.4, 4.4)
     axes = figure.subplots()
     style_axes(axes, "Two values", "nats", x="q, the probability of the first value in p_g")
@@ -308,7 +300,7 @@ def _lines(context: SectionContext) -> FigureBlock:
     return context.save_image("lines.png", png(figure), alt, caption)
 
 
-def _parameter(context: SectionContext, theta: np.ndarray, criterion: Tensor) -> FigureBlock:
+def _parameter(context: SectionContext, theta: np.ndarray, criterion: Tensor) -> Block:
     figure = new_figure(8.4, 3.2)
     axes = figure.subplots()
     style_axes(axes, "C in a parameter of G", "nats", x="θ, the shift of z")

@@ -17,16 +17,7 @@ from advnets.data.prepared import PreparedData, open_data
 from advnets.games.gan import generate
 from advnets.losses import discriminator_loss, minimax_generator_loss, non_saturating_generator_loss
 from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator
-from advnets.paper.blocks import (
-    Block,
-    Check,
-    FigureBlock,
-    Formula,
-    SectionContent,
-    SectionContext,
-    Table,
-    Text,
-)
+from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Table, Text
 from advnets.paper.studies import bad_start
 from advnets.paper.toy import make_state
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
@@ -205,9 +196,7 @@ def _gradient_checks(comparison: LossComparison) -> tuple[Check, ...]:
     return *ratios, aligned
 
 
-def _plot_gradients(
-    context: SectionContext, measured: Mapping[float, LossComparison]
-) -> FigureBlock:
+def _plot_gradients(context: SectionContext, measured: Mapping[float, LossComparison]) -> Block:
     figure = new_figure(10.4, 3.8)
     losses, ratios = figure.subplots(1, 2)
     style_axes(losses, "Losses of G", "nats", x="logit of D(G(z))")
@@ -414,12 +403,7 @@ def _range_blocks(
             f"{nets} pairs of networks of preset `digits` for each initialization range, with one "
             "batch of real 8x8 digits and of samples: networks with a NaN in the gradient of a "
             "naive loss; last, networks with a non-finite number in any loss of advnets.",
-            (
-                "range",
-                "logits",
-                *(f"${forms.latex}$" for forms in LOSSES.values()),
-                "advnets",
-            ),
+            ("range", "logits", *(f"${forms.latex}$" for forms in LOSSES.values()), "advnets"),
             tuple(
                 (
                     f"{result.init_range:g}",
@@ -462,7 +446,7 @@ def _range_checks(swept: list[RangeResult], nets: int) -> tuple[Check, ...]:
 
 def _plot_ranges(
     context: SectionContext, swept: list[RangeResult], nets: int, limit: LogitLimits
-) -> FigureBlock:
+) -> Block:
     figure = new_figure(10.4, 3.8)
     broken, logits = figure.subplots(1, 2)
     ranges = [result.init_range for result in swept]

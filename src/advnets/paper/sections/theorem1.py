@@ -12,15 +12,7 @@ from torch import Tensor
 
 from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.mixtures import Mixture
-from advnets.paper.blocks import (
-    Check,
-    FigureBlock,
-    Formula,
-    SectionContent,
-    SectionContext,
-    Table,
-    Text,
-)
+from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Table, Text
 from advnets.paper.toy import Grid, bin_probabilities
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
 from advnets.theory import OPTIMUM, jensen_shannon, virtual_criterion
@@ -226,7 +218,7 @@ def _row(name: str, stats: PairStats) -> tuple[str, ...]:
     )
 
 
-def _plot_paths(context: SectionContext, paths: dict[str, Tensor]) -> FigureBlock:
+def _plot_paths(context: SectionContext, paths: dict[str, Tensor]) -> Block:
     figure = new_figure(10.0, 3.8)
     path_axes, end_axes = figure.subplots(1, 2)
     style_axes(path_axes, "C(G) along the paths", "nats", x="weight of p_data in p_g")

@@ -12,15 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from advnets import config
 from advnets.losses import GENERATOR_LOSSES
-from advnets.paper.blocks import (
-    Block,
-    Check,
-    FigureBlock,
-    SectionContent,
-    SectionContext,
-    Table,
-    Text,
-)
+from advnets.paper.blocks import Block, Check, SectionContent, SectionContext, Table, Text
 from advnets.paper.toy import (
     STAGE,
     Grid,
@@ -215,9 +207,7 @@ def _checks(histories: Mapping[tuple[str, Objective], History]) -> tuple[Check, 
     )
 
 
-def _plot(
-    context: SectionContext, histories: Mapping[tuple[str, Objective], History]
-) -> FigureBlock:
+def _plot(context: SectionContext, histories: Mapping[tuple[str, Objective], History]) -> Block:
     figure = new_figure(10.4, 3.8)
     start, falling = figure.subplots(1, 2, width_ratios=(2, 3))
     snapshot = next(iter(histories.values())).start

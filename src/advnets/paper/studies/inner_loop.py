@@ -23,7 +23,6 @@ from advnets.losses import GENERATOR_LOSSES, value_function
 from advnets.paper.blocks import (
     Block,
     Check,
-    FigureBlock,
     SectionContent,
     SectionContext,
     Table,
@@ -267,7 +266,7 @@ def _blocks(
     )
 
 
-def _curves(context: SectionContext, histories: Mapping[str, History]) -> FigureBlock:
+def _curves(context: SectionContext, histories: Mapping[str, History]) -> Block:
     figure = new_figure(10.8, 3.6)
     probability, value, gradient = figure.subplots(1, 3)
     style_axes(probability, "D(x), optimal G", "mean probability of real", x="updates of D alone")

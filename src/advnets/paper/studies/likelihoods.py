@@ -15,7 +15,7 @@ from torch import Tensor
 
 from advnets.data.dataset import Split, StreamingSplit, iterate_blocks
 from advnets.errors import require
-from advnets.paper.blocks import FigureBlock, SectionContext, Table
+from advnets.paper.blocks import Block, SectionContext, Table
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
 
 Record = Mapping[str, Any]
@@ -156,7 +156,7 @@ def score_curve(events: Sequence[Event], weights: str) -> tuple[list[float], lis
 
 def plot_score_curves(
     context: SectionContext, runs: Mapping[str, Sequence[Sequence[Event]]], real: float
-) -> FigureBlock:
+) -> Block:
     """Plot a curve for each seed and kind of weights, colored by preset."""
     figure = new_figure(8.4, 3.8)
     axes = figure.subplots()

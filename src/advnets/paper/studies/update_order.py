@@ -18,7 +18,6 @@ from advnets.losses import GENERATOR_LOSSES
 from advnets.paper.blocks import (
     Block,
     Check,
-    FigureBlock,
     SectionContent,
     SectionContext,
     Table,
@@ -198,7 +197,7 @@ def _discussion(histories: Mapping[str, list[History]]) -> str:
     )
 
 
-def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> FigureBlock:
+def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> Block:
     figure = new_figure(10.8, 3.6)
     verdict, variety, flat = figure.subplots(1, 3)
     style_axes(verdict, "D(x) above, D(G(z)) below", "mean probability of real", x="iterations")
