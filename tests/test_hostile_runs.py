@@ -367,7 +367,7 @@ def test_unexpected_tensors_in_a_checkpoint_are_reported(run_on_changed_copy):
     ):
         _, (code, err) = run_on_changed_copy(changed(by), COMMANDS[:2])
         assert code == 1
-        assert "differs from the model in the config" in err
+        assert "differs from the model or optimizer in the config" in err
 
 
 @pytest.mark.filterwarnings("ignore:.*was written with other versions:advnets.errors.RunWarning")

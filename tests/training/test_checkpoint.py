@@ -12,11 +12,9 @@ from advnets import config
 from advnets.errors import CheckpointError, UnusableCheckpointError
 from advnets.training.checkpoint import (
     Checkpoint,
-    load_module,
-    load_optimizer,
-    module_tensors,
+    load_tensors,
+    named_tensors,
     newest_usable_checkpoint,
-    optimizer_tensors,
     read_checkpoint,
     write_checkpoint,
 )
@@ -56,9 +54,9 @@ def test_a_checkpoint_of_another_format_version_is_refused(tmp_path):
 
 
 def test_tensors_of_another_model_are_not_loaded():
-    tensors = module_tensors("players/generator", nn.Linear(3, 4))
+    tensors = named_tensors("players/generator", nn.Linear(3, 4))
     with pytest.raises(CheckpointError, match="players/generator of the checkpoint differs"):
-        load_module("players/generator", nn.Linear(3, 5), tensors)
+        load_tensors("players/generator", nn.Linear(3, 5), tensors)
 
 
 @pytest.mark.parametrize("spec", [config.SGD(), config.Adam()], ids=["sgd", "adam"])
@@ -70,22 +68,22 @@ def test_a_restored_optimizer_continues_exactly(spec):
     first.step([gradient[0]], 0, 0, fine)
     b = a.clone()
     second = make_optimizer(spec, [b])
-    load_optimizer("o", second.state, optimizer_tensors("o", first.state))
+    load_tensors("o", second.state, named_tensors("o", first.state))
     for either in (first, second):
         either.step([gradient[1]], 1, 0, fine)
     assert torch.equal(a, b)
 
 
 def test_the_state_of_another_optimizer_is_not_loaded():
-    stored = optimizer_tensors("o", make_optimizer(config.SGD(), [torch.ones(3)]).state)
+    stored = named_tensors("o", make_optimizer(config.SGD(), [torch.ones(3)]).state)
     with pytest.raises(
-        CheckpointError, match="o of the checkpoint differs from the optimizer or model"
+        CheckpointError, match="o of the checkpoint differs from the model or optimizer"
     ):
-        load_optimizer("o", make_optimizer(config.Adam(), [torch.ones(3)]).state, stored)
+        load_tensors("o", make_optimizer(config.Adam(), [torch.ones(3)]).state, stored)
     with pytest.raises(
-        CheckpointError, match="o of the checkpoint differs from the optimizer or model"
+        CheckpointError, match="o of the checkpoint differs from the model or optimizer"
     ):
-        load_optimizer("o", make_optimizer(config.SGD(), [torch.ones(4)]).state, stored)
+        load_tensors("o", make_optimizer(config.SGD(), [torch.ones(4)]).state, stored)
 
 
 def test_equal_states_give_equal_files(tmp_path):
@@ -224,12 +222,14 @@ def test_a_checkpoint_without_read_permission_is_not_skipped(files):
 
 
 def test_tensors_of_another_dtype_are_not_loaded():
-    tensors = {n: t.half() for n, t in module_tensors("players/g", nn.Linear(3, 4)).items()}
-    with pytest.raises(CheckpointError, match=r"is torch.float16, not torch.float32"):
-        load_module("players/g", nn.Linear(3, 4), tensors)
-    memory = make_optimizer(config.SGD(), [torch.ones(3)]).state
-    stored = {name: t.double() for name, t in optimizer_tensors("o", memory).items()}
+    tensors = {n: t.half() for n, t in named_tensors("players/g", nn.Linear(3, 4)).items()}
     with pytest.raises(
-        CheckpointError, match="o of the checkpoint differs from the optimizer or model"
+        CheckpointError, match=r"is torch.float16 \(4, 3\), not torch.float32 \(4, 3\)"
     ):
-        load_optimizer("o", memory, stored)
+        load_tensors("players/g", nn.Linear(3, 4), tensors)
+    memory = make_optimizer(config.SGD(), [torch.ones(3)]).state
+    stored = {name: t.double() for name, t in named_tensors("o", memory).items()}
+    with pytest.raises(
+        CheckpointError, match="o of the checkpoint differs from the model or optimizer"
+    ):
+        load_tensors("o", memory, stored)

@@ -32,7 +32,7 @@ from advnets.sampling.sampler import (
     sample_blocks,
 )
 from advnets.training import devices
-from advnets.training.checkpoint import load_module
+from advnets.training.checkpoint import load_tensors
 from advnets.training.memory import explain_errors
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class TrainedModel:
         self.players = stored.players(stage)
         for name, net in self.players.items():
             prefix = "ema" if self.weights == "ema" and name in ema_players else "players"
-            load_module(f"{prefix}/{name}", net, checkpoint.tensors)
+            load_tensors(f"{prefix}/{name}", net, checkpoint.tensors)
             net.eval().requires_grad_(requires_grad=False)
         self.device = torch.device("cpu")
         self._data, self._data_dir = data, data_dir

@@ -215,65 +215,41 @@ def _digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def module_tensors(prefix: str, module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and buffers of a module, their names under a prefix."""
-    return {f"{prefix}/{name}": tensor for name, tensor in module.state_dict().items()}
+Owner = nn.Module | Mapping[str, Sequence[Tensor]]
+"""A module, or the state of an optimizer: by name, one tensor for each parameter."""
 
 
-def load_module(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy the tensors under a prefix into the parameters and buffers of a module.
+def named_tensors(prefix: str, owner: Owner) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a module, or the tensors of an optimizer's state.
 
-    Raises:
-        CheckpointError: names, shapes or types are those of another model.
+    Their names are prefix/name and prefix/index/name.
     """
-    start = f"{prefix}/"
-    stored = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-    current = module.state_dict()
-    differing = [
-        name for name in stored if name in current and stored[name].dtype != current[name].dtype
-    ]
-    reason = ""
-    if differing:
-        name = differing[0]
-        reason = f"{name} is {stored[name].dtype}, not {current[name].dtype}"
-    else:
-        try:
-            module.load_state_dict(stored)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-    if reason:
-        raise CheckpointError(
-            f"{prefix} of the checkpoint differs from the model in the config ({reason}); restore "
-            "the run's own config.json"
-        )
-
-
-def optimizer_tensors(prefix: str, state: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
-    """Return the state tensors of an optimizer, named prefix/index/name."""
+    if isinstance(owner, nn.Module):
+        return {f"{prefix}/{name}": tensor for name, tensor in owner.state_dict().items()}
     return {
         f"{prefix}/{i}/{name}": tensor
-        for name, tensors in state.items()
+        for name, tensors in owner.items()
         for i, tensor in enumerate(tensors)
     }
 
 
-def load_optimizer(
-    prefix: str, state: Mapping[str, Sequence[Tensor]], tensors: dict[str, Tensor]
-) -> None:
-    """Copy the tensors under a prefix into the state of an optimizer.
+def load_tensors(prefix: str, owner: Owner, tensors: Mapping[str, Tensor]) -> None:
+    """Copy the tensors under a prefix into those of a module or an optimizer's state.
 
     Raises:
-        CheckpointError: names, shapes or types are those of another optimizer or model.
+        CheckpointError: names, shapes or types are those of another model or optimizer.
     """
-    current = optimizer_tensors(prefix, state)
-    stored = {name: t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
-    stored_types, current_types = (
-        {name: (t.shape, t.dtype) for name, t in named.items()} for named in (stored, current)
-    )
-    if stored_types != current_types:
-        raise CheckpointError(
-            f"{prefix} of the checkpoint differs from the optimizer or model in the config; "
-            "restore the run's own config.json"
+    current = named_tensors(prefix, owner)
+    stored = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}
+    for name in {**current, **stored}:
+        expected, got = (
+            f"{named[name].dtype} {tuple(named[name].shape)}" if name in named else "absent"
+            for named in (current, stored)
         )
+        if expected != got:
+            raise CheckpointError(
+                f"{prefix} of the checkpoint differs from the model or optimizer in the config "
+                f"({name} is {got}, not {expected}); restore the run's own config.json"
+            )
     for name, tensor in current.items():
         tensor.copy_(stored[name])

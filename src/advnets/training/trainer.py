@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -18,11 +18,10 @@ from advnets.errors import DivergedError
 from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import (
     Checkpoint,
-    load_module,
-    load_optimizer,
-    module_tensors,
+    Owner,
+    load_tensors,
+    named_tensors,
     newest_usable_checkpoint,
-    optimizer_tensors,
     write_checkpoint,
 )
 from advnets.training.devices import StopRequest
@@ -212,11 +211,14 @@ class Trainer:
     def _check_finite(self, *, include_state: bool) -> bool:
         """Return whether all steps since the last check were finite; if not, roll back.
 
-        With `state` the weights and buffers are checked too, as before a checkpoint: an update by
-        finite numbers can overflow.
+        With `include_state` the weights and buffers are checked too, as before a checkpoint: an
+        update by finite numbers can overflow.
         """
-        steps_finite = self._all_finite is None or bool(self._all_finite)
-        if steps_finite and (not include_state or all_finite(self._weights())):
+        finite = self._all_finite is None or bool(self._all_finite)
+        if finite and include_state:
+            modules = (owner for owner in self._owners().values() if isinstance(owner, nn.Module))
+            finite = all_finite(t for module in modules for t in module.state_dict().values())
+        if finite:
             return True
         self._roll_back()
         return False
@@ -266,11 +268,14 @@ class Trainer:
         self.attempt = attempt
         self.state.rng = self.state.rng.attempt(attempt)
 
-    def _weights(self) -> Iterator[Tensor]:
-        """Yield the parameters and buffers of all players and weight averages."""
-        averages = (ema.module for ema in self.emas.values())
-        for module in (*self.state.players.values(), *averages):
-            yield from module.state_dict().values()
+    def _owners(self) -> dict[str, Owner]:
+        """Return what a checkpoint stores, by the prefix of its tensors."""
+        players, optimizers = self.state.players.items(), self.state.optimizers.items()
+        return {
+            **{f"players/{name}": player for name, player in players},
+            **{f"optimizers/{name}": optimizer.state for name, optimizer in optimizers},
+            **{f"ema/{name}": ema.module for name, ema in self.emas.items()},
+        }
 
     def _log(self) -> None:
         """Write an event with the means of the metrics since the last log."""
@@ -313,12 +318,8 @@ class Trainer:
         """
         state, path = self.state, self.directory.checkpoint_file(self.step)
         tensors: dict[str, Tensor] = {}
-        for name, player in state.players.items():
-            tensors |= module_tensors(f"players/{name}", player)
-        for name, optimizer in state.optimizers.items():
-            tensors |= optimizer_tensors(f"optimizers/{name}", optimizer.state)
-        for name, ema in self.emas.items():
-            tensors |= module_tensors(f"ema/{name}", ema.module)
+        for prefix, owner in self._owners().items():
+            tensors |= named_tensors(prefix, owner)
         tensors |= {f"{_SUMS}{name}": value for name, value in self._sums.items()}
         metadata = {
             "step": self.step,
@@ -339,12 +340,8 @@ class Trainer:
             CheckpointError: it has other models or optimizers.
         """
         state, metadata = self.state, checkpoint.metadata
-        for name, player in state.players.items():
-            load_module(f"players/{name}", player, checkpoint.tensors)
-        for name, optimizer in state.optimizers.items():
-            load_optimizer(f"optimizers/{name}", optimizer.state, checkpoint.tensors)
-        for name, ema in self.emas.items():
-            load_module(f"ema/{name}", ema.module, checkpoint.tensors)
+        for prefix, owner in self._owners().items():
+            load_tensors(prefix, owner, checkpoint.tensors)
         state.progress = Progress(**metadata["progress"])
         state.last_metrics = metadata["last_metrics"]
         self._set_attempt(metadata["attempt"])
