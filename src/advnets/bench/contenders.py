@@ -91,18 +91,11 @@ def tutorial_dataset(preset: str, data: BenchData) -> Dataset[Tensor]:
     return baselines.ArrayDataset(np.asarray(train.read(slice(None))), symmetric=symmetric)
 
 
-def tutorial_training(preset: str) -> Contender:
-    """Return the training loop of a tutorial, on the networks and data of a preset."""
-    return lambda data: baselines.tutorial_loop(
-        baselines.BASELINES[preset](), tutorial_dataset(preset, data)
-    )
-
-
-def resident_training(preset: str) -> Contender:
-    """Return the training loop of a tutorial with all images in memory as tensors."""
-    return lambda data: baselines.resident_loop(
-        baselines.BASELINES[preset](), tutorial_dataset(preset, data)
-    )
+def baseline_training(
+    preset: str, loop: Callable[[baselines.BaselineSpec, Dataset[Tensor]], Iterator[int]]
+) -> Contender:
+    """Return a training loop of `baselines` on the networks and data of a preset."""
+    return lambda data: loop(baselines.BASELINES[preset](), tutorial_dataset(preset, data))
 
 
 def sampling(data: BenchData) -> Iterator[int]:
@@ -214,8 +207,8 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
     **{
         preset: {
             "ours": training(preset),
-            "tutorial": tutorial_training(preset),
-            "resident": resident_training(preset),
+            "tutorial": baseline_training(preset, baselines.tutorial_loop),
+            "resident": baseline_training(preset, baselines.resident_loop),
         }
         for preset in baselines.BASELINES
     },

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from advnets.paper.blocks import Block, Check, SectionContent, SectionContext, Text
-from advnets.paper.toy import STAGE, Grid, LineGame, Snapshot, best_response, make_line_game
+from advnets.paper.toy import STAGE, Grid, Snapshot, best_response, make_line_game
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
 from advnets.training.step import StepMetrics
 
@@ -65,7 +65,8 @@ def train_line_game(seed: int = 0) -> History:
             history.frames.append((f"iteration {number}", line.snapshot()))
 
     line.train(iterations, record)
-    history.snapshots["d"] = _final_snapshot(line)
+    best_response(line.state, UPDATES_D)
+    history.snapshots["d"] = line.snapshot()
     history.frames += [("end, D at its optimum", history.snapshots["d"])] * 4
     return history
 
@@ -128,12 +129,6 @@ def build(context: SectionContext) -> SectionContent:
             ),
         ),
     )
-
-
-def _final_snapshot(line: LineGame) -> Snapshot:
-    """Return a snapshot after D was trained to its optimum against the final G."""
-    best_response(line.state, UPDATES_D)
-    return line.snapshot()
 
 
 def _frame_iterations(iterations: int) -> set[int]:

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.data.dataset import Split
-from advnets.data.prepared import PreparedData, open_data
+from advnets.data.prepared import open_data
 from advnets.experiment.trained_model import TrainedModel
 from advnets.metrics.distance import nearest
 from advnets.paper.blocks import (
@@ -85,7 +84,9 @@ def build(context: SectionContext) -> SectionContent:
         train = normalized_images(data, data.dataset.train).flatten(1)
         samples = trained.sample(NUM_COMPARED)
         generated = nearest_stats(samples, train)
-        real = None if data.dataset.test is None else _test_stats(data, data.dataset.test, train)
+        real = None
+        if (test := data.dataset.test) is not None:
+            real = nearest_stats(normalized_images(data, test)[:NUM_COMPARED], train)
         blocks.append(
             context.save_image(
                 f"{name}.png",
@@ -127,10 +128,6 @@ def _stat_cells(generated: NearestStats, real: NearestStats | None) -> tuple[str
         f"{generated.copies:.1%} ({real.copies:.1%})",
         f"{generated.spread / real.spread:.0%}",
     )
-
-
-def _test_stats(data: PreparedData, split: Split, train: Tensor) -> NearestStats:
-    return nearest_stats(normalized_images(data, split)[:NUM_COMPARED], train)
 
 
 def nearest_stats(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.experiment.trained_model import TrainedModel
-from advnets.paper.blocks import Block, Check, SectionContent, SectionContext, Text
+from advnets.paper.blocks import Check, SectionContent, SectionContext, Text
 from advnets.paper.studies.sample_statistics import grid_png
 from advnets.paper.trainings import reference_run
 from advnets.protocols import Generator
@@ -35,7 +35,13 @@ def build(context: SectionContext) -> SectionContent:
                 "is nearer to 0 than random $z$ are, so the middle of a row is slightly more "
                 "typical than its ends.)"
             ),
-            _image_grid(context, trained, images),
+            context.save_image(
+                "lines.png",
+                grid_png(images.flatten(0, 1), STEPS),
+                "Rows of images, each changing gradually from its first into its last",
+                f"Preset `{trained.config.preset}`, {trained.step:,} steps; the ends are random "
+                "samples.",
+            ),
         ),
         checks=(
             Check(
@@ -58,12 +64,3 @@ def interpolate(
     first, last = generator.latent(2 * lines, rng).chunk(2)
     z = lerp(first, last, torch.linspace(0, 1, steps, device=trained.device))
     return trained.decode(z.flatten(0, 1)).unflatten(0, (lines, steps))
-
-
-def _image_grid(context: SectionContext, trained: TrainedModel, images: Tensor) -> Block:
-    return context.save_image(
-        "lines.png",
-        grid_png(images.flatten(0, 1), STEPS),
-        "Rows of images, each changing gradually from its first into its last",
-        f"Preset `{trained.config.preset}`, {trained.step:,} steps; the ends are random samples.",
-    )

@@ -123,15 +123,7 @@ def gradient_content(context: SectionContext) -> SectionContent:
     """Compare both losses and their gradients, from D(G(z)) = 1/2 to one in a million."""
     context.log("gradients where D is confident")
     measured = {p: compare_losses(p, context.seed) for p in PROBABILITIES}
-    return SectionContent(
-        _gradient_blocks(context, measured), _gradient_checks(measured[CONFIDENT])
-    )
-
-
-def _gradient_blocks(
-    context: SectionContext, measured: Mapping[float, LossComparison]
-) -> tuple[Block, ...]:
-    return (
+    blocks = (
         Formula(
             r"\frac{\partial}{\partial a} \log(1 - D) = -D, \quad "
             r"\frac{\partial}{\partial a} (-\log D) = D - 1, \quad D = \frac{1}{1 + e^{-a}}"
@@ -158,17 +150,18 @@ def _gradient_blocks(
                 "$(1 - D) / D$",
             ),
             tuple(
-                _gradient_row(probability, comparison)
+                (
+                    f"{probability:g}",
+                    f"{comparison.minimax.generator:.3g}",
+                    f"{comparison.non_saturating.generator:.3g}",
+                    *(f"{ratio:,.1f}" for ratio in comparison.ratios.values()),
+                    f"{comparison.theory:,.1f}",
+                )
                 for probability, comparison in measured.items()
             ),
         ),
     )
-
-
-def _gradient_row(probability: float, comparison: LossComparison) -> tuple[str, ...]:
-    sizes = (f"{norms.generator:.3g}" for norms in (comparison.minimax, comparison.non_saturating))
-    ratios = (f"{ratio:,.1f}" for ratio in comparison.ratios.values())
-    return f"{probability:g}", *sizes, *ratios, f"{comparison.theory:,.1f}"
+    return SectionContent(blocks, _gradient_checks(measured[CONFIDENT]))
 
 
 def _gradient_checks(comparison: LossComparison) -> tuple[Check, ...]:
@@ -378,18 +371,7 @@ def range_content(context: SectionContext) -> SectionContent:
     swept = [
         measure_init_range(init_range, nets, limit, context.seed * nets) for init_range in RANGES
     ]
-    return SectionContent(_range_blocks(context, swept, nets, limit), _range_checks(swept, nets))
-
-
-def format_logit(number: float) -> str:
-    """Format a number with three digits, or as a whole number where there are more."""
-    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
-
-
-def _range_blocks(
-    context: SectionContext, swept: list[RangeResult], nets: int, limit: LogitLimits
-) -> tuple[Block, ...]:
-    return (
+    blocks = (
         Text(
             "Losses are computed from logits and not as logarithms of a sigmoid: in float32 a "
             f"sigmoid is 1 above a logit of {limit.high:.1f}, and 0 below {limit.low:.1f} "
@@ -415,6 +397,12 @@ def _range_blocks(
             ),
         ),
     )
+    return SectionContent(blocks, _range_checks(swept, nets))
+
+
+def format_logit(number: float) -> str:
+    """Format a number with three digits, or as a whole number where there are more."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
 def _range_checks(swept: list[RangeResult], nets: int) -> tuple[Check, ...]:

@@ -56,7 +56,10 @@ WEIGHTS: tuple[Weights, ...] = ("last", "ema")
 def build(context: SectionContext) -> SectionContent:
     """Build the section: scores of every seed, their mean, published scores, and faces by folds."""
     faces = open_faces(context)  # first: it may reject --faces, and trainings take hours
-    by_preset = {runs[0].config.preset: runs for runs in _all_runs(context)}
+    all_runs = [reference_runs(context)]
+    if context.full:  # the modern recipe too
+        all_runs.append(relativistic_runs(context))
+    by_preset = {runs[0].config.preset: runs for runs in all_runs}
     first, *_ = by_preset.values()
     data = open_data(first[0].config.data)
     name = escape_markup(data.info.name)
@@ -107,24 +110,14 @@ def build(context: SectionContext) -> SectionContent:
     )
 
 
-def _all_runs(context: SectionContext) -> Iterator[list[TrainedModel]]:
-    """Yield the runs of the published experiment and, at full scale, of the modern recipe."""
-    yield reference_runs(context)
-    if context.full:
-        yield relativistic_runs(context)
-
-
 def _score_rows(trained: TrainedModel) -> list[ScoreRow]:
     """Return a run's scores, for each kind of weights and choice of epoch."""
     events = [event for event in trained.run.events() if event["kind"] == "evaluate"]
-    fine = {weights: _fine_grid_score(trained, weights) for weights in WEIGHTS}
+    fine: dict[str, Record] = {}
+    for weights in WEIGHTS:
+        records = [r for r in _records(trained, weights) if r.get("grid") == "fine"]
+        fine[weights] = next(r for r in records if r["samples"] == GENERATOR)
     return score_rows(trained.run.path.name, events, fine)
-
-
-def _fine_grid_score(trained: TrainedModel, weights: Weights) -> Record:
-    """Return the last epoch's score on the fine grid."""
-    records = [r for r in _records(trained, weights) if r.get("grid") == "fine"]
-    return next(record for record in records if record["samples"] == GENERATOR)
 
 
 def _records(trained: TrainedModel, weights: Weights) -> list[Record]:
@@ -267,6 +260,7 @@ def faces_content(context: SectionContext, faces: Dataset | SectionContent) -> S
     folds = folds_of(faces, full=context.full)
     scored = sorted(_score_folds(context, folds), key=lambda scores: scores.fold)
     reason = tfd_mismatch(context.sources.faces, faces)
+    published = [(f"{model}, published", tfd, "") for model, _, tfd in PUBLISHED if not reason]
     blocks: list[Block] = [
         Text(_protocol_text(faces, scored)),
         Text(_training_text(context, faces, scored)),
@@ -276,10 +270,7 @@ def faces_content(context: SectionContext, faces: Dataset | SectionContent) -> S
             "fold",
             [row for scores in scored for row in scores.rows],
         ),
-        reference_table(
-            escape_markup(faces.name),
-            [*_fold_reference_rows(scored), *([] if reason else _published_rows())],
-        ),
+        reference_table(escape_markup(faces.name), [*_fold_reference_rows(scored), *published]),
     ]
     if reason:
         blocks.append(Text(f"Published scores are omitted: {reason}."))
@@ -361,10 +352,6 @@ def _fold_reference_rows(scored: Sequence[FoldScores]) -> Iterator[tuple[str, ..
             for grid_scores in zip(*scores, strict=True)
         )
         yield f"{count} {kind}, mean of {len(scored)}", *means
-
-
-def _published_rows() -> list[tuple[str, ...]]:
-    return [(f"{model}, published", on_tfd, "") for model, _, on_tfd in PUBLISHED]
 
 
 def _protocol_text(faces: Dataset, scored: Sequence[FoldScores]) -> str:

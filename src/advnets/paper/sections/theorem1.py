@@ -30,14 +30,6 @@ PairSampler = Callable[[np.random.Generator, int], tuple[Probabilities, Probabil
 """A function that draws pairs of distributions, p_data and p_g."""
 
 
-def _dense(rng: np.random.Generator, n: int) -> tuple[Probabilities, Probabilities]:
-    return _uniform_simplex(rng, n), _uniform_simplex(rng, n)
-
-
-def _sparse(rng: np.random.Generator, n: int) -> tuple[Probabilities, Probabilities]:
-    return _sparse_simplex(rng, n), _sparse_simplex(rng, n)
-
-
 def _extreme(rng: np.random.Generator, n: int) -> tuple[Probabilities, Probabilities]:
     p, q = (_normalize(10.0 ** rng.uniform(-300, 0, (n, NUM_VALUES))) for _ in range(2))
     return p, q
@@ -56,8 +48,14 @@ def _close(rng: np.random.Generator, n: int) -> tuple[Probabilities, Probabiliti
 
 
 KINDS: dict[str, PairSampler] = {
-    "dense: uniform over all distributions": _dense,
-    "sparse: nine of ten probabilities are 0": _sparse,
+    "dense: uniform over all distributions": lambda rng, n: (
+        _uniform_simplex(rng, n),
+        _uniform_simplex(rng, n),
+    ),
+    "sparse: nine of ten probabilities are 0": lambda rng, n: (
+        _sparse_simplex(rng, n),
+        _sparse_simplex(rng, n),
+    ),
     "extreme: probabilities from 1e-300 to 1": _extreme,
     "disjoint: no common value": _disjoint,
     "close: relative difference of 1e-4": _close,

@@ -126,15 +126,9 @@ def build(context: SectionContext) -> SectionContent:
             histories[rule, objective] = train_from_bad_start(
                 objective, moving, ITERATIONS, context.seed
             )
-    return SectionContent(_blocks(context, histories), _checks(histories))
-
-
-def _blocks(
-    context: SectionContext, histories: Mapping[tuple[str, Objective], History]
-) -> tuple[Block, ...]:
     first = next(iter(histories.values()))
     ratio = first.initial_grad_norms["non-saturating"] / first.initial_grad_norms["minimax"]
-    return (
+    blocks = (
         Text(
             "A bad start: the data are normal around 3.5, the samples are around -3.5, and $D$ "
             f"was trained alone until $D(G(z))$ = {first.mean_probability:.1e}. From there both "
@@ -165,6 +159,7 @@ def _blocks(
             "it for this one."
         ),
     )
+    return SectionContent(blocks, _checks(histories))
 
 
 def _checks(histories: Mapping[tuple[str, Objective], History]) -> tuple[Check, ...]:

@@ -166,11 +166,32 @@ def build(context: SectionContext) -> SectionContent:
     for _ in range(size.iterations):
         train_step(state)
     iteration_seconds = (time.perf_counter() - start) / size.iterations
-    histories[TRAINED_G] = train_to_completion(state, digits, size.updates)
-    return SectionContent(
-        _blocks(context, size, spec, histories, iteration_seconds),
-        _checks(histories, iteration_seconds),
+    histories[TRAINED_G] = trained = train_to_completion(state, digits, size.updates)
+    ratio = trained.seconds / iteration_seconds
+    blocks = (
+        Text(
+            "According to the paper, training $D$ to completion before each step of $G$ would be "
+            "too expensive, and on finite data it would overfit. Here $G$ is fixed and only $D$'s "
+            f"phase runs, for {size.updates:,} updates, on {NUM_DIGITS:,} digits of "
+            f"`{escape_markup(spec.source)}`; at most {NUM_DIGITS:,} others are held out. In one "
+            "case $G$ is optimal: its samples are other real digits. There $D^* = 1/2$, and no "
+            r"$D$ can have a value above $-\log 4$ on new data: a higher value on its training "
+            "digits is memorization, which dropout slows down. In the other case $G$ was trained "
+            f"for {size.iterations:,} iterations. Its samples differ from all digits: $D$ rates "
+            f"held-out digits {trained.final('held_out'):.3f} too; but the gradient "
+            "of $G$ vanishes."
+        ),
+        _curves(context, histories),
+        _table(histories),
+        Text(
+            f"$D$ took {trained.seconds:.1f} s here for one step of $G$; an iteration "
+            f"with k = 1 takes {1000 * iteration_seconds:.0f} ms, {ratio:,.0f} times less. And "
+            r"$G$ would gain nothing: the gradient of $\log(1 - D(G(z)))$ in a logit is "
+            r"$-D(G(z))$, of which almost nothing is left. That of $-\log D(G(z))$, which is "
+            "$D(G(z)) - 1$, remains."
+        ),
     )
+    return SectionContent(blocks, _checks(histories, iteration_seconds))
 
 
 def train_to_completion(state: TrainState, digits: DigitSplits, updates: int) -> History:
@@ -231,39 +252,6 @@ def _open_digits(context: SectionContext) -> tuple[config.Data, PreparedData]:
         context.log(f"{error}; using scikit-learn's 8x8 digits instead")
         data = config.Data(source="digits", batch_size=BATCH_SIZE)
         return data, open_data(data)
-
-
-def _blocks(
-    context: SectionContext,
-    size: Size,
-    data: config.Data,
-    histories: Mapping[str, History],
-    iteration_seconds: float,
-) -> tuple[Block, ...]:
-    updates = histories[TRAINED_G].seconds / iteration_seconds
-    return (
-        Text(
-            "According to the paper, training $D$ to completion before each step of $G$ would be "
-            "too expensive, and on finite data it would overfit. Here $G$ is fixed and only $D$'s "
-            f"phase runs, for {size.updates:,} updates, on {NUM_DIGITS:,} digits of "
-            f"`{escape_markup(data.source)}`; at most {NUM_DIGITS:,} others are held out. In one "
-            "case $G$ is optimal: its samples are other real digits. There $D^* = 1/2$, and no "
-            r"$D$ can have a value above $-\log 4$ on new data: a higher value on its training "
-            "digits is memorization, which dropout slows down. In the other case $G$ was trained "
-            f"for {size.iterations:,} iterations. Its samples differ from all digits: $D$ rates "
-            f"held-out digits {histories[TRAINED_G].final('held_out'):.3f} too; but the gradient "
-            "of $G$ vanishes."
-        ),
-        _curves(context, histories),
-        _table(histories),
-        Text(
-            f"$D$ took {histories[TRAINED_G].seconds:.1f} s here for one step of $G$; an iteration "
-            f"with k = 1 takes {1000 * iteration_seconds:.0f} ms, {updates:,.0f} times less. And "
-            r"$G$ would gain nothing: the gradient of $\log(1 - D(G(z)))$ in a logit is "
-            r"$-D(G(z))$, of which almost nothing is left. That of $-\log D(G(z))$, which is "
-            "$D(G(z)) - 1$, remains."
-        ),
-    )
 
 
 def _curves(context: SectionContext, histories: Mapping[str, History]) -> Block:
