@@ -23,17 +23,19 @@ from torch.nn.functional import cross_entropy, logsigmoid, relu, softplus
 _TINY = 1e-12
 """Lower bound of arguments of roots and logarithms."""
 
+Logits = Float[Tensor, " batch"]
+"""Logits a(x), one for each image of a batch."""
+FakeLogits = Float[Tensor, " samples"]
+"""Logits a(G(z)), one for each sample; there may be more or fewer samples than images."""
+Scalar = Float[Tensor, ""]
 
-def value_terms(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+
+def value_terms(real_logits: Logits, fake_logits: FakeLogits) -> tuple[Scalar, Scalar]:
     """Return E_x[log D(x)] and E_z[log(1 - D(G(z)))], the two terms of V, each at most 0."""
     return -softplus(-real_logits.float()).mean(), -softplus(fake_logits.float()).mean()
 
 
-def value_function(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
-) -> Float[Tensor, ""]:
+def value_function(real_logits: Logits, fake_logits: FakeLogits) -> Scalar:
     """Return V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))], in nats, estimated on a batch.
 
     D ascends it and G descends it. It is at most 0, and -log 4 where D is 1/2 everywhere.
@@ -43,9 +45,7 @@ def value_function(
     return real + fake
 
 
-def discriminator_loss(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
-) -> Float[Tensor, ""]:
+def discriminator_loss(real_logits: Logits, fake_logits: FakeLogits) -> Scalar:
     """Return -V(D, G) / 2: the binary cross-entropy of D, half on real, half on generated images.
 
     The factor is the authors' own (`d_obj` of their code); under plain gradient descent it is part
@@ -54,7 +54,7 @@ def discriminator_loss(
     return -0.5 * value_function(real_logits, fake_logits)
 
 
-def minimax_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+def minimax_generator_loss(fake_logits: Logits) -> Scalar:
     """Return E_z[log(1 - D(G(z)))], the term of V that depends on G, which G minimizes.
 
     Its gradient with respect to a logit is -D(G(z)): it saturates where D rejects the samples.
@@ -63,7 +63,7 @@ def minimax_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor
     return -softplus(fake_logits.float()).mean()
 
 
-def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+def non_saturating_generator_loss(fake_logits: Logits) -> Scalar:
     """Return -E_z[log D(G(z))], which G minimizes in practice.
 
     It has the same fixed point as the minimax loss; its gradient with respect to a logit is
@@ -73,9 +73,7 @@ def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float
     return softplus(-fake_logits.float()).mean()
 
 
-def hinge_discriminator_loss(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
-) -> Float[Tensor, ""]:
+def hinge_discriminator_loss(real_logits: Logits, fake_logits: FakeLogits) -> Scalar:
     """Return E_x[max(0, 1 - a(x))] + E_z[max(0, 1 + a(G(z)))].
 
     An image beyond the margin of 1 has no gradient. The optimal a is the sign of p_data - p_g;
@@ -85,9 +83,7 @@ def hinge_discriminator_loss(
     return relu(1 - real_logits.float()).mean() + relu(1 + fake_logits.float()).mean()
 
 
-def least_squares_discriminator_loss(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
-) -> Float[Tensor, ""]:
+def least_squares_discriminator_loss(real_logits: Logits, fake_logits: FakeLogits) -> Scalar:
     """Return ½ E_x[(a(x) - 1)²] + ½ E_z[a(G(z))²].
 
     The optimal a is p_data / (p_data + p_g), which is D*; where the two are equal the loss is 1/4.
@@ -96,14 +92,12 @@ def least_squares_discriminator_loss(
     return 0.5 * ((real_logits.float() - 1).square().mean() + fake_logits.float().square().mean())
 
 
-def least_squares_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+def least_squares_generator_loss(fake_logits: Logits) -> Scalar:
     """Return ½ E_z[(a(G(z)) - 1)²], which G minimizes. Source: Mao et al. 2017, equation 9."""
     return 0.5 * (fake_logits.float() - 1).square().mean()
 
 
-def wasserstein_discriminator_loss(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
-) -> Float[Tensor, ""]:
+def wasserstein_discriminator_loss(real_logits: Logits, fake_logits: FakeLogits) -> Scalar:
     """Return E_z[a(G(z))] - E_x[a(x)], whose minimum over 1-Lipschitz a is -W₁(p_data, p_g).
 
     Without a bound on the gradients of a it has no minimum: use it with `wgan_gradient_penalty` or
@@ -113,14 +107,12 @@ def wasserstein_discriminator_loss(
     return fake_logits.float().mean() - real_logits.float().mean()
 
 
-def critic_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+def critic_generator_loss(fake_logits: Logits) -> Scalar:
     """Return -E_z[a(G(z))], which G minimizes against a hinge or Wasserstein critic."""
     return -fake_logits.float().mean()
 
 
-def relativistic_logits(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+def relativistic_logits(real_logits: Logits, fake_logits: Logits) -> tuple[Logits, Logits]:
     """Return a(x) - a(G(z)) and a(G(z)) - a(x) for pairs of an image and a sample, row by row.
 
     As logits of the losses above they ask D which of the two is real:
@@ -135,7 +127,7 @@ def relativistic_logits(
 
 
 def input_gradients(
-    logits: Float[Tensor, " batch"], images: Float[Tensor, "batch *shape"]
+    logits: Logits, images: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, "batch *shape"]:
     """Return ∇_x a(x) of each image, with a graph for second derivatives.
 
@@ -148,7 +140,7 @@ def input_gradients(
 
 
 def linearized_logits(
-    logits: Float[Tensor, " batch"],
+    logits: Logits,
     images: Float[Tensor, "batch *shape"],
     gradients: Float[Tensor, "batch *shape"],
 ) -> Float[Tensor, " batch"]:
@@ -228,14 +220,14 @@ def posterior_log_density(
 
 def classification_loss(
     class_logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Return -E log p(y | x), where p(y | x) is the softmax of the logits."""
     return cross_entropy(class_logits.float(), labels)
 
 
 def mutual_information(
     class_logits: Float[Tensor, "batch classes"], other_logits: Float[Tensor, "batch classes"]
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Return I(c; c') in nats, c and c' the classes predicted for two views of each image.
 
         I(c; c') = Σ P log(P / (P_c P_c')),  P = E p(c | x) p(c' | x'), made symmetric
@@ -253,9 +245,7 @@ def mutual_information(
     return (joint * ratio).sum()
 
 
-def reinforce_loss(
-    logits: Float[Tensor, " batch"], log_probability: Float[Tensor, " batch"]
-) -> Float[Tensor, ""]:
+def reinforce_loss(logits: Logits, log_probability: Float[Tensor, " batch"]) -> Scalar:
     """Return -E (a - E a) log p(c), whose gradient in p is that of -E a.
 
     a(G(z)) are D's logits of samples and c the mixture components drawn for them, with learned
@@ -269,7 +259,7 @@ def reinforce_loss(
 
 def feature_matching_loss(
     real_features: Float[Tensor, "batch features"], fake_features: Float[Tensor, "samples features"]
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Return ‖E f(x) - E f(G(z))‖² / features, which G minimizes; f are features of D.
 
     Source: Salimans et al. 2016, section 3.1; the mean over features is that of their experiments.
@@ -277,12 +267,10 @@ def feature_matching_loss(
     return (real_features.float().mean(0) - fake_features.float().mean(0)).square().mean()
 
 
-Metrics = dict[str, Float[Tensor, ""]]
+Metrics = dict[str, Scalar]
 
 
-def logit_metrics(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
-) -> Metrics:
+def logit_metrics(real_logits: Logits, fake_logits: FakeLogits) -> Metrics:
     """Return the batch means of D(x) and D(G(z)), V(D, G) and its two terms.
 
     They are computed with dropout, as D is trained.
@@ -311,9 +299,7 @@ def pair_metrics(differences: Float[Tensor, " pairs"]) -> Metrics:
         }
 
 
-def critic_metrics(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
-) -> Metrics:
+def critic_metrics(real_logits: Logits, fake_logits: FakeLogits) -> Metrics:
     """Return the batch means of a(x) and a(G(z)), for objectives without probabilities."""
     with torch.no_grad():
         return {"a(x)": real_logits.float().mean(), "a(G(z))": fake_logits.float().mean()}

@@ -17,10 +17,13 @@ from advnets.errors import UsageError
 _SUM_TOLERANCE = 1e-6
 """Largest accepted difference of the sum of probabilities from 1."""
 
+Probabilities = Float[Tensor, "*batch n"]
+"""Probabilities of n values, for each distribution of a batch."""
+Values = Float[Tensor, "*batch"]
+"""One number for each distribution of a batch, in nats."""
 
-def optimal_discriminator(
-    p_data: Float[Tensor, "*batch n"], p_g: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch n"]:
+
+def optimal_discriminator(p_data: Probabilities, p_g: Probabilities) -> Probabilities:
     """Return D*(x) = p_data(x) / (p_data(x) + p_g(x)), the optimal D for a fixed G.
 
     The arguments can also be densities. Where both are 0 the result is NaN: any D is optimal there.
@@ -29,11 +32,7 @@ def optimal_discriminator(
     return p_data / (p_data + p_g)
 
 
-def value_at(
-    p_data: Float[Tensor, "*batch n"],
-    p_g: Float[Tensor, "*batch n"],
-    discriminator: Float[Tensor, "*batch n"],
-) -> Float[Tensor, "*batch"]:
+def value_at(p_data: Probabilities, p_g: Probabilities, discriminator: Probabilities) -> Values:
     """Return V(D, G) = Σ p_data(x) log D(x) + p_g(x) log(1 - D(x)), with 0 log 0 = 0.
 
     Source: Goodfellow et al. 2014, equation 3.
@@ -49,9 +48,7 @@ def value_at(
     return (real + fake).sum(-1)
 
 
-def virtual_criterion(
-    p_data: Float[Tensor, "*batch n"], p_g: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch"]:
+def virtual_criterion(p_data: Probabilities, p_g: Probabilities) -> Values:
     """Return C(G) = max_D V(D, G) = V(D*, G), which G descends when D is optimal.
 
     C(G) = -log 4 + 2 JSD(p_data, p_g), whose minimum is at p_g = p_data. It is computed as the
@@ -67,9 +64,7 @@ def virtual_criterion(
     return (_times_log(p_data, real) + _times_log(p_g, fake)).sum(-1)
 
 
-def kullback_leibler(
-    p: Float[Tensor, "*batch n"], q: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch"]:
+def kullback_leibler(p: Probabilities, q: Probabilities) -> Values:
     """Return KL(p ‖ q) = Σ p(x) log(p(x) / q(x)), which is infinite if q is 0 where p is not.
 
     Raises:
@@ -79,9 +74,7 @@ def kullback_leibler(
     return _times_log(p, (p / q).log()).sum(-1)
 
 
-def jensen_shannon(
-    p: Float[Tensor, "*batch n"], q: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch"]:
+def jensen_shannon(p: Probabilities, q: Probabilities) -> Values:
     """Return JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q) / 2, from 0 to log 2.
 
     Source: Goodfellow et al. 2014, equation 6.
@@ -93,9 +86,7 @@ def jensen_shannon(
     return 0.5 * (kullback_leibler(p, m) + kullback_leibler(q, m))
 
 
-def subgradient(
-    p_data: Float[Tensor, "*batch n"], p_g: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch n"]:
+def subgradient(p_data: Probabilities, p_g: Probabilities) -> Probabilities:
     """Return ∂C / ∂p_g(x) = log(1 - D*(x)), a subgradient of C at p_g.
 
     V(D, ·) is linear in p_g for every D, so that their supremum C is convex; the gradient of the
@@ -105,9 +96,7 @@ def subgradient(
     return (p_g / (p_data + p_g)).log()
 
 
-def descend(
-    p_data: Float[Tensor, "*batch n"], p_g: Float[Tensor, "*batch n"], rate: float
-) -> Float[Tensor, "*batch n"]:
+def descend(p_data: Probabilities, p_g: Probabilities, rate: float) -> Probabilities:
     """Return p_g exp(-rate ∂C/∂p_g) / Z: a step of mirror descent on p_g, with D optimal.
 
     exp(-∂C/∂p_g) = (p_g + p_data) / p_g, so that p_g <- p_g^(1 - rate) (p_g + p_data)^rate / Z; at
