@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from advnets.rng import RNG
 from advnets.schedules import Schedule
 
+Images = Float[Tensor, "batch channels height width"]
+Latents = Float[Tensor, "batch latent"]
 Players = Mapping[str, nn.Module]
 """Networks by name: "generator", "discriminator", "encoder"."""
 
@@ -20,9 +22,9 @@ Players = Mapping[str, nn.Module]
 class Batch:
     """A minibatch: images in the range of the models and, where the data has them, labels."""
 
-    images: Float[Tensor, "batch channels height width"]
+    images: Images
     labels: Int[Tensor, " batch"] | None = None
-    carry: Float[Tensor, "batch channels height width"] | None = None
+    carry: Images | None = None
     """The `PhaseOutput.carry` of the previous phase of the step."""
     labeled: Batch | None = None
     """A minibatch of labeled images, in semi-supervised learning."""
@@ -38,7 +40,7 @@ class PhaseOutput:
     """One for each player that is updated in this phase."""
     metrics: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
     """Values to log: in the standard game means of D(x) and D(G(z)), and V(D, G)."""
-    carry: Float[Tensor, "batch channels height width"] | None = None
+    carry: Images | None = None
     """Samples with their autograd graph, for the next phase of the step."""
 
 
@@ -61,11 +63,11 @@ class Phase:
 class Posterior:
     """q(z | x): for each image a normal distribution of z with diagonal covariance."""
 
-    mean: Float[Tensor, "batch latent"]
-    log_variance: Float[Tensor, "batch latent"] | None = None
+    mean: Latents
+    log_variance: Latents | None = None
     """log σ²; None for a deterministic encoder, whose z is the mean."""
 
-    def draw(self, rng: RNG | None) -> Float[Tensor, "batch latent"]:
+    def draw(self, rng: RNG | None) -> Latents:
         """Draw z = μ + σ ε for each image; without `rng`, return the means."""
         if rng is None or self.log_variance is None:
             return self.mean
@@ -88,13 +90,11 @@ class Generator(Protocol):
 
     latent_dim: int
 
-    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG) -> Latents:
         """Draw n latents from the noise prior p_z."""
         ...
 
-    def __call__(
-        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
+    def __call__(self, z: Latents, rng: RNG | None = None) -> Images:
         """Compute G(z); without `rng` there is no dropout and no noise inside the network."""
         ...
 
@@ -105,9 +105,7 @@ class ConditionalGenerator(Generator, Protocol):
 
     classes: int
 
-    def latent(
-        self, n: int, rng: RNG, labels: Int[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG, labels: Int[Tensor, " n"] | None = None) -> Latents:
         """Draw n latents from p_z, each with its label; without labels, with uniform classes."""
         ...
 
@@ -125,9 +123,7 @@ class Fusable(Protocol):
 class Discriminator(Protocol):
     """A classifier of images as real or generated."""
 
-    def __call__(
-        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
-    ) -> Float[Tensor, " batch"]:
+    def __call__(self, x: Images, rng: RNG | None = None) -> Float[Tensor, " batch"]:
         """Compute logits a(x), with D(x) = sigmoid(a(x)); without `rng` there is no dropout."""
         ...
 
@@ -145,10 +141,7 @@ class ConditionalDiscriminator(Protocol):
     """A discriminator of images given their class."""
 
     def __call__(
-        self,
-        x: Float[Tensor, "batch channels height width"],
-        rng: RNG | None = None,
-        labels: Int[Tensor, " batch"] | None = None,
+        self, x: Images, rng: RNG | None = None, labels: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, " batch"]:
         """Compute logits a(x | y)."""
         ...
@@ -158,7 +151,7 @@ class ConditionalDiscriminator(Protocol):
 class Encoder(Protocol):
     """A map from images to distributions of the latents z that generate them."""
 
-    def __call__(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
+    def __call__(self, x: Images) -> Posterior:
         """Compute q(z | x)."""
         ...
 
@@ -170,9 +163,9 @@ class Inpainter(Protocol):
     def condition(
         self,
         z: Float[Tensor, "batch z"],
-        images: Float[Tensor, "batch channels height width"],
+        images: Images,
         known: Float[Tensor, "batch 1 height width"],
-    ) -> Float[Tensor, "batch latent"]:
+    ) -> Latents:
         """Return latents from z, images and a mask that is 1 where a pixel is known, else 0."""
         ...
 
@@ -193,9 +186,7 @@ class WeightedPrior(Protocol):
 class ClassifyingDiscriminator(Protocol):
     """A discriminator that also classifies."""
 
-    def hidden(
-        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch features"]:
+    def hidden(self, x: Images, rng: RNG | None = None) -> Float[Tensor, "batch features"]:
         """Compute features of the last hidden layer, before noise that the last layer adds."""
         ...
 

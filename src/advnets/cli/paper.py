@@ -58,7 +58,7 @@ class Paper(ValidatedConfig):
         from advnets.cli.console import Console, duration
         from advnets.files import check_output
         from advnets.paper.blocks import Scale, Sources, strip_markup
-        from advnets.paper.runner import PaperRunner
+        from advnets.paper.page import PaperRunner
         from advnets.paper.sections import SECTIONS
 
         if self.sections == "list":

@@ -125,25 +125,25 @@ def train_line_game(
 ) -> History:
     """Train one game on one-dimensional data and evaluate it during training."""
     line = make_line_game(SOURCE, GRID, replace(STAGE, game=game), seed=seed, batch_size=batch_size)
-    history, evaluated_iterations, paused = History(), _evaluation_iterations(iterations), 0.0
+    history, paused = History(), 0.0
+    # Evaluate at every second iteration of the first hundred, then at every tenth.
+    evaluated = {1, *range(2, 100, 2), *range(100, iterations + 1, 10), iterations}
     samples_per_iteration, history.updates_per_iteration = iteration_cost(line.state, batch_size)
     start = time.perf_counter()
 
-    def record(number: int) -> None:
+    def record(number: int, _: object) -> None:
+        nonlocal paused
+        if number not in evaluated:
+            return
+        at = time.perf_counter()
         snapshot = line.snapshot(points=NUM_LATENTS)
         history.iterations.append(number)
         history.samples_used.append(number * samples_per_iteration)
         history.jsd.append(snapshot.jsd)
         history.error.append(mean_absolute_error(snapshot))
+        paused += time.perf_counter() - at
 
-    def callback(number: int, _: object) -> None:
-        nonlocal paused
-        if number in evaluated_iterations:
-            at = time.perf_counter()
-            record(number)
-            paused += time.perf_counter() - at
-
-    line.train(iterations, callback)
+    line.train(iterations, record)
     history.seconds_per_iteration = (time.perf_counter() - start - paused) / iterations
     return history
 
@@ -165,11 +165,6 @@ def mean_absolute_error(snapshot: Snapshot) -> float:
     return float((gap * weight).sum() / weight.sum())
 
 
-def _evaluation_iterations(iterations: int) -> set[int]:
-    """Return every second iteration of the first hundred, then every tenth."""
-    return {1, *range(2, 100, 2), *range(100, iterations + 1, 10), iterations}
-
-
 def _mean(histories: Sequence[History], value: Callable[[History], float]) -> float:
     return sum(map(value, histories)) / len(histories)
 
@@ -177,20 +172,13 @@ def _mean(histories: Sequence[History], value: Callable[[History], float]) -> fl
 def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> Block:
     figure = new_figure(9.6, 5.6)
     rows = figure.subplots(2, 2, sharey="row", squeeze=False)
-    for column, x_name in enumerate(("iterations", "samples_used")):
-        for row, (y_name, title, unit) in enumerate(
-            (("jsd", "JSD(p_data, p_g)", "nats"), ("error", "Error of D", "mean |D − D*|"))
-        ):
-            x = (
-                ""
-                if row == 0
-                else {"iterations": "iterations", "samples_used": "samples used (thousands)"}[
-                    x_name
-                ]
-            )
-            axes = rows[row][column]
-            style_axes(axes, "" if column else title, "" if column else unit, x=x)
-            _draw(axes, histories, x_name, y_name)
+    x_labels = {"iterations": "iterations", "samples_used": "samples used (thousands)"}
+    for column, (x_name, x_label) in enumerate(x_labels.items()):
+        jsd_labels, error_labels = ("JSD(p_data, p_g)", "nats"), ("Error of D", "mean |D − D*|")
+        style_axes(rows[0][column], *(("", "") if column else jsd_labels))
+        style_axes(rows[1][column], *(("", "") if column else error_labels), x=x_label)
+        _draw(rows[0][column], histories, x_name, "jsd")
+        _draw(rows[1][column], histories, x_name, "error")
         rows[0][column].set_xscale("log")
         rows[1][column].set_xscale("log")
         rows[0][column].set_yscale("log")
@@ -224,9 +212,9 @@ def _table(histories: Mapping[str, list[History]]) -> Table:
     for name, runs in histories.items():
         first = runs[0]
         at = first.converged_at
-        converged = (
-            ("never", "-") if at is None else (f"{first.iterations[at]}", _samples_at(first, at))
-        )
+        converged = "never", "-"
+        if at is not None:
+            converged = f"{first.iterations[at]}", f"{first.samples_used[at]:,}"
         rows.append(
             (
                 name,
@@ -242,10 +230,6 @@ def _table(histories: Mapping[str, list[History]]) -> Table:
         ("scheme", "updates", "ms", "converged at", "samples used", "mean $|D - D^*|$"),
         tuple(rows),
     )
-
-
-def _samples_at(history: History, index: int) -> str:
-    return f"{history.samples_used[index]:,}"
 
 
 def _discussion(histories: Mapping[str, list[History]]) -> str:

@@ -1,4 +1,4 @@
-"""Tests of the runner: sections are built once, stored, and shown on one page."""
+"""Tests of the page: sections are built once, stored, and shown on one page."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from advnets.paper.blocks import (
     escape_markup,
     strip_markup,
 )
-from advnets.paper.page import markup_to_html
-from advnets.paper.runner import PaperRunner
+from advnets.paper.page import PaperRunner, markup_to_html
 from advnets.report.html import Html, element
 
 
