@@ -186,9 +186,9 @@ def test_a_metric_that_the_run_cannot_have_is_refused_first(tiny, tmp_path, cons
     ("shape", "built_in", "advice"),
     [
         ((1, 28, 28), False, "add --extractor digits"),
-        ((3, 32, 32), False, "add --extractor cifar-jpeg or inception"),
+        ((3, 32, 32), False, "add --extractor cifar-jpeg or imagenet or inception"),
         ((3, 32, 32), True, "add --extractor cifar-jpeg"),
-        ((3, 64, 64), False, "add --extractor inception"),
+        ((3, 64, 64), False, "add --extractor imagenet or inception"),
         ((3, 64, 64), True, "none of this package is for images of 3 x 64 x 64"),
     ],
 )

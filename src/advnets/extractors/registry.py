@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from advnets.errors import UnknownNameError
 from advnets.extractors.base import Extractor
 from advnets.extractors.builtin import CLASSIFIER_DIGESTS, Pixels, load_classifier
+from advnets.extractors.efficientnet import load_imagenet
 from advnets.extractors.file import READERS, load_extractor_file
 from advnets.extractors.inception import load_inception
 
+EXTRACTORS: dict[str, Callable[[], Extractor]] = {
+    "pixels": Pixels,
+    **{name: partial(load_classifier, name) for name in CLASSIFIER_DIGESTS},
+    "imagenet": load_imagenet,
+    "inception": load_inception,
+}
+"""Functions that load the extractors, by name."""
+
 
 def extractor(name: str, *, trust_code: bool = False) -> Extractor:
-    """Return an extractor: `pixels`, `inception`, a built-in classifier, or that of a file.
+    """Return an extractor by the name in EXTRACTORS, or that of a file.
 
     Opening a .pt2 file can run any code in it, which `trust_code` allows.
 
@@ -22,25 +33,21 @@ def extractor(name: str, *, trust_code: bool = False) -> Extractor:
         MissingExtraError: a library that it needs is not installed.
         UsageError: it is a .pt2 file without `trust_code`.
     """
-    if name == "pixels":
-        return Pixels()
-    if name == "inception":
-        return load_inception()
-    if name in CLASSIFIER_DIGESTS:
-        return load_classifier(name)
+    if name in EXTRACTORS:
+        return EXTRACTORS[name]()
     if Path(name).suffix in READERS or len(Path(name).parts) > 1:
         return load_extractor_file(Path(name), trust_code=trust_code)
-    raise UnknownNameError("extractor", name, {"pixels", "inception", *CLASSIFIER_DIGESTS})
+    raise UnknownNameError("extractor", name, EXTRACTORS)
 
 
 def classifier_advice(shape: tuple[int, int, int], *, built_in: bool = False) -> str:
     """Return a clause that names the classifiers for images of a shape, as values of --extractor.
 
-    With `built_in` Inception is not one of them.
+    With `built_in`, only classifiers of this package.
     """
     names = [name for name in CLASSIFIER_DIGESTS if load_classifier(name).net.shape == shape]
     if shape[0] == 3 and not built_in:
-        names.append("inception")
+        names += ["imagenet", "inception"]
     if names:
         return f"add --extractor {' or '.join(names)}"
     return (
