@@ -203,8 +203,12 @@ class Trainer:
 
     def _accumulate(self, metrics: Mapping[str, Tensor], finite: Tensor) -> None:
         """Add metrics to their sums, on the device."""
-        for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+        sums = {
+            name: self._sums.get(name, torch.zeros_like(value)) + value
+            for name, value in metrics.items()
+        }
+        # In the order of the game's metrics, which a checkpoint does not keep.
+        self._sums = {**sums, **{name: s for name, s in self._sums.items() if name not in sums}}
         self._summed_steps += 1
         self._all_finite = finite if self._all_finite is None else self._all_finite & finite
 
