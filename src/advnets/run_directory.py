@@ -155,11 +155,12 @@ class RunDirectory:
         """
         return event_records(self.events_file)
 
-    def truncate_events(self, step: int) -> None:
-        """Remove the events after a step, which a resumed run will repeat."""
-        kept = [event for event in self.events() if event.get("step", 0) <= step]
-        text = "".join(json.dumps(event) + "\n" for event in kept)
+    def truncate_events(self, step: int) -> int:
+        """Remove the events after a step; return up to how many steps after it there were any."""
+        events = self.events()
+        text = "".join(json.dumps(e) + "\n" for e in events if e.get("step", 0) <= step)
         write_atomically(self.events_file, lambda part: part.write_text(text, "utf-8"))
+        return max([0, *(event.get("step", 0) - step for event in events)])
 
     def add_scores(
         self, records: Sequence[Mapping[str, Any]], identity: Callable[[Mapping[str, Any]], object]

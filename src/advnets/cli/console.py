@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from advnets.config.serialize import list_to_dict, to_json
 from advnets.errors import printable, printable_lines
+from advnets.evaluation.registry import METRICS
 from advnets.files import shell_quote
 from advnets.output import TextStream, make_tolerant
 from advnets.plots.training_curves import curve_spec, metric_names
@@ -36,7 +37,7 @@ class Console:
         self.stream = make_tolerant(stream or sys.stderr)
         self.images_per_step = images_per_step
         self.bar: tqdm[Any] | None = None
-        self.steps = 0
+        self.steps, self.unit = 0, "images"
         self._start_time, self._start_step = time.monotonic(), 0
 
     def on_event(self, event: Mapping[str, Any]) -> None:
@@ -82,8 +83,16 @@ class Console:
         self.line(
             f"{action}: {self.steps:,} steps{first}, on {event['device']} in {event['precision']}"
         )
-        for text in data_lines(event["data"]) if "data" in event else ():
-            self.line(text)
+        if repeated := event.get("repeated"):
+            result = "" if event.get("changed") else ", with the same result to the bit"
+            self.line(
+                f"the newest checkpoint is of step {event['step']:,}: the {repeated:,} steps after "
+                f"it that were logged before are repeated{result}"
+            )
+        if "data" in event:
+            self.unit = event["data"]["unit"]
+            for text in data_lines(event["data"]):
+                self.line(text)
         for name, (before, now) in event.get("changed", {}).items():
             self.line(
                 f"{name} changed from {before} to {now}: the run is not bit-exact from step "
@@ -92,7 +101,7 @@ class Console:
         if self.stream.isatty():
             self.bar = tqdm(
                 total=(self.steps - self._start_step) * self.images_per_step,
-                unit=" images",
+                unit=f" {self.unit}",
                 unit_scale=True,
                 file=self.stream,
                 dynamic_ncols=True,
@@ -110,7 +119,7 @@ class Console:
             * (self.steps - event["step"])
         )
         rate = event.get("images_per_second")  # absent where a coarse clock has not advanced
-        speed = "" if rate is None else f"{rate:,.0f} images/s  "
+        speed = "" if rate is None else f"{rate:,.0f} {self.unit}/s  "
         self.line(
             f"step {event['step']:,}/{self.steps:,}  epoch {event['epoch']:.1f}  {metrics}  "
             f"{speed}{duration(seconds_left)} left"
@@ -170,23 +179,14 @@ def result_text(result: TrainResult, seconds: float) -> str:
         return "\n".join([f"ended after {duration(seconds)}:", *files])
     lines = [f"done in {duration(seconds)}:", *files]
     if result.score:
-        options, description = _SCORES[result.score]
         lines += [
-            f"next, {description}, and samples:",
-            f"  advnets evaluate {shell_quote(run)}{options}",
+            f"next: evaluate the generator ({METRICS[result.score].title}) and draw samples:",
+            f"  advnets evaluate {shell_quote(run)} --metrics {result.score}",
         ]
     else:
-        lines.append("next, samples (there are no test images to evaluate on):")
+        lines.append("next: draw samples (there are no test images to evaluate on):")
     lines.append(f"  advnets sample {shell_quote(run)} --num-samples 64 --seed 1 --out samples.png")
     return printable_lines("\n".join(lines))
-
-
-_SCORES = {
-    "parzen": ("", "the Parzen log-likelihood"),
-    "mixture": (" --metrics mixture", "the modes covered, their proportions and widths"),
-    "kl-jsd": (" --metrics kl-jsd", "the KL and JS divergences from the data's density"),
-}
-"""Options of `advnets evaluate` and a description of its scores, by the main metric of the data."""
 
 
 def _output_files(run: Path) -> list[Path]:
@@ -203,8 +203,8 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
     from advnets.data.image_folder.unsupported_files import describe_unsupported, format_counts
 
     count = "streamed" if data["train"] is None else f"{data['train']:,}"
-    shape = " x ".join(str(n) for n in data["shape"])
-    first = f"data: {data['name']}, {count} training images of {shape}, "
+    unit, shape = data["unit"], shape_text(data["shape"], points=data["unit"] == "points")
+    first = f"data: {data['name']}, {count} training {unit} of {shape}, "
     first += f"{data['valid']:,} validation, {data['test']:,} test"
     if data["unlabeled"]:
         unused = "" if data["uses_unlabeled"] else " (not used by this game)"
@@ -212,10 +212,17 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
     lines, classes = [first], data["classes"]
     if len(classes) > CLASSES_SHOWN:
         fewest, most = min(classes.values()), max(classes.values())
-        lines.append(f"classes: {len(classes):,}, of {fewest:,} to {most:,} training images")
+        lines.append(f"classes: {len(classes):,}, of {fewest:,} to {most:,} training {unit}")
     elif classes:
         lines.append(f"classes: {format_counts(classes, CLASSES_SHOWN)}")
     return [*lines, *describe_unsupported(data["unsupported_files"]), *data["notes"]]
+
+
+def shape_text(shape: Sequence[int], *, points: bool) -> str:
+    """Return the shape of images as channels x height x width, of points as their dimensions."""
+    if not points:
+        return " x ".join(map(str, shape))
+    return "1 dimension" if shape[0] == 1 else f"{shape[0]} dimensions"
 
 
 def dry_run_text(report: DryRunReport) -> str:
@@ -223,9 +230,10 @@ def dry_run_text(report: DryRunReport) -> str:
     lines = ["config (resolved):", *_flat("  ", to_json(report.config)), *data_lines(report.data)]
     for number, stage in enumerate(report.stages, 1):
         counts = ", ".join(f"{name} {count:,}" for name, count in stage.parameters.items())
+        head = f"stage {number}: " if len(report.stages) > 1 else ""
         lines += [
-            f"stage {number}: parameters: {counts}",
-            f"stage {number}: {stage.steps:,} steps at {1 / stage.seconds_per_step:.1f} it/s: "
+            f"{head}parameters: {counts}",
+            f"{head}{stage.steps:,} steps at {1 / stage.seconds_per_step:.1f} it/s: "
             f"about {duration(stage.seconds)}",
         ]
     if report.peak_bytes is None:

@@ -79,7 +79,7 @@ class ListDatasets:
                 print(f"    here: {_describe_sizes(splits)}")
         print(f"hf:NAME{':' + spec.format_options(Hub)}")
         print("    a dataset of the Hugging Face hub, such as hf:uoft-cs/cifar10")
-        print("the path of")
+        print("PATH")
         for load_format in FILE_FORMATS:
             file_format = load_format()
             options = spec.format_options(file_format.options)
@@ -349,5 +349,8 @@ def _split_sizes(splits: Dataset) -> dict[str, int]:
 
 
 def _describe_sizes(splits: Dataset) -> str:
+    from advnets.cli.console import shape_text
+
     counts = ", ".join(f"{count:,} {name}" for name, count in _split_sizes(splits).items())
-    return f"{' x '.join(map(str, splits.shape))}; {counts}"
+    shape = shape_text(splits.shape, points=splits.distribution is not None)
+    return f"{shape}; {counts}"

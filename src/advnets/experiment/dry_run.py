@@ -91,7 +91,7 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
             _estimate_stage(resolved, data, number, device, trust_code=trust_code)
             for number in range(len(resolved.stages))
         )
-    summary = data_summary(data.dataset, resolved.stages[-1].game)
+    summary = data_summary(data.dataset, resolved)
     return DryRunReport(resolved, summary, stages, peak_bytes(device), packed)
 
 
@@ -122,24 +122,31 @@ def _now(device: torch.device) -> float:
     return time.monotonic()
 
 
-def data_summary(dataset: Dataset, game: config.GameConfig) -> dict[str, Any]:
+def data_summary(dataset: Dataset, run: config.Config) -> dict[str, Any]:
     """Return the sizes of the splits, the training images by class, unused files, and warnings.
 
-    `unlabeled` is the number of images without labels, and `uses_unlabeled` whether the game trains
-    on them.
+    `unit` is "images" or "points", `unlabeled` the number of images without labels, and
+    `uses_unlabeled` whether the game trains on them.
     """
-    train, count = dataset.train, num_train_images(dataset.train)
+    train, count, game = dataset.train, num_train_images(dataset.train), run.stage.game
     held_out = {"valid": dataset.valid, "test": dataset.test, "unlabeled": dataset.unlabeled}
-    warning = few_images_warning(count_distinct_images(train), count or 0)
+    unit = "images" if dataset.distribution is None else "points"
+    warnings = [few_images_warning(count_distinct_images(train), count or 0)]
+    if count is not None and run.data.batch_size > count:
+        warnings.append(
+            f"warning: a batch of {run.data.batch_size:,} has the {count:,} training {unit} more "
+            f"than once; use batches of at most {count:,}"
+        )
     return {
         "name": dataset.name,
+        "unit": unit,
         "shape": list(dataset.shape),
         "train": count,
         **{name: 0 if part is None else len(part) for name, part in held_out.items()},
         "uses_unlabeled": isinstance(game, config.SemiSupervisedGame) and game.unlabeled_loss,
         "classes": _class_counts(train, dataset.class_names()) if isinstance(train, Split) else {},
         "unsupported_files": dict(dataset.unsupported_files),
-        "notes": [*dataset.notes, *([warning] if warning else [])],
+        "notes": [*dataset.notes, *filter(None, warnings)],
     }
 
 
