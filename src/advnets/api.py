@@ -10,7 +10,7 @@ from typing import Literal
 from advnets import presets
 from advnets.cli.console import Console
 from advnets.config import Config, Data
-from advnets.errors import DivergedWarning
+from advnets.errors import DivergedWarning, suggest_keywords
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import check_output
@@ -18,6 +18,7 @@ from advnets.presets.resume import resumed_config
 from advnets.run_directory import RunDirectory
 
 
+@suggest_keywords
 def train(
     preset: str | Config | None = None,
     *,
@@ -81,15 +82,10 @@ def train(
         precision=config.runtime.precision if precision is None else precision,
     )
     stage = config.stage.with_length(epochs, steps)
-    config = replace(
-        config.with_stage(stage if lr is None else stage.with_learning_rate(lr)),
-        data=source,
-        runtime=runtime,
-        seed=config.seed if seed is None else seed,
-    )
+    config = config.override(data=source, stage=stage, lr=lr, runtime=runtime, seed=seed)
 
     # Check the output before any work, then train.
-    path = path or presets.default_out(config)
+    path = path or presets.default_out(config, preset if isinstance(preset, str) else None)
     trusted = trust_code or (isinstance(preset, str) and presets.is_game_spec(preset))
     if not (resume and RunDirectory(path).exists):
         check_output(path, "out", folder=True)
@@ -102,5 +98,5 @@ def train(
     for warning in result.warnings:
         console.line(f"advnets: {warning}")
     if result.problem is not None:
-        warnings.warn(str(result.problem), DivergedWarning, stacklevel=2)
+        warnings.warn(str(result.problem), DivergedWarning, stacklevel=3)
     return load(path)

@@ -31,12 +31,18 @@ UserWarning
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import inspect
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -63,6 +69,67 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{code:04x}" if code >= 0x7F else match[0].encode("unicode_escape").decode()
 
 
+SYNONYMS = {
+    **dict.fromkeys(("learning-rate", "learningrate", "step-size"), "lr"),
+    **dict.fromkeys(("iterations", "iters", "num-iterations", "max-iters", "niter"), "steps"),
+    **dict.fromkeys(("num-steps", "max-steps", "train-steps", "total-steps"), "steps"),
+    **dict.fromkeys(("num-epochs", "n-epochs", "max-epochs"), "epochs"),
+    **dict.fromkeys(("batch", "bs", "minibatch-size"), "batch-size"),
+    **dict.fromkeys(("dataset", "dataroot", "data-path", "data-root", "train-dir"), "data"),
+    **dict.fromkeys(("output", "outdir", "output-dir", "save-dir", "logdir", "run-dir"), "out"),
+    **dict.fromkeys(("image-size", "img-size", "resolution"), "size"),
+    **dict.fromkeys(("gpu", "gpus", "cuda"), "device"),
+    **dict.fromkeys(("manual-seed", "random-seed"), "seed"),
+    **dict.fromkeys(("amp", "fp16", "bf16", "mixed-precision", "dtype"), "precision"),
+    **dict.fromkeys(("workers", "num-workers", "num-threads"), "threads"),
+    **dict.fromkeys(("mirror", "flip", "horizontal-flip"), "hflip"),
+    **dict.fromkeys(("nz", "z-dim", "latent-size", "noise-dim"), "latent-dim"),
+    **dict.fromkeys(("ngf", "ndf", "cbase"), "base-channels"),
+    **dict.fromkeys(("loss", "gan-mode", "criterion"), "objective"),
+    **dict.fromkeys(("n-critic", "critic-iters", "d-steps"), "k"),
+    **dict.fromkeys(("lambda-gp", "gp", "gp-lambda"), "gp-weight"),
+    **dict.fromkeys(("ema-decay", "ema-kimg"), "ema-half-life"),
+    **dict.fromkeys(("save-every", "save-interval", "snap", "ckpt-every"), "checkpoint-every"),
+    **dict.fromkeys(("wgan", "wgan-gp", "earth-mover"), "wasserstein"),
+    **dict.fromkeys(("lsgan", "ls", "mse", "l2"), "least-squares"),
+    **dict.fromkeys(("hinge-gan", "hinge-loss"), "hinge"),
+    **dict.fromkeys(("vanilla", "standard", "bce", "nsgan", "ns", "logistic"), "non-saturating"),
+    **dict.fromkeys(("saturating", "mm"), "minimax"),
+}
+"""The names that others use for options and objectives of this library."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the question "did you mean …?" for the nearest known names; "" if none is near.
+
+    A synonym comes before names that are spelled alike. Words may be joined by _ or by -.
+    """
+    names = list(known)
+    synonym = SYNONYMS.get(name.lower().replace("_", "-"), "")
+    near = [n for n in names if n.replace("_", "-") == synonym]
+    if not near:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        # Keep the nearest name, and names that are about as near.
+        ratios = {n: difflib.SequenceMatcher(None, n, name).ratio() for n in near}
+        near = [n for n in near if ratios[n] > max(ratios.values()) - 0.1]
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function so that the TypeError for an unknown keyword names the nearest one."""
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in known:
+                hint = suggestion(name, known) or f"its arguments are {', '.join(known)}"
+                raise TypeError(f"{function.__name__} has no argument {name!r}; {hint}")
+        return function(*args, **kwargs)
+
+    return call
+
+
 class AdvnetsError(Exception):
     """The base class of all errors of advnets; its message is safe to print."""
 
@@ -75,17 +142,22 @@ class UsageError(AdvnetsError):
 
 
 class UnknownNameError(UsageError):
-    """An unknown name; the message suggests the nearest known ones."""
+    """An unknown name; the message suggests the nearest known ones.
+
+    Where none is near, it has `listed`, a clause that says what lists the known names, or else the
+    names themselves.
+    """
 
     def __init__(
-        self, kind: str, name: str, known: Iterable[str], aliases: Iterable[str] = ()
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        aliases: Iterable[str] = (),
+        listed: str = "",
     ) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, [*names, *aliases], n=3, cutoff=0.6)
-        # Keep the nearest name, and names that are about as near.
-        ratios = {n: difflib.SequenceMatcher(None, n, name).ratio() for n in near}
-        near = [n for n in near if ratios[n] > max(ratios.values()) - 0.1]
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}."
+        hint = suggestion(name, [*names, *aliases]) or listed or f"known: {', '.join(names)}."
         super().__init__(f"no {kind} is called {name!r}; {hint}")
 
 

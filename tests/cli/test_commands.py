@@ -83,28 +83,72 @@ ERRORS = [
     ),
     (
         ("train", "digits", "--generator.activations", "relu"),
-        "advnets: activations has 1 values and hidden_sizes has 2; give one of each for every "
-        "hidden layer\n",
+        "advnets: --generator.activations has 1 values and --generator.hidden-sizes has 2; give "
+        "one of each for every hidden layer\n",
     ),
     (
         ("train", "digits", "--batch-size", "0"),
-        "advnets: batch_size is 0; it must be at least 1\n",
+        "advnets: --batch-size is 0; it must be at least 1\n",
     ),
     (
         ("train", "digits", "--steps", "-5"),
-        "advnets: steps is -5; it must be at least 1\n",
+        "advnets: --steps is -5; it must be at least 1\n",
     ),
     (
         ("train", "digits", "--game.k", "0"),
-        "advnets: k is 0; it must be at least 1\n",
+        "advnets: --game.k is 0; it must be at least 1\n",
     ),
     (
         ("train", "digits", "--discriminator.dropout-input", "1"),
-        "advnets: dropout_input is 1.0; it must be at least 0 and less than 1\n",
+        "advnets: --discriminator.dropout-input is 1.0; it must be at least 0 and less than 1\n",
     ),
     (
         ("train", "digits", "--log-every", "-1"),
-        "advnets: log_every is -1; it must be at least 0\n",
+        "advnets: --log-every is -1; it must be at least 0\n",
+    ),
+    (
+        ("train", "digits", "--lr", "-1"),
+        "advnets: --lr is -1.0; it must be at least 0\n",
+    ),
+    (
+        ("train", "digits", "--discriminator-optimizer.lr", "-1"),
+        "advnets: --discriminator-optimizer.lr is -1.0; it must be at least 0\n",
+    ),
+    (
+        ("train", "digits", "--game.pac", "3"),
+        "advnets: --game.pac is 3 and does not divide --batch-size 100; give --batch-size 102\n",
+    ),
+    (
+        ("train", "digits", "--compile", "--cuda-graph", "--dry-run"),
+        "advnets: --compile and --cuda-graph are both set; give one of them\n",
+    ),
+    (
+        ("train", "ring:seed=-1"),  # not the option --seed
+        "advnets: seed is -1; it must be at least 0\n",
+    ),
+    (
+        ("train", "digits", "--size", "1", "--dry-run"),
+        "advnets: --size applies to your own images, and digits is a dataset of fixed size; leave "
+        "--size out\n",
+    ),
+    (
+        ("train", "modern", "--data", "ring", "--crop=pad"),
+        "advnets: --crop applies to your own images, and ring is a dataset of fixed size; leave "
+        "--crop out\n",
+    ),
+    (
+        ("train", "nosuchfolder/"),
+        "advnets: no preset, dataset, file or folder is called 'nosuchfolder/'; `advnets presets` "
+        "and `advnets data list` list the names\n",
+    ),
+    (
+        ("train", "digits", "--data", "nosuchfolder/"),
+        "advnets: no dataset, folder or file is called 'nosuchfolder/'; `advnets data list` lists "
+        "the datasets\n",
+    ),
+    (
+        ("presets", "xyz"),
+        "advnets: no preset is called 'xyz'; `advnets presets` lists them\n",
     ),
 ]
 
@@ -159,6 +203,30 @@ TYPOS = [
     (
         ("train", "digits", "--crop", "cnter"),
         "--crop is 'cnter'; it must be one of center, pad, random",
+    ),
+    *(
+        (("train", "digits", typed, "3"), f"train has no option {typed}; did you mean {flag}?")
+        for typed, flag in {
+            "--learning-rate": "--lr",
+            "--learning_rate": "--lr",
+            "--epoch": "--epochs",
+            "--batch": "--batch-size",
+            "--iterations": "--steps",
+            "--nz": "--generator.latent-dim",
+            "--loss": "--game.objective",
+        }.items()
+    ),
+    *(
+        (
+            ("train", "digits", "--game.objective", typed),
+            f"--game.objective is {typed!r}; it must be one of non-saturating, minimax, hinge, "
+            f"least-squares, wasserstein; did you mean {objective}?",
+        )
+        for typed, objective in {
+            "wgan": "wasserstein",
+            "lsgan": "least-squares",
+            "hinge-gan": "hinge",
+        }.items()
     ),
     (("train", "digits", "--steps", "abc"), "--steps is 'abc'; it must be an integer"),
     (("train", "digits", "--help", "gaem"), "no group of options is called 'gaem'; did you mean"),
@@ -256,10 +324,34 @@ def test_the_help_of_advnets_lists_every_command(run_command):
     assert len(out.splitlines()) <= 60
 
 
+def test_a_preset_is_described_with_the_commands_that_print_its_options(run_command):
+    assert run_command("presets", "dcgan-mnist") == (
+        0,
+        "DCGAN on MNIST.\n"
+        "all options:  advnets train dcgan-mnist --help-all\n"
+        "all values:   advnets train dcgan-mnist --dry-run\n",
+        "",
+    )
+
+
+def test_the_usage_lines_of_help_show_what_may_be_left_out_or_repeated(run_command):
+    for command, arguments in {
+        "compare": "RUN RUN [RUN ...]",
+        "train": "[PRESET | DATA | FILE.py:NAME]",
+        "presets": "[PRESET]",
+        "bench": "[CASE ...]",
+    }.items():
+        out = run_command(command, "--help-all" if command == "train" else "--help")[1]
+        assert arguments in out.splitlines()[0]
+
+
 def test_every_flag_has_help_and_a_default(run_command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run_command("train", "paper-cifar-conv", "--help-all")
     assert code == 0
+    assert "(default: )" not in out
+    assert "(default: none)" in run_command("train", "--help", "generator")[1]
+    assert not re.search(r"^ *\[?\.\.\.\]*$", out, re.MULTILINE)  # lists of values are whole
     flags = len(re.findall(r"^  --[a-z]", out, re.MULTILINE))
     assert flags > 40
     assert out.count("(default:") >= flags
@@ -368,14 +460,14 @@ def test_epochs_replace_the_steps_of_a_preset():
         assert (stage.epochs, stage.steps) == (epochs, None)
     stage = config_of("advnets train digits --steps 7").stage
     assert (stage.epochs, stage.steps) == (None, 7)
-    with pytest.raises(advnets.errors.UsageError, match="got both --epochs 3 and --steps 7"):
+    with pytest.raises(advnets.errors.UsageError, match="epochs is 3 and steps is 7; give one"):
         config_of("advnets train modern-ring --epochs 3 --steps 7")
 
 
 def test_a_training_without_length_is_refused(run_command):
     code, _, err = run_command("train", "modern-ring", "--steps", "None", "--dry-run")
     assert code == 2
-    assert err == "advnets: epochs and steps are both None; give --epochs or --steps\n"
+    assert err == "advnets: --epochs and --steps are both None; give one of them\n"
 
 
 @pytest.mark.parametrize("preset", ["dcgan", "modern", "modern-residual"])

@@ -111,7 +111,7 @@ def test_epochs_on_resume_count_even_if_they_equal_the_presets(run_command, trai
         "train", "--resume", "--out", trained, "--epochs", "400", "--dry-run"
     )
     assert code == 0
-    assert f"stage 1: {round(400 * 1197 / 100):,} steps at " in out
+    assert f"\n{round(400 * 1197 / 100):,} steps at " in out
 
 
 def test_epochs_and_steps_at_once_are_refused_on_resume(run_command, trained):
@@ -119,7 +119,7 @@ def test_epochs_and_steps_at_once_are_refused_on_resume(run_command, trained):
         "train", "--resume", "--out", trained, "--epochs", "4", "--steps", "40"
     )
     assert code == 2
-    assert err == "advnets: got both --epochs 4 and --steps 40; give one of them\n"
+    assert err == "advnets: --epochs is 4 and --steps is 40; give one of them\n"
 
 
 def test_the_default_run_directory_is_named_by_the_data(run_command, tmp_path, monkeypatch, quick):
@@ -133,6 +133,24 @@ def test_the_default_run_directory_is_named_by_the_data(run_command, tmp_path, m
         assert code == 2
         assert err == "advnets: runs/moons was started on moons, not ring; leave ring out\n"
         shutil.rmtree("runs")
+
+
+def test_a_resumed_run_says_how_many_steps_it_repeats(run_command, tmp_path, quick):
+    """As after a kill: the newest checkpoint is older than the log; the result stays the same."""
+    run = tmp_path / "run"
+    command = ["train", "digits", "--out", run, *quick, "--checkpoint-every", "0"]
+    assert run_command(*command)[0] == 0
+    end = RunDirectory(run).newest_checkpoint().read_bytes()
+    RunDirectory(run).newest_checkpoint().unlink()
+    code, _, err = run_command(*command, "--resume")
+    assert code == 0
+    assert err.splitlines()[:2] == [
+        "resuming: 30 steps, from step 0, on cpu in float32",
+        "the newest checkpoint is of step 0: the 30 steps after it that were logged before are "
+        "repeated, with the same result to the bit",
+    ]
+    assert RunDirectory(run).newest_checkpoint().read_bytes() == end
+    assert "repeated" not in run_command(*command, "--resume", "--steps", "40")[2]
 
 
 def test_the_command_that_started_a_run_resumes_it_with_resume(run_command, tmp_path, quick):

@@ -92,15 +92,69 @@ def test_without_a_terminal_each_log_is_one_plain_line(run_command, tmp_path, qu
     assert len(lines) == 6
     assert lines[3].startswith("step 10/30  epoch 0.8  D(x) 0.")
     assert "images/s" in lines[3]
-    assert f"advnets evaluate {tmp_path / 'run'}" in out
+    assert out.endswith(
+        "next: evaluate the generator (Parzen log-likelihood) and draw samples:\n"
+        f"  advnets evaluate {tmp_path / 'run'} --metrics parzen\n"
+        f"  advnets sample {tmp_path / 'run'} --num-samples 64 --seed 1 --out samples.png\n"
+    )
+
+
+def test_a_batch_larger_than_the_data_is_reported(run_command, tmp_path, quick):
+    arguments = ("digits", "--out", tmp_path / "run", *quick, "--steps", "1", "--batch-size")
+    code, _, err = run_command("train", *arguments, "1198")
+    assert code == 0
+    assert (
+        "warning: a batch of 1,198 has the 1,197 training images more than once; use batches of at "
+        "most 1,197\n"
+    ) in err
+    code, out, _ = run_command("train", *arguments, "1197", "--dry-run")
+    assert (code, "more than once" in out) == (0, False)
+
+
+def test_wrong_values_are_reported_before_the_run_directory_is(run_command, trained):
+    """The values of a new run are checked first, also where the directory holds a run already."""
+    for option, value, message in (
+        ("--device", "abacus", "torch has no device 'abacus'"),
+        ("--data", "mnits", "no dataset, folder or file is called 'mnits'"),
+        ("--eval-metric", "parzn", "no metric of a training curve is called 'parzn'"),
+        ("--cuda-graph", "--compile", "--compile and --cuda-graph are both set"),
+    ):
+        code, _, err = run_command("train", "digits", "--out", trained, option, value)
+        assert (code, err.startswith(f"advnets: {message}")) == (2, True), err
+    code, _, err = run_command("train", "digits", "--out", trained)
+    assert (code, "already holds a run" in err) == (1, True)
+
+
+def test_unknown_keywords_and_attributes_get_the_nearest_name(tmp_path):
+    for call, message in (
+        (lambda: advnets.train(step=5), "train has no argument 'step'; did you mean steps?"),
+        (lambda: advnets.train(learning_rate=1), "'learning_rate'; did you mean lr?"),
+        (lambda: advnets.load(tmp_path, weight="ema"), "load .*; did you mean weights?"),
+    ):
+        with pytest.raises(TypeError, match=message.replace("?", r"\?")):
+            call()
+    for module, name, nearest in (
+        (advnets, "metric", "metrics"),
+        (advnets.metrics, "fid", "frechet_distance"),
+        (advnets.metrics, "frechet_distanc", "frechet_distance"),
+        (advnets.data, "opn_dataset", "open_dataset"),
+    ):
+        with pytest.raises(
+            AttributeError, match=rf"no attribute '{name}'; did you mean {nearest}\?"
+        ):
+            getattr(module, name)
 
 
 def test_after_training_on_a_mixture_the_suggested_command_counts_modes(
     run_command, tmp_path, quick
 ):
     run = tmp_path / "run"
-    code, out, _ = run_command("train", "ring", "--out", run, *quick)
+    code, out, err = run_command("train", "ring", "--out", run, *quick)
     assert code == 0
+    assert "data: ring, 100,000 training points of 2 dimensions, 10,000 validation" in err
+    assert " points/s" in err
+    assert "images" not in err
+    assert "next: evaluate the generator (mixture quality) and draw samples:\n" in out
     assert f"  advnets evaluate {run} --metrics mixture\n" in out
 
 
@@ -141,8 +195,7 @@ def test_a_dry_run_writes_nothing_and_estimates_time_and_memory(
     assert code == 0
     assert list(tmp_path.iterdir()) == []
     assert "  preset: digits" in out
-    assert "stage 1: parameters: generator 1,888, discriminator 2,969" in out
-    assert "stage 1: 30 steps at " in out
+    assert "\nparameters: generator 1,888, discriminator 2,969\n30 steps at " in out
     assert "time: about " in out
     assert "memory: about " in out
     assert out.endswith("nothing was written\n")
@@ -163,7 +216,7 @@ def test_training_from_python(tmp_path):
         advnets.errors.UsageError, match="started with preset digits, not mlp; leave"
     ):
         advnets.train("mlp", out=tmp_path / "run", resume=True)
-    with pytest.raises(advnets.errors.UsageError, match="got both --epochs 1 and --steps 5"):
+    with pytest.raises(advnets.errors.UsageError, match="epochs is 1 and steps is 5; give one"):
         advnets.train(out=tmp_path / "run", epochs=1, steps=5, resume=True)
 
 

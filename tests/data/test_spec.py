@@ -78,7 +78,7 @@ def test_paths_are_sources(tmp_path):
 @pytest.mark.parametrize(
     ("source", "preset", "out"),
     [
-        ("ring", "points", "points"),
+        ("ring", "points", "ring"),
         ("ring:modes=3,sd=0.1", "points", "ring"),
         ("moons", "points", "moons"),
         ("mnist", "digits", "mnist"),
@@ -89,7 +89,7 @@ def test_a_source_selects_its_preset(source, preset, out):
     """Points select the preset points, images the preset digits."""
     run = presets.starting_config(source)
     assert (run.preset, run.data.source) == (preset, source)
-    assert presets.default_out(run) == Path("runs") / out
+    assert presets.default_out(run, source) == Path("runs") / out
 
 
 def test_a_file_of_points_selects_its_preset(tmp_path):

@@ -28,7 +28,7 @@ class Bench(ValidatedConfig):
     are more reliable than absolute rates.
     """
 
-    cases: Annotated[Positional[tuple[str, ...]], arg(metavar="CASE")] = ()
+    cases: Annotated[Positional[tuple[str, ...]], arg(metavar="[CASE ...]")] = ()
     """Training and sampling: start, mlp-epoch, mlp, paper-mnist, dcgan-tutorial, sampling.
     Metrics: parzen, prdc, frechet."""
     rounds: int = 5

@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,7 +40,9 @@ class Train(ValidatedConfig):
     for `--data`. The defaults shown are those of the preset.
     """
 
-    preset: Annotated[Positional[str], arg(metavar="PRESET")] = presets.DEFAULT
+    preset: Annotated[Positional[str], arg(metavar="[PRESET | DATA | FILE.py:NAME]")] = (
+        presets.DEFAULT
+    )
     """Preset to train, path of your data, or FILE.py:NAME of a custom game."""
     data: Annotated[Data, arg(name="")] = field(default_factory=Data)
     out: Annotated[Path | None, arg(metavar="RUN")] = None
@@ -77,13 +79,13 @@ class Train(ValidatedConfig):
 
     def config(self, start: Config) -> Config:
         """Return the config that results from these options and a starting config."""
-        stage = self.stage if self.lr is None else self.stage.with_learning_rate(self.lr)
-        return replace(
-            start.with_stage(stage),
+        return start.override(
             data=self.data,
-            seed=self.seed,
+            stage=self.stage,
+            lr=self.lr,
             runtime=self.runtime,
             intervals=self.intervals,
+            seed=self.seed,
         )
 
     def run(self, start: Config, *, typed: str | None) -> int:
@@ -102,7 +104,7 @@ class Train(ValidatedConfig):
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_game_spec(typed))
         spec.reject_run_directory(config.data.source)
-        out = presets.default_out(config) if self.out is None else self.out
+        out = presets.default_out(config, typed) if self.out is None else self.out
         if not (self.resume and RunDirectory(out).exists):
             check_output(out, folder=True)
         if typed in presets.PRESETS and not spec.is_dataset_name(typed) and not self.resume:
@@ -314,8 +316,17 @@ class Evaluate(ValidatedConfig):
 class Presets:
     """List the presets: complete configs by name."""
 
+    preset: Annotated[Positional[str | None], arg(metavar="[PRESET]")] = None
+    """Preset to describe, with the commands that print its options and values; None: list all."""
+
     def execute(self) -> int:
-        """Print a line for each preset; return the exit status."""
+        """Print a line for each preset, or describe one; return the exit status."""
+        if self.preset is not None:
+            presets.get_preset(self.preset)  # refuses an unknown name
+            print(presets.PRESETS[self.preset].description)
+            print(f"all options:  advnets train {self.preset} --help-all")
+            print(f"all values:   advnets train {self.preset} --dry-run")
+            return 0
         width = max(map(len, presets.PRESETS))
         for name, preset in presets.PRESETS.items():
             print(f"{name.ljust(width)}  {preset.description}")

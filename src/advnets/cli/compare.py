@@ -27,7 +27,7 @@ class Compare:
     refused if there are none, unless --separate-columns is given.
     """
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")]
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN RUN [RUN ...]")]
     """Run directories scored by `advnets evaluate`, or record files of `advnets sweep`; two or
     more."""
     metrics: tuple[str, ...] = ()

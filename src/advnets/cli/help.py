@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 
 from advnets.cli.commands import COMMANDS
 from advnets.config import Data, Intervals, Runtime, Stage
-from advnets.errors import UnknownNameError, UsageError
+from advnets.errors import SYNONYMS, UnknownNameError, UsageError, suggestion
 from advnets.files import shell_quote
 
 MAIN_OPTIONS = (
@@ -199,13 +199,13 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
 
     # An unknown option.
     all_options = f"`advnets {command} --help{'-all' if command == 'train' else ''}`"
-    known = [*re.findall(r"(?<![\w-])--[a-z][\w.-]*", full()), "--help", "--debug"]
+    known = [*_FLAG.findall(full()), "--help", "--debug"]
     for argument in arguments:
         flag = argument.partition("=")[0].replace("_", "-")
         if argument.startswith("--") and flag not in known:
             return UsageError(
                 f"advnets {command} has no option {argument.partition('=')[0]}"
-                f"; {_suggestion(flag, known) or f'{all_options} lists the options'}"
+                f"; {_flag_suggestion(flag, known) or f'{all_options} lists the options'}"
             )
 
     # An unknown subcommand.
@@ -222,7 +222,9 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
         r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)", text
     ):
         choices = re.findall(r"'(.*?)'", match[3])
-        return UsageError(f"{match[2]} is {match[1]!r}; it must be one of {', '.join(choices)}")
+        message = f"{match[2]} is {match[1]!r}; it must be one of {', '.join(choices)}"
+        hint = suggestion(match[1], choices)
+        return UsageError(f"{message}; {hint}" if hint else message)
     if match := re.search(r"Missing value for argument '(.*?)'", text):
         return UsageError(f"{match[1]} has no value; give one after it")
     if match := re.search(r"Error parsing (\S+): .*?'(.*?)'.*Argument helptext: \1 (\S+)", text):
@@ -239,12 +241,53 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
     return None
 
 
-def _suggestion(flag: str, known: Sequence[str]) -> str:
-    """Return a clause that names the nearest known option, or options of another group."""
+def _flag_suggestion(flag: str, known: Sequence[str]) -> str:
+    """Return a question that names the nearest known options, those of all groups included."""
     name = flag.removeprefix("--")
-    in_groups = [option for option in known if option.endswith(f".{name}")]
-    nearest = in_groups or difflib.get_close_matches(flag, known, n=1, cutoff=0.6)
+    names = {SYNONYMS.get(name, name), name}
+    nearest = [option for option in known if option.removeprefix("--") in names]
+    nearest = nearest or [option for option in known if _field_name(option) in names]
+    nearest = nearest or difflib.get_close_matches(flag, known, n=1, cutoff=0.6)
     return f"did you mean {' or '.join(dict.fromkeys(nearest))}?" if nearest else ""
+
+
+def with_flags(message: str, arguments: Sequence[str], full: Callable[[], str]) -> str:
+    """Return a message about config fields, such as batch_size, with flags in their place.
+
+    `full` returns the help of the command, of which the flags that were not typed are read. Unless
+    one of the fields was typed as a flag, the message stays as it is: the value is then from
+    elsewhere, such as the options of a dataset.
+    """
+    typed = [a.partition("=")[0].replace("_", "-") for a in arguments if a.startswith("--")]
+    fields = {match[0] for match in _CONFIG_FIELD.finditer(message)}
+    names = {field: field.replace("_", "-") for field in fields}
+    if not {*names.values()} & {*map(_field_name, typed)}:
+        return message
+
+    # Prefer flags that were typed, then those of the same groups, as hidden sizes have two.
+    groups = {flag.rpartition(".")[0] for flag in typed if _field_name(flag) in names.values()}
+    known = _FLAG.findall(full())
+    same_groups = [flag for flag in known if flag.rpartition(".")[0] in groups]
+
+    def flags(match: re.Match[str]) -> str:
+        for candidates in typed, same_groups, known:
+            if found := [flag for flag in candidates if _field_name(flag) == names[match[0]]]:
+                return " or ".join(dict.fromkeys(found))
+        return match[0]
+
+    return _CONFIG_FIELD.sub(flags, message)
+
+
+_FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
+_CONFIG_FIELD = re.compile(
+    r"(?<![\w./'-])(?:[a-z]\w*_\w+(?![\w./'-])|(?:(?<=^)|(?<=and )|(?<=or ))[a-z]\w*"
+    r"(?= (?:is|are|has|and|or|does|needs) ))"
+)
+"""A name with an underscore, or a word of which the message says that it is or has something."""
+
+
+def _field_name(flag: str) -> str:
+    return flag.removeprefix("--").rpartition(".")[2]
 
 
 def leading_words(arguments: Sequence[str]) -> list[str]:
@@ -286,7 +329,7 @@ def _boxes(text: str) -> dict[str, list[str]]:
     return boxes
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Entry:
     """An option, argument or subcommand with its help."""
 
@@ -304,11 +347,14 @@ class _Entry:
     def full(self) -> str:
         """Return the whole help; a sentence that ends a line of the docstring ends the line."""
         text = "\n".join(self.lines)
+        text = re.sub(r"\(default:\s+\)$", "(default: none)", text)
         paragraphs = re.split(r"(?<=[.?])\n(?!\()", text)
         indent = " " * 8
+        # Write a list of values as INT ..., not as [INT [INT ...]].
+        head = re.sub(r"\[(\{[^}]*\}|\w+) \[(?:\w+ )?\.\.\.\]\]", r"\1 ...", self.head)
         return "\n".join(
             [
-                f"  {self.head}",
+                f"  {head}",
                 *(
                     textwrap.fill(
                         " ".join(paragraph.split()),
@@ -336,7 +382,9 @@ def _entries(lines: Sequence[str]) -> list[_Entry]:
     """Return the entries of a box: a head begins a line, its help is indented or behind it."""
     entries: list[_Entry] = []
     for line in lines:
-        if match := re.fullmatch(r"(?:  • )?([^\s(].*?)(?:  +(.*))?", line):
+        if entries and entries[-1].head.count("[") > entries[-1].head.count("]"):
+            entries[-1].head += f" {line.strip()}"  # a long list of values
+        elif match := re.fullmatch(r"(?:  • )?([^\s(].*?)(?:  +(.*))?", line):
             entries.append(_Entry(match[1], [match[2]] if match[2] else []))
         elif entries and line.strip():
             entries[-1].lines.append(line.strip())

@@ -25,6 +25,7 @@ from advnets.cli.compare import Compare
 from advnets.cli.sweep import Sweep
 from advnets.cli.visualize import Visualize
 from advnets.config import Config
+from advnets.data.spec import is_dataset_name
 from advnets.errors import (
     AdvnetsError,
     DivergedError,
@@ -74,7 +75,7 @@ def guarded(arguments: Sequence[str]) -> int:
     except AdvnetsError as error:
         if debug:
             traceback.print_exc()
-        print(f"advnets: {error}", file=sys.stderr)
+        print(f"advnets: {_with_flags(error, arguments)}", file=sys.stderr)
         statuses = {UsageError: USAGE, DivergedError: DIVERGED}
         return next((n for kind, n in statuses.items() if isinstance(error, kind)), FAILURE)
     except Exception as error:
@@ -92,6 +93,19 @@ def guarded(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return UNEXPECTED
+
+
+def _with_flags(error: AdvnetsError, arguments: Sequence[str]) -> str:
+    """Return the message of an error, in which a config field has the name of its flag."""
+
+    def full() -> str:
+        try:
+            train = Train.defaults(*starting_point([*arguments]))
+        except AdvnetsError:
+            return ""
+        return _full_help(arguments, train)
+
+    return help_pages.with_flags(str(error), arguments, full)
 
 
 def _print_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:
@@ -206,13 +220,13 @@ def config_of(line: str) -> Config:
 
 
 def parse_command(arguments: list[str], start: Config, preset: str) -> Command:
-    """Parse a command; of train, check options that exclude each other.
+    """Parse a command; of train, check options that exclude each other or have no effect.
 
     A length that is typed replaces the preset's, whether in epochs or in steps.
 
     Raises:
         UsageError: --epochs and --steps, or --lr and the learning rate of a player, were both
-            given.
+            given; or an option of image files, such as --size, for a dataset of fixed size.
     """
     command = parse(arguments, Train.defaults(start, preset))
     if not isinstance(command, Train):
@@ -221,6 +235,12 @@ def parse_command(arguments: list[str], start: Config, preset: str) -> Command:
         flag = f"--{player}-optimizer.lr"
         if command.lr is not None and value_of(flag, arguments) is not None:
             raise UsageError(f"--lr and {flag} were both given; give --lr alone, or one per player")
+    for flag in ("--size", "--width", "--channels", "--crop", "--background", "--white-level"):
+        if is_dataset_name(command.data.source) and value_of(flag, arguments) is not None:
+            raise UsageError(
+                f"{flag} applies to your own images, and {command.data.source} is a dataset of "
+                f"fixed size; leave {flag} out"
+            )
     stage = command.stage
     epochs, steps = (
         number if value_of(flag, arguments) is not None else None
@@ -243,16 +263,19 @@ def parse(arguments: list[str], train: Train) -> Command:
     except SystemExit as exit_:
         if not exit_.code:
             raise
-        full = [*help_pages.leading_words(arguments), "--help"]
         error = help_pages.usage_error(
-            errors.getvalue(),
-            arguments,
-            lambda: help_pages.capture(lambda: _parse(full, train)),
+            errors.getvalue(), arguments, lambda: _full_help(arguments, train)
         )
         if error is None:
             sys.stderr.write(errors.getvalue())
             raise
         raise error from None
+
+
+def _full_help(arguments: Sequence[str], train: Train) -> str:
+    """Return tyro's help of the command that some arguments begin with."""
+    words = help_pages.leading_words(arguments)
+    return help_pages.capture(lambda: _parse([*words, "--help"], train))
 
 
 def _parse(arguments: list[str], train: Train) -> Command:

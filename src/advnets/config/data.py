@@ -16,11 +16,11 @@ class ImagePreprocessing(ValidatedConfig):
 
     size: int = 32
     """Height in pixels to which your own images are resized; also the width, unless --width is
-    given. Named datasets keep their size."""
+    given. Not for named datasets, whose size is fixed."""
     width: int | None = None
     """Width in pixels to which your own images are resized; None: equal to the height."""
     channels: Literal[1, 3] = 3
-    """Channels of your own images: 1 (gray) or 3 (RGB). Named datasets keep theirs."""
+    """Channels of your own images: 1 (gray) or 3 (RGB). Not for named datasets."""
     crop: Literal["center", "pad", "random"] = "center"
     """Treatment of your own images of another aspect ratio: cropped at the center, padded to
     show the whole image, or cropped at a new random place every time."""

@@ -110,7 +110,7 @@ class Stage(ValidatedConfig):
         super().__post_init__()
         check_min(self, 1, "epochs", "steps")
         if self.epochs is None and self.steps is None:
-            raise UsageError("epochs and steps are both None; give --epochs or --steps")
+            raise UsageError("epochs and steps are both None; give one of them")
         check_min(self, 0, "ema_half_life")
         check_values(self, "from 0 to 1", lambda number: 0 <= number <= 1, "ema_rampup")
         check_values(
@@ -137,7 +137,7 @@ class Stage(ValidatedConfig):
             UsageError: both are given.
         """
         if epochs is not None and steps is not None:
-            raise UsageError(f"got both --epochs {epochs} and --steps {steps}; give one of them")
+            raise UsageError(f"epochs is {epochs} and steps is {steps}; give one of them")
         if epochs is None and steps is None:
             return self
         return replace(self, epochs=epochs, steps=steps)
@@ -269,6 +269,28 @@ class Config(ValidatedConfig):
     def with_stage(self, stage: Stage) -> Config:
         """Return the config with another last stage."""
         return replace(self, stages=(*self.stages[:-1], stage))
+
+    def override(
+        self,
+        *,
+        data: Data,
+        stage: Stage,
+        lr: float | None,
+        runtime: Runtime,
+        intervals: Intervals | None = None,
+        seed: int | None,
+    ) -> Config:
+        """Return the config with these values, and its own for those that are None.
+
+        `stage` is the last stage, `lr` the learning rate of both its players.
+        """
+        return replace(
+            self.with_stage(stage if lr is None else stage.with_learning_rate(lr)),
+            data=data,
+            runtime=runtime,
+            intervals=intervals or self.intervals,
+            seed=self.seed if seed is None else seed,
+        )
 
 
 def _check_game(game: GANGame, data: Data, intervals: Intervals) -> None:

@@ -15,13 +15,14 @@ from advnets.config import Data
 from advnets.data.spec import (
     DISTRIBUTION_NAMES,
     HUB_PREFIX,
+    check_source,
     dataset_folders,
     parse_options,
     reject_run_directory,
     source_path,
     split_source,
 )
-from advnets.errors import DataError, UnknownNameError, UsageError
+from advnets.errors import DataError
 from advnets.files import require_regular_file
 
 if TYPE_CHECKING:
@@ -296,8 +297,7 @@ def find_source(data: Data) -> Dataset | ImageFiles:
 
 
 def _find_source(data: Data) -> Dataset | ImageFiles:
-    if not data.source:
-        raise UsageError("no data was set; set --data to a path or to the name of a dataset")
+    check_source(data.source)
     reject_run_directory(data.source)
     path, options_text = source_path(data.source)
     # Open a named dataset.
@@ -308,8 +308,6 @@ def _find_source(data: Data) -> Dataset | ImageFiles:
 
             options = parse_options(options_text, Hub, name)
             return find_hub_name(name.removeprefix(f"{HUB_PREFIX}:"), options, data)
-        if name not in NAMED_DATASETS:
-            raise UnknownNameError("dataset, folder or file", data.source, NAMED_DATASETS)
         named = NAMED_DATASETS[name]()
         options = parse_options(options_text, named.options, name)
         return named.open_fn(options, dataset_folders(named.files_of or name, data.directory))

@@ -72,6 +72,21 @@ def is_source(text: str) -> bool:
     return is_name or any(path_exists(path) for path in (text, name))
 
 
+def check_source(source: str) -> None:
+    """Check that there is a source of this name or path, without opening it.
+
+    Raises:
+        UnknownNameError: there is none.
+        UsageError: the source is empty.
+    """
+    if not source:
+        raise UsageError("no data was set; set --data to a path or to the name of a dataset")
+    if not is_source(source):
+        known = (*IMAGE_DATASETS, *DISTRIBUTION_NAMES)
+        listed = "`advnets data list` lists the datasets"
+        raise UnknownNameError("dataset, folder or file", source, known, listed=listed)
+
+
 def is_dataset_name(source: str) -> bool:
     """Return whether a source is a published dataset or distribution, which keep their size."""
     name, _ = split_source(source)

@@ -19,6 +19,7 @@ from advnets import config
 from advnets.config.serialize import differences, to_json
 from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData, open_run_data, open_training_data
+from advnets.data.spec import check_source
 from advnets.errors import (
     ConfigDiffersError,
     DivergedError,
@@ -27,7 +28,11 @@ from advnets.errors import (
     UsageError,
 )
 from advnets.evaluation.modes import default_metric
-from advnets.evaluation.training_eval import check_eval_metric, evaluate_during_training
+from advnets.evaluation.training_eval import (
+    check_eval_metric,
+    eval_metric,
+    evaluate_during_training,
+)
 from advnets.experiment import setup
 from advnets.experiment.dry_run import data_summary
 from advnets.experiment.memory_estimate import SMALLER, check_memory
@@ -93,7 +98,13 @@ def train(
         DivergedError: NaN or infinite values occurred for the third time.
         OutOfMemoryError: the training needs more memory than there is.
     """
+    # Check the values that need neither data nor the run directory.
     check_trusted(run_config, trust_code=trust_code)
+    check_source(run_config.data.source)
+    eval_metric(run_config.intervals)
+    if not resume:
+        setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage.game)
+
     run = RunDirectory(out)
     with run.lock(), devices.catch_stop_signals() as interruption:
         if run.exists and not resume:
@@ -137,7 +148,9 @@ def _run_session(
     }
     if session.changed:
         event["changed"] = session.changed
-    event["data"] = data_summary(session.data.dataset, session.config.stages[-1].game)
+    if session.repeated:
+        event["repeated"] = session.repeated
+    event["data"] = data_summary(session.data.dataset, session.config)
     run.append_event(event)
     callback.on_event(event)
     if files := {file.name: file.reason for file in session.data.dataset.skipped_files}:
@@ -178,6 +191,8 @@ class Session:
     trust_code: bool = False
     changed: Mapping[str, tuple[object, object]] = field(default_factory=dict[str, Any])
     """The fields of the runtime that differ from the stored run: the stored and the new value."""
+    repeated: int = 0
+    """The number of steps after `step` that were logged before, and are trained again."""
     problem: Problem | None = None
     """Why the last state of the last stage is not usable."""
 
@@ -242,7 +257,8 @@ def _resume_session(run: RunDirectory, requested: config.Config) -> Session:
     else:
         record["config"]["runtime"] = to_json(before)
     run.write_config(record)
-    run.truncate_events(session.step)
+    repeated = run.truncate_events(session.step)
+    session.repeated = min(repeated, session.steps - session.step)
     return session
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from advnets.config import Runtime
 from advnets.data.class_proportions import Labels, ProportionKind, class_indices
-from advnets.errors import RunWarning, UsageError, WriteError
+from advnets.errors import RunWarning, UsageError, WriteError, suggest_keywords
 from advnets.experiment.stored_run import StoredRun, players_of_run
 from advnets.models.layers import use_batch_statistics
 from advnets.run_directory import RunDirectory
@@ -123,6 +123,7 @@ class TrainedModel:
         """The device, and the precision that the run was trained in, for drawing samples."""
         return ComputeSettings.from_runtime(self.config.runtime, self.device)
 
+    @suggest_keywords
     def sample(
         self,
         n: int,
@@ -321,6 +322,7 @@ class TrainedModel:
                 "train a conditional preset such as dcgan-mnist-conditional"
             )
 
+    @suggest_keywords
     def evaluate(
         self,
         metrics: str | Sequence[str] = "parzen",
@@ -444,6 +446,7 @@ class TrainedModel:
         return self.run.path / "report.html"
 
 
+@suggest_keywords
 def load(
     run: str | Path,
     *,
@@ -475,4 +478,4 @@ def load(
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, RunWarning, stacklevel=3)
+    warnings.warn(message, RunWarning, stacklevel=4)

@@ -7,6 +7,7 @@
 `advnets.extractors` computes features of images.
 """
 
+from advnets.lazy import lazy_attributes
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.histogram_divergence import histogram_divergence
 from advnets.metrics.inception_score import inception_score
@@ -33,3 +34,12 @@ __all__ = [
     "prdc",
     "sliced_wasserstein",
 ]
+
+_SYNONYMS = {
+    **dict.fromkeys(("fid", "frechet"), "frechet_distance"),
+    **dict.fromkeys(("kid", "mmd", "kernel_distance"), "polynomial_mmd"),
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), "prdc"),
+    "swd": "sliced_wasserstein",
+}
+
+__getattr__, _ = lazy_attributes(__name__, {}, _SYNONYMS)

@@ -32,7 +32,7 @@ def get_preset(name: str) -> Config:
         UnknownNameError: there is no preset of that name; the message suggests similar names.
     """
     if name not in PRESETS:
-        raise UnknownNameError("preset", name, PRESETS)
+        raise UnknownNameError("preset", name, PRESETS, listed="`advnets presets` lists them")
     return PRESETS[name].config
 
 
@@ -55,16 +55,21 @@ def starting_config(name: str) -> Config:
         return config_from_file(name, get_preset(DEFAULT))
     if not spec.is_source(name):
         known = {*PRESETS, *spec.IMAGE_DATASETS, *spec.DISTRIBUTION_NAMES}
-        raise UnknownNameError("preset, dataset, file or folder", name, known)
+        listed = "`advnets presets` and `advnets data list` list the names"
+        raise UnknownNameError("preset, dataset, file or folder", name, known, listed=listed)
     config = get_preset(DEFAULT_POINTS if spec.is_point_data(name) else DEFAULT)
     return replace(config, data=replace(config.data, source=name))
 
 
-def default_out(config: Config) -> Path:
-    """Return the default folder of a run: runs/PRESET, or runs/DATA for a preset on other data."""
+def default_out(config: Config, name: str | None = None) -> Path:
+    """Return the default folder of a run: runs/PRESET, or runs/DATA for a preset on other data.
+
+    `name` is the PRESET argument; if it names data, the folder does too.
+    """
     preset = PRESETS.get(config.preset)
     has_other_data = preset is not None and config.data.source != preset.config.data.source
-    return Path("runs") / (spec.short_name(config.data.source) if has_other_data else config.preset)
+    named_by_data = has_other_data or (name is not None and is_data(name))
+    return Path("runs") / (spec.short_name(config.data.source) if named_by_data else config.preset)
 
 
 def is_data(name: str) -> bool:

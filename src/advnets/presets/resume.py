@@ -23,7 +23,7 @@ def resumed_config(out: Path | None, name: str | None, source: str | None = None
     start = starting_config(name or DEFAULT)
     if source is not None:
         start = replace(start, data=replace(start.data, source=source))
-    path = out or default_out(start)
+    path = out or default_out(start, name)
     stored = StoredRun.read(path).config
     if name is None:
         return stored
