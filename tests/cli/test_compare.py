@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from advnets.cli.compare import read_history
+from advnets.cli.main import config_of
+from advnets.cli.sweep import record_text, run_record
 from advnets.evaluation.score_files import read_scored_run
 from advnets.metrics.uncertainty import student_interval
 
@@ -212,6 +217,44 @@ def test_records_of_seeds_are_one_row_with_interval_and_paired_differences(run_c
     less = [quality("points-ring", seed) - quality("modern-ring", seed) for seed in range(3)]
     assert f"{of_ten.mean:.4f} ± {of_ten.half_width:.4f}" in out
     assert f"{student_interval(less).mean:.4f} ± {student_interval(less).half_width:.4f}" in out
+
+
+def test_training_curves_of_records_are_drawn_in_one_figure(run_command, tmp_path):
+    """A panel for each preset and metric; 5.6 x 2 inches each, at 200 dots per inch."""
+    files = [RECORDS / f"modern-ring-{seed}.json" for seed in range(10)]
+    files += [RECORDS / f"modern-stacked-{seed}.json" for seed in range(3)]
+    figure = tmp_path / "x.png"
+    assert run_command("compare", *files, "--curves", figure) == (0, f"{figure}\n", "")
+    with Image.open(figure) as image:
+        assert image.size == (1120, 800)
+    for arguments, message in (
+        ((files[0], "--curves", "x.jpg"), "x.jpg is not a figure; give a name in .png"),
+        ((files[0], "--curves", figure, "--json"), "--curves draws no scores; leave the other"),
+    ):
+        code, out, err = run_command("compare", *arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"advnets: {message}")
+    (tmp_path / "a.json").write_text('{"command": "advnets train digits", "curve": 3}')
+    assert run_command("compare", tmp_path / "a.json", "--curves", figure)[::2] == (
+        1,
+        f"advnets: {tmp_path / 'a.json'} is not a record of a run; give a run directory, or a "
+        "record file of `advnets sweep`\n",
+    )
+
+
+def test_training_curves_of_a_run_are_those_of_its_record(run_command, tmp_path):
+    """The record rounds them to five significant digits."""
+    options = ["modern-ring", "--steps", 4, "--log-every", 2, "--threads", 1]
+    command = ["train", *options, "--out", tmp_path / "run"]
+    assert run_command(*command)[0] == 0
+    line = shlex.join(["advnets", *map(str, command)])
+    record = tmp_path / "record.json"
+    record.write_text(record_text(run_record(tmp_path / "run", 0, line)))
+    run, stored = (read_history(path, config_of) for path in (tmp_path / "run", record))
+    assert [event["step"] for event in run.logs] == [2, 4]
+    assert stored.config.images_per_step == run.config.images_per_step == 128
+    values = [[event["d_pair"] for event in history.logs] for history in (run, stored)]
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
 
 
 def test_records_that_are_not_comparable_are_refused(run_command, tmp_path):

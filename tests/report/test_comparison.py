@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from advnets.cli.main import config_of
+from advnets.errors import RunError
 from advnets.report import comparison
 
 
@@ -26,6 +28,36 @@ def cell(mean, half=None, seeds=(0, 1)):
 )
 def test_a_mean_is_rounded_to_the_precision_of_its_interval(interval, text):
     assert comparison._format_cell(interval, num_seeds=2) == text
+
+
+def curve_of(record):
+    config = config_of(record["command"])
+    history = comparison.History("name", config, record["curve"], record["training_eval"])
+    return comparison._run_curve(history)
+
+
+def test_a_training_curve_is_the_metric_of_the_ema_weights():
+    event = {"metric": "modes", "kl_uniform": 0.2, "weights": "ema", "step": 10}
+    ema = [event, event | {"step": 20, "kl_uniform": 0.1}]
+    curve = curve_of(
+        {
+            "command": "advnets train modern-stacked --batch-size 20 --threads 1 --seed 4",
+            "curve": [],
+            "training_eval": [ema[0], event | {"weights": "last", "kl_uniform": 0.3}, ema[1]],
+        }
+    )
+    assert (curve.events, curve.value, curve.images_per_step) == (ema, "kl_uniform", 20)
+    assert (curve.title, curve.label) == ("modern-stacked: KL divergence of modes", "seed 4")
+
+
+def test_a_training_curve_without_evaluations_is_the_output_of_d():
+    logs = [{"step": 500, "d_real": 0.6}, {"step": 1000, "d_real": 0.5}]
+    line = "advnets train modern-ring --threads 1 --seed 0"
+    curve = curve_of({"command": line, "curve": logs, "training_eval": []})
+    assert (curve.events, curve.value, curve.images_per_step) == (logs, "d_real", 128)
+    assert curve.title == "modern-ring: D(x)"
+    with pytest.raises(RunError, match="name has no training curve: it was trained without"):
+        curve_of({"command": line, "curve": [{"step": 1, "elbo": 2.0}], "training_eval": []})
 
 
 def test_a_difference_has_its_sign():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,9 @@ from advnets.errors import RunError, UsageError, printable, printable_lines
 
 if TYPE_CHECKING:
     from advnets.evaluation.score_files import ScoredRun
+    from advnets.report.comparison import History
+
+_REMEDY = "give a run directory, or a record file of `advnets sweep`"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Compare:
     """Print a JSON record instead of the table."""
     out: Annotated[Path | None, arg(metavar="FILE.md|FILE.json")] = None
     """File to write the table (.md) or the record (.json) to; None: print it."""
+    curves: Annotated[Path | None, arg(metavar="FILE.png")] = None
+    """File to draw the training curves of the runs to, instead of comparing their scores: a panel
+    for each preset and metric, a curve for each run. None: compare scores."""
 
     def run(self, config_of: Callable[[str], Config]) -> int:
         """Read the scores, then print or write the comparison; return the exit status.
@@ -48,8 +54,22 @@ class Compare:
         from advnets.evaluation.registry import alias_notes, publication_notes, resolve_metrics
         from advnets.evaluation.score_files import read_scored_run
         from advnets.files import check_output, write_atomically
-        from advnets.report.comparison import comparison_markdown, comparison_text
+        from advnets.report.comparison import (
+            comparison_markdown,
+            comparison_text,
+            curves_figure,
+        )
 
+        if self.curves is not None:
+            if self.metrics or self.separate_columns or self.json or self.out is not None:
+                raise UsageError("--curves draws no scores; leave the other options out")
+            check_output(self.curves, "--curves")
+            if self.curves.suffix != ".png":
+                raise UsageError(f"{self.curves} is not a figure; give a name in .png")
+            image = curves_figure([read_history(path, config_of) for path in self.runs])
+            write_atomically(self.curves, lambda part: part.write_bytes(image))
+            print(printable(str(self.curves)))
+            return 0
         if self.out is not None:
             check_output(self.out)
             if self.out.suffix not in (".md", ".json"):
@@ -87,8 +107,7 @@ def read_record(
     from advnets.evaluation.score_files import ScoredRun
     from advnets.run_records import parsed_file
 
-    remedy = "give a run directory, or a record file of `advnets sweep`"
-    record: Any = parsed_file(path, remedy)
+    record: Any = parsed_file(path, _REMEDY)
     try:
         command: str = record["command"]
         scores = [s for s in record["scores"] if not metrics or s["metric"] in metrics]
@@ -96,5 +115,34 @@ def read_record(
             raise RunError(f"{path} has no scores of {' and '.join(sorted(missing))}")
         data = {"name": scores[0]["data"], "digest": scores[0]["data_digest"]}
     except (TypeError, KeyError, IndexError, AttributeError):
-        raise RunError(f"{path} is not a record of a run; {remedy}") from None
+        raise RunError(f"{path} is not a record of a run; {_REMEDY}") from None
     return ScoredRun(path.stem, to_json(config_of(command)), data, scores)
+
+
+def read_history(path: Path, config_of: Callable[[str], Config]) -> History:
+    """Return the training history of a run directory, or of a record file of `advnets sweep`.
+
+    Raises:
+        RunError: it is neither.
+    """
+    from advnets.experiment.stored_run import StoredRun
+    from advnets.plots.training_curves import without_rolled_back
+    from advnets.report.comparison import History
+    from advnets.run_records import parsed_file
+
+    if path.suffix != ".json":
+        run = StoredRun.read(path)
+        events = without_rolled_back(run.directory.events())
+        logs, evaluations = (
+            [event for event in events if event.get("kind") == kind] for kind in ("log", "evaluate")
+        )
+        return History(str(path), run.config, logs, evaluations)
+    record: Any = parsed_file(path, _REMEDY)
+    try:
+        logs, evaluations = (
+            [event for event in record[key] if isinstance(event, Mapping)]
+            for key in ("curve", "training_eval")
+        )
+        return History(path.stem, config_of(record["command"]), logs, evaluations)
+    except (TypeError, KeyError, AttributeError):
+        raise RunError(f"{path} is not a record of a run; {_REMEDY}") from None

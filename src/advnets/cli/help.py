@@ -61,6 +61,7 @@ EXAMPLES = {
         "advnets compare runs/mlp runs/modern-mnist",
         "advnets compare runs/mlp-0 runs/mlp-1 runs/modern-mnist-0 runs/modern-mnist-1",
         "advnets compare results/records/modern-ring-*.json --out table.md",
+        "advnets compare runs/mlp-0 runs/mlp-1 --curves curves.png",
     ),
     "visualize": (
         "advnets visualize runs/mlp samples",

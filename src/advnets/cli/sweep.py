@@ -103,22 +103,6 @@ def run_record(path: Path, seed: int, command: str) -> dict[str, Any]:
     }
 
 
-def record_files(folder: Path, name: str) -> dict[int, Path]:
-    """Return the record files of a name by their seeds.
-
-    Raises:
-        UsageError: there is none.
-    """
-    files = {
-        int(seed): path
-        for path in folder.glob(f"{name}-*.json")
-        if (seed := path.stem.removeprefix(f"{name}-")).isdecimal()
-    }
-    if not files:
-        raise UsageError(f"{folder} has no record of {name}; `advnets sweep` writes records")
-    return dict(sorted(files.items()))
-
-
 def record_text(record: Mapping[str, Any]) -> str:
     """Return a record as JSON with a line for each score and each point of the curve."""
     lists = [

@@ -203,6 +203,52 @@ def training_curves(
     return png(figure)
 
 
+@dataclass(frozen=True)
+class RunCurve:
+    """The curve of one run in a figure of several."""
+
+    title: str
+    """The title of its panel."""
+    unit: str
+    label: str
+    events: Sequence[Event]
+    value: str
+    """The key of the value in the events."""
+    images_per_step: int
+
+
+def run_curves(curves: Sequence[RunCurve]) -> bytes:
+    """Plot curves of several runs as a PNG file, with a panel for each title.
+
+    The x axis is the number of real examples that D was shown. Up to four curves of a panel have
+    a legend.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    panels: dict[str, list[RunCurve]] = {}
+    for curve in curves:
+        panels.setdefault(curve.title, []).append(curve)
+    figure = new_figure(5.6, 2.0 * len(panels))
+    all_axes = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axes, (title, in_panel) in zip(all_axes, panels.items(), strict=True):
+        unit = in_panel[0].unit
+        style_axes(axes, title, unit, x="real examples shown, millions")
+        few, is_probability = len(in_panel) <= len(LIGHT.hues), unit == SINGLE_SAMPLES.unit
+        for number, curve in enumerate(in_panel):
+            series = _Series.from_events(curve.events, "step", curve.value)
+            x = [step * curve.images_per_step / 1e6 for step in series.x]
+            color = LIGHT.hues[number % len(LIGHT.hues)]
+            label = curve.label if few else None
+            axes.plot(x, series.y, "o-", color=color, ms=2, lw=1.2, alpha=0.8, label=label)
+        if is_probability:
+            reference_line(axes, 0.5, "1/2: optimum")
+        if few or is_probability:
+            # A long title leaves no room beside it, and scores fall away from this corner.
+            legend(axes, corner="upper right")
+    return png(figure)
+
+
 def _plot_discriminator(
     spec: CurveSpec, first: Axes, second: Axes, logs: Sequence[Event], x: str, theme: Theme
 ) -> None:

@@ -1,15 +1,20 @@
-"""A comparison of runs as a table in plain text or in Markdown."""
+"""A comparison of runs: a table in plain text or in Markdown, and a figure of training curves."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from advnets.config import Config
+from advnets.errors import RunError
 from advnets.evaluation.comparison import setting_label
 from advnets.evaluation.registry import METRICS
 from advnets.evaluation.spec import FEW_IMAGES, REAL
+from advnets.plots.training_curves import RunCurve, curve_spec, eval_metric, run_curves
 from advnets.report.score_text import align_columns, describe_weights
 
 Comparison = Mapping[str, Any]
@@ -184,6 +189,65 @@ def _num_real(record: Comparison, number: int, fake: int) -> list[str]:
     """Return the number of real images in place of samples, where it differs from `fake`."""
     cells = [row["cells"][number] for row in record["references"] if row["name"] == REAL]
     return [f"{cell['n_fake']:,} {REAL}" for cell in cells if cell and cell["n_fake"] != fake]
+
+
+@dataclass(frozen=True)
+class History:
+    """The events of a run's training, from its directory or from its record."""
+
+    name: str
+    """Its name in a legend, where two runs of a panel have the same seed."""
+    config: Config
+    logs: Sequence[Mapping[str, Any]]
+    evaluations: Sequence[Mapping[str, Any]]
+
+
+def curves_figure(histories: Sequence[History]) -> bytes:
+    """Return a PNG file of the training curves of runs, a panel for each preset and metric.
+
+    A curve is the metric of evaluations during training (`--eval-every`), of the EMA weights where
+    there are any; of runs without evaluations it is D(x), or D(x, G(z)) of pairs.
+
+    Raises:
+        RunError: a run has neither evaluations nor such logs.
+        MissingExtraError: matplotlib is not installed.
+    """
+    curves = [_run_curve(history) for history in histories]
+    seeds = Counter((c.title, h.config.seed) for c, h in zip(curves, histories, strict=True))
+    repeated = {title for (title, _), count in seeds.items() if count > 1}
+    return run_curves(
+        [
+            replace(c, label=h.name) if c.title in repeated else c
+            for c, h in zip(curves, histories, strict=True)
+        ]
+    )
+
+
+def _run_curve(history: History) -> RunCurve:
+    """Return the curve of a run, labeled by its seed."""
+    evaluations = history.evaluations
+    metric = METRICS.get(eval_metric(evaluations)) if evaluations else None
+    if metric is not None and (curve := metric.curve):
+        title, unit, value = curve.title, curve.unit, curve.value
+        weights = "ema" if any(e.get("weights") == "ema" for e in evaluations) else "last"
+        events = [event for event in evaluations if event.get("weights", "last") == weights]
+    elif spec := curve_spec(history.logs):
+        (value, title), *_ = spec.probabilities.items()
+        unit, events = spec.unit, history.logs
+    else:
+        raise RunError(
+            f"{history.name} has no training curve: it was trained without --eval-every, and its "
+            "game has no D(x); leave it out"
+        )
+    config = history.config
+    return RunCurve(
+        f"{config.preset}: {title}",
+        unit,
+        f"seed {config.seed}",
+        events,
+        value,
+        config.images_per_step,
+    )
 
 
 def _piped(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
