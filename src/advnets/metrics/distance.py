@@ -41,10 +41,10 @@ def half_squared_distances(
     half_x, half_y = _half_squared_norms(x), _half_squared_norms(y)
     for i in range(0, len(x), rows):
         for j in range(i if upper_only else 0, len(y), columns):
-            here, there = slice(i, i + rows), slice(j, j + columns)
+            x_rows, y_rows = slice(i, i + rows), slice(j, j + columns)
             with _full_precision(x.device):
-                block = torch.addmm(-half_y[there], x[here], y[there].T)
-            yield here, there, block.sub_(half_x[here, None])
+                block = torch.addmm(-half_y[y_rows], x[x_rows], y[y_rows].T)
+            yield x_rows, y_rows, block.sub_(half_x[x_rows, None])
 
 
 def nearest(
@@ -61,11 +61,11 @@ def nearest(
         raise UsageError(f"{count} neighbors were requested among {len(y)}; request 1 to {len(y)}")
     best = x.new_full((len(x), count), -torch.inf)
     which = torch.zeros(len(x), count, dtype=torch.long, device=x.device)
-    for here, there, block in half_squared_distances(x, y):
+    for rows, columns, block in half_squared_distances(x, y):
         near, column = block.topk(min(count, block.shape[1]))
-        near, order = torch.cat((best[here], near), dim=1).topk(count)
-        best[here] = near
-        which[here] = torch.cat((which[here], column + there.start), dim=1).gather(1, order)
+        near, order = torch.cat((best[rows], near), dim=1).topk(count)
+        best[rows] = near
+        which[rows] = torch.cat((which[rows], column + columns.start), dim=1).gather(1, order)
     distances = _distances(best)
     unresolved = is_unresolved(x, y.mean(0), distances[:, -1])
     if unresolved.any():
@@ -89,16 +89,16 @@ def nearest_others(x: Float[Tensor, "n d"], count: int = 1) -> Float64[Tensor, "
         )
     best = x.new_full((len(x), count), -torch.inf)
 
-    def update(here: slice, block: Tensor) -> None:
+    def update(rows: slice, block: Tensor) -> None:
         near = block.topk(min(count, block.shape[1]))[0]
-        best[here] = torch.cat((best[here], near), dim=1).topk(count)[0]
+        best[rows] = torch.cat((best[rows], near), dim=1).topk(count)[0]
 
-    for here, there, block in half_squared_distances(x, x, upper_only=True):
-        if here == there:
+    for rows, columns, block in half_squared_distances(x, x, upper_only=True):
+        if rows == columns:
             block.fill_diagonal_(-torch.inf)
         else:  # a distance counts for both points
-            update(there, block.T.contiguous())
-        update(here, block)
+            update(columns, block.T.contiguous())
+        update(rows, block)
     distances = _distances(best)
     unresolved = is_unresolved(x, x.mean(0), distances[:, -1])
     if unresolved.any():

@@ -130,14 +130,14 @@ def _ball_membership(
         )
         membership.recalled.logical_or_(recomputed.recalled)
     if membership.doubtful:
-        here, there = _pairs_inside(real, fake, torch.cat(membership.doubtful, 1), neighbors)
-        membership.balls.index_add_(0, there, torch.ones_like(there))
-        membership.covered[here] = True
+        images, samples = _pairs_inside(real, fake, torch.cat(membership.doubtful, 1), neighbors)
+        membership.balls.index_add_(0, samples, torch.ones_like(samples))
+        membership.covered[images] = True
     if membership.doubtful_fake:
-        _, here = _pairs_inside(
+        _, images = _pairs_inside(
             fake, real, torch.cat(membership.doubtful_fake, 1).flip(0), neighbors
         )
-        membership.recalled[here] = True
+        membership.recalled[images] = True
     return membership
 
 
@@ -204,8 +204,8 @@ def _doubtful_pairs(
     possible = torch.gt(block, possible_edge, out=torch.empty_like(block))
     if possible.sum() == inside.sum():
         return []
-    here, there = (possible > inside).nonzero(as_tuple=True)
-    return [torch.stack((here + rows.start, there + columns.start))]
+    row, column = (possible > inside).nonzero(as_tuple=True)
+    return [torch.stack((row + rows.start, column + columns.start))]
 
 
 def _pairs_inside(
@@ -221,9 +221,9 @@ def _pairs_inside(
     radius, centers = nearest_others_float64(x, rows, neighbors)[:, -1][place], [x.mean(0)]
     inside: list[Tensor] = []
     for block, block_radius in zip(pairs.split(_PAIRS, 1), radius.split(_PAIRS), strict=True):
-        here, there = x[block[0]].double(), y[block[1]].double()
-        error = _error_bound(here, centers, block_radius)
-        inside.append((here - there).square().sum(1) + error < block_radius.square())
+        x_i, y_j = x[block[0]].double(), y[block[1]].double()
+        error = _error_bound(x_i, centers, block_radius)
+        inside.append((x_i - y_j).square().sum(1) + error < block_radius.square())
     return pairs[:, torch.cat(inside)]
 
 
