@@ -48,10 +48,10 @@ def class_accuracy_records(context: EvaluationContext) -> list[Record]:
     requested = proportions.allocate(context.num_samples)
     generated = context.samples(context.num_samples, requested)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(context.seed))
-    chosen = order[: context.num_samples].numpy()
+    chosen = order[: context.num_samples]
     sets = {
         GENERATOR: (generated, requested),
-        REAL: (read_images(train, chosen), torch.from_numpy(train.labels[chosen])),
+        REAL: (read_images(train, chosen.numpy()), torch.from_numpy(train.labels)[chosen]),
     }
 
     # Compare predicted with requested classes, and features with those of test images.

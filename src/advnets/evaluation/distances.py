@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 from torch import Tensor
 
@@ -62,87 +64,75 @@ PARZEN = MetricSpec(
 )
 
 
-def frechet_records(context: EvaluationContext) -> list[Record]:
-    """Compute Fréchet distances to the test images."""
-
-    def score(test: Tensor, features: Tensor) -> Record:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", FewImagesWarning)
-            value = frechet_distance(test, features)
-        return {
-            "value": value,
-            "standard_error": frechet_standard_error(test, features),
-            "few_images": any(issubclass(one.category, FewImagesWarning) for one in caught),
-        }
-
-    return compare_features(context, "frechet", score)
+Score = Callable[[Tensor, Tensor, int], Record]
+"""A function that returns a distance of test features and features, by a seed, as `value`."""
 
 
-FRECHET = MetricSpec(
-    name="frechet",
+def _feature_distance(name: str, score: Score, **fields: Any) -> MetricSpec:
+    """Return the metric of a distance between features of samples and of test images."""
+
+    def records(context: EvaluationContext) -> list[Record]:
+        return compare_features(
+            context, name, lambda test, features: score(test, features, context.seed)
+        )
+
+    return MetricSpec(
+        name=name,
+        records=records,
+        values={"value": Value("lower", normal_interval())},
+        uses_extractor=True,
+        check_data=require_test_split,
+        **fields,
+    )
+
+
+def _frechet(test: Tensor, features: Tensor, _seed: int) -> Record:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FewImagesWarning)
+        value = frechet_distance(test, features)
+    return {
+        "value": value,
+        "standard_error": frechet_standard_error(test, features),
+        "few_images": any(issubclass(one.category, FewImagesWarning) for one in caught),
+    }
+
+
+FRECHET = _feature_distance(
+    "frechet",
+    _frechet,
     title="Fréchet distance",
     help="Fréchet distance between Gaussian fits to features",
-    records=frechet_records,
-    values={"value": Value("lower", normal_interval())},
     describe=lambda r: (
         f"Fréchet distance {r['value']:.3g}{plus_minus(r, '.1g')}"
         + (f", {FEW_IMAGES}" if r.get("few_images") else "")
     ),
     details=("standard_error", "few_images"),
-    uses_extractor=True,
     aliases=("fid", "frechet-distance"),
     published=Published("fid", "FID", "Inception features"),
     curve=MetricCurve("Fréchet distance", "to test images", "value"),
-    check_data=require_test_split,
 )
-
-
-def mmd_records(context: EvaluationContext) -> list[Record]:
-    """Compute squared maximum mean discrepancies to the test images."""
-    return compare_features(
-        context,
-        "mmd",
-        lambda test, features: asdict(polynomial_mmd(test, features, seed=context.seed)),
-    )
-
-
-MMD = MetricSpec(
-    name="mmd",
+MMD = _feature_distance(
+    "mmd",
+    lambda test, features, seed: asdict(polynomial_mmd(test, features, seed=seed)),
     title="MMD",
     help="squared maximum mean discrepancy of features, cubic polynomial kernel",
-    records=mmd_records,
-    values={"value": Value("lower", normal_interval())},
     describe=lambda r: (
         f"MMD² {r['value']:.3g} ± {r['standard_error']:.1g} over {r['subsets']:,} subsets of "
         f"{r['subset_size']:,}"
     ),
     details=("standard_error", "std"),
-    uses_extractor=True,
     aliases=("kid",),
     published=Published("kid", "KID", "Inception features"),
 )
-
-
-def swd_records(context: EvaluationContext) -> list[Record]:
-    """Compute sliced Wasserstein distances to the test images."""
-    return compare_features(
-        context,
-        "swd",
-        lambda test, features: asdict(sliced_wasserstein(test, features, seed=context.seed)),
-    )
-
-
-SWD = MetricSpec(
-    name="swd",
+SWD = _feature_distance(
+    "swd",
+    lambda test, features, seed: asdict(sliced_wasserstein(test, features, seed=seed)),
     title="sliced Wasserstein distance",
     help="sliced 2-Wasserstein distance of features",
-    records=swd_records,
-    values={"value": Value("lower", normal_interval())},
     describe=lambda r: (
         f"sliced Wasserstein distance {r['value']:.3g}{plus_minus(r, '.1g')} over "
         f"{r['directions']:,} directions"
     ),
     details=("standard_error",),
-    uses_extractor=True,
     aliases=("sliced-wasserstein",),
 )

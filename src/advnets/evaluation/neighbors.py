@@ -9,7 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from advnets.errors import DataError
-from advnets.evaluation.context import MAX_TRAIN_IMAGES, EvaluationContext, Record, compare_features
+from advnets.evaluation.context import (
+    MAX_TRAIN_IMAGES,
+    EvaluationContext,
+    Record,
+    compare_features,
+    require_test_split,
+)
 from advnets.evaluation.spec import (
     MetricSpec,
     Value,
@@ -60,6 +66,7 @@ PRDC_SPEC = MetricSpec(
     ),
     details=tuple(f"{name}_error" for name in _PRDC_VALUES),
     uses_extractor=True,
+    check_data=require_test_split,
     aliases=_PRDC_VALUES,
 )
 
@@ -104,6 +111,7 @@ TWO_SAMPLE_1NN = MetricSpec(
     ),
     details=("accuracy_real", "accuracy_fake", "accuracy_error"),
     uses_extractor=True,
+    check_data=require_test_split,
     aliases=("1nn", "1-nn", "1nna", "c2st"),
 )
 
@@ -161,5 +169,6 @@ MEMORIZATION = MetricSpec(
         *("nearer_fraction", "expected_nearer_fraction", "nearer_p_value"),
     ),
     uses_extractor=True,
+    check_data=require_test_split,
     aliases=("data-copying",),
 )
