@@ -14,7 +14,7 @@ from PIL import Image
 from advnets.cli.compare import read_history
 from advnets.cli.main import config_of
 from advnets.cli.sweep import record_text, run_record
-from advnets.evaluation.score_files import read_scored_run
+from advnets.evaluation.comparison import read_scored_run
 from advnets.metrics.uncertainty import student_interval
 
 RECORDS = Path(__file__).parents[2] / "results" / "records"

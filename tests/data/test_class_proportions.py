@@ -13,10 +13,9 @@ from advnets.data.dataset import ArraySplit, Dataset, renumber_labels
 from advnets.data.normalization import fit_normalizer
 from advnets.data.prepared import DatasetInfo, PreparedData
 from advnets.errors import UnknownNameError, UsageError
-from advnets.evaluation.comparison import compare
+from advnets.evaluation.comparison import ScoredRun, compare
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.registry import METRICS
-from advnets.evaluation.score_files import ScoredRun
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.extractors.builtin import Pixels

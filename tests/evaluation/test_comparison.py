@@ -11,9 +11,8 @@ import pytest
 from scipy import stats
 
 from advnets.errors import RunError, UnknownNameError, UsageError
-from advnets.evaluation.comparison import columns, compare
+from advnets.evaluation.comparison import ScoredRun, columns, compare, read_scored_run
 from advnets.evaluation.registry import METRICS
-from advnets.evaluation.score_files import ScoredRun, read_scored_run
 from advnets.report.comparison import comparison_text
 
 REAL = "real training images"

@@ -13,10 +13,9 @@ from advnets import config
 from advnets.data.prepared import open_data
 from advnets.errors import DataError, RunError, UsageError
 from advnets.evaluation import context, modes, neighbors
-from advnets.evaluation.comparison import compare
+from advnets.evaluation.comparison import ScoredRun, compare
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.registry import METRICS, record_intervals
-from advnets.evaluation.score_files import ScoredRun
 from advnets.evaluation.spec import REAL
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from advnets.evaluation.comparison import check_record, has_provenance
 from advnets.evaluation.registry import METRICS, record_intervals
-from advnets.evaluation.score_files import check_record, has_provenance
 from advnets.evaluation.spec import REFERENCES
 
 RECORDS = sorted((Path(__file__).parents[2] / "results" / "records").glob("*.json"))

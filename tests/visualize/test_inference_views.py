@@ -15,8 +15,7 @@ from advnets.data.prepared import open_data
 from advnets.errors import UsageError
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.visualize.inpainting import Inpainting
-from advnets.visualize.reconstructions import Reconstructions
+from advnets.visualize.reconstructions import Inpainting, Reconstructions
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from advnets.config import Config
 from advnets.errors import RunError, UsageError, printable, printable_lines
 
 if TYPE_CHECKING:
-    from advnets.evaluation.score_files import ScoredRun
+    from advnets.evaluation.comparison import ScoredRun
     from advnets.report.comparison import History
 
 _REMEDY = "give a run directory, or a record file of `advnets sweep`"
@@ -50,9 +50,8 @@ class Compare:
 
         `config_of` returns the config that a command line of `advnets train` trains.
         """
-        from advnets.evaluation.comparison import compare
+        from advnets.evaluation.comparison import compare, read_scored_run
         from advnets.evaluation.registry import alias_notes, publication_notes, resolve_metrics
-        from advnets.evaluation.score_files import read_scored_run
         from advnets.files import check_output, write_atomically
         from advnets.report.comparison import (
             comparison_markdown,
@@ -104,7 +103,7 @@ def read_record(
         RunError: the file is not a record, or lacks scores of a metric.
     """
     from advnets.config.serialize import to_json
-    from advnets.evaluation.score_files import ScoredRun
+    from advnets.evaluation.comparison import ScoredRun
     from advnets.run_records import parsed_file
 
     record: Any = parsed_file(path, _REMEDY)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from advnets.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from advnets.evaluation.comparison import compare
+    from advnets.evaluation.comparison import ScoredRun, compare, read_scored_run
     from advnets.evaluation.context import EvaluationContext
     from advnets.evaluation.registry import METRICS, register_metric
-    from advnets.evaluation.score_files import ScoredRun, read_scored_run
     from advnets.evaluation.spec import MetricSpec
 
 __all__ = [
@@ -29,9 +28,9 @@ __getattr__, __dir__ = lazy_attributes(
         "EvaluationContext": "advnets.evaluation.context",
         "METRICS": "advnets.evaluation.registry",
         "MetricSpec": "advnets.evaluation.spec",
-        "ScoredRun": "advnets.evaluation.score_files",
+        "ScoredRun": "advnets.evaluation.comparison",
         "compare": "advnets.evaluation.comparison",
-        "read_scored_run": "advnets.evaluation.score_files",
+        "read_scored_run": "advnets.evaluation.comparison",
         "register_metric": "advnets.evaluation.registry",
     },
 )

@@ -218,7 +218,7 @@ def require_test_split(data: PreparedData) -> Split:
     test = data.dataset.test
     if test is None:
         raise DataError(
-            f"{data.info.name} has no test images, which samples are compared with; "
+            f"{data.info.name} has no test images; "
             "give a folder of at least 50 images or a named set"
         )
     return test

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from advnets.visualize.arithmetic import Arithmetic
     from advnets.visualize.figure import Figure, View
     from advnets.visualize.guided_backprop import Activations, GuidedBackprop
-    from advnets.visualize.inpainting import Inpainting
     from advnets.visualize.interpolation import Interpolation, SlerpGrid
-    from advnets.visualize.reconstructions import Reconstructions
+    from advnets.visualize.reconstructions import Inpainting, Reconstructions
     from advnets.visualize.samples import Neighbors, Samples
     from advnets.visualize.timelapse import Timelapse
     from advnets.visualize.window_dropout import WindowDropout
@@ -36,7 +35,7 @@ VIEWS = {
     "WindowDropout": "advnets.visualize.window_dropout",
     "Timelapse": "advnets.visualize.timelapse",
     "Reconstructions": "advnets.visualize.reconstructions",
-    "Inpainting": "advnets.visualize.inpainting",
+    "Inpainting": "advnets.visualize.reconstructions",
 }
 """The module of each view, in the order of the help of `advnets visualize`."""
 
