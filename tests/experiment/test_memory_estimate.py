@@ -14,7 +14,7 @@ from advnets import config, presets
 from advnets.data.prepared import DatasetInfo
 from advnets.errors import OutOfMemoryError
 from advnets.experiment import stored_run
-from advnets.experiment.memory_estimate import check_memory, estimate_memory
+from advnets.experiment.dry_run import check_memory, estimate_memory
 from advnets.run_directory import RunDirectory
 
 CPU = torch.device("cpu")

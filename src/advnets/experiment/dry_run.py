@@ -1,7 +1,11 @@
-"""Estimates of the time and memory of a training, from a few steps; nothing is written."""
+"""Estimates of the time of a training, from a few steps, and of its memory; nothing is written.
+
+`check_memory` needs shapes alone: its estimate is a lower bound, for which nothing is allocated.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from advnets import config
 from advnets.data.dataset import (
@@ -18,16 +23,25 @@ from advnets.data.dataset import (
     few_images_warning,
     num_train_images,
 )
-from advnets.data.prepared import PreparedData, open_training_data
+from advnets.data.prepared import DatasetInfo, PreparedData, open_training_data
 from advnets.data.spec import cached_dataset_folders
+from advnets.errors import AdvnetsError, OutOfMemoryError
 from advnets.experiment import setup
-from advnets.experiment.memory_estimate import SMALLER, check_memory
-from advnets.experiment.pretrained import with_pretrained
-from advnets.experiment.stored_run import parameter_count
+from advnets.experiment.stored_run import FLOAT_BYTES, meta_players, parameter_count
 from advnets.games.custom import check_trusted
 from advnets.training import devices
-from advnets.training.memory import explain_errors, memory_limit, peak_bytes
+from advnets.training.memory import (
+    available_bytes,
+    explain_errors,
+    format_bytes,
+    memory_limit,
+    peak_bytes,
+)
 from advnets.training.step import train_step
+
+SMALLER = (
+    "give a smaller --batch-size, or smaller networks (hidden_sizes, base_channels or latent_dim)"
+)
 
 WARMUP_STEPS = 3
 TIMED_SECONDS = 2.0
@@ -78,7 +92,7 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
         RunError: the file of a custom game is not trusted (`trust_code`) or has changed.
     """
     check_trusted(run_config, trust_code=trust_code)
-    run_config = with_pretrained(run_config)
+    run_config = setup.with_pretrained(run_config)
     before = cached_dataset_folders()
     data = open_training_data(run_config.data)
     new = cached_dataset_folders() - before
@@ -155,3 +169,95 @@ def _class_counts(train: Split, classes: tuple[str, ...]) -> dict[str, int]:
         return {}
     counts = np.bincount(train.labels, minlength=len(classes))
     return dict(zip(classes, counts.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """The least memory that one stage needs, in bytes."""
+
+    state: int
+    """Weights, their gradients, the states of the optimizers, and EMAs."""
+    batch: int
+    """A batch of images and one of samples, and the activations of the networks."""
+
+    @property
+    def total(self) -> int:
+        """The sum of both."""
+        return self.state + self.batch
+
+
+def check_memory(run: config.Config, info: DatasetInfo, device: torch.device) -> None:
+    """Refuse a training that needs more memory than is free on its device.
+
+    Raises:
+        OutOfMemoryError: a stage needs more.
+    """
+    available = available_bytes(device)
+    for number in range(len(run.stages)):
+        needed = estimate_memory(run, number, info)
+        if available is not None and needed.total > available:
+            raise OutOfMemoryError(
+                f"the training needs at least {format_bytes(needed.total)} of memory "
+                f"({format_bytes(needed.state)} for the networks, {format_bytes(needed.batch)} for "
+                f"a batch), and {device} has {format_bytes(available)} free; {SMALLER}"
+            )
+
+
+def estimate_memory(run: config.Config, number: int, info: DatasetInfo) -> MemoryEstimate:
+    """Return the least memory that a stage needs.
+
+    Raises:
+        OutOfMemoryError: a tensor would have more elements than torch can count.
+    """
+    stage, rows = run.stages[number], run.data.batch_size
+    if isinstance(stage.game, config.SemiSupervisedGame):
+        rows = max(rows, stage.game.labeled_batch, stage.game.generated_batch)
+    players = meta_players(run, number, info)
+    weights = {name: parameter_count(net) for name, net in players.items()}
+    state = sum(
+        count * (2 + _optimizer_values(stage, name) + (name in stage.ema_players))
+        for name, count in weights.items()
+    )
+    batch = 2 * rows * math.prod(info.shape)
+    for name, net in players.items():
+        batch += _count_activations(net, rows, _input_shape(name, net, stage, info))
+    return MemoryEstimate(state * FLOAT_BYTES, batch * FLOAT_BYTES)
+
+
+def _optimizer_values(stage: config.Stage, player: str) -> int:
+    """Return the number of values that a player's optimizer stores for each weight."""
+    return 2 if isinstance(setup.optimizer_config(stage, player), config.Adam) else 1
+
+
+def _input_shape(
+    name: str, net: nn.Module, stage: config.Stage, info: DatasetInfo
+) -> tuple[int, ...]:
+    if name == "generator":
+        return (getattr(net, "latent_dim", 1),)
+    channels, height, width = info.shape
+    pac = (
+        stage.game.pac if name == "discriminator" and isinstance(stage.game, config.GANGame) else 1
+    )
+    return (pac * channels, height, width)
+
+
+def _count_activations(net: nn.Module, rows: int, shape: tuple[int, ...]) -> int:
+    """Return the number of activations of a batch; 0 for networks with several inputs."""
+    total = 0
+
+    def count(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal total
+        total += output.numel() if isinstance(output, Tensor) else 0
+
+    leaves = [module for module in net.modules() if not any(module.children())]
+    hooks = [leaf.register_forward_hook(count) for leaf in leaves]
+    net.eval()
+    try:
+        with torch.no_grad():
+            net(torch.empty(rows, *shape, device="meta"))
+    except (AdvnetsError, RuntimeError, TypeError, ValueError, AttributeError):
+        return 0
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total

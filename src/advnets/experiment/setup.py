@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -19,9 +20,11 @@ from advnets.data.semi_supervised_loader import (
     all_training_images,
     labeled_subset,
 )
+from advnets.data.spec import resolve_data_paths
 from advnets.errors import UsageError
 from advnets.experiment.players import build_game, build_players
 from advnets.experiment.stored_run import parameter_count
+from advnets.experiment.trained_model import TrainedModel, load
 from advnets.rng import RNG
 from advnets.run_records import versions
 from advnets.training import devices
@@ -123,14 +126,9 @@ def _resolve_steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -
     schedule_steps = stage.schedule_steps or max(1, round(stage.schedule_fraction * steps))
     check_learning_rate("generator", stage.generator_optimizer, steps)
     if not isinstance(stage.discriminator, config.NoDiscriminator):
-        updates = steps * _max_updates(stage.game)
-        check_learning_rate("discriminator", stage.discriminator_optimizer, updates)
+        most = stage.game.k if isinstance(stage.game, config.GANGame) else 1
+        check_learning_rate("discriminator", stage.discriminator_optimizer, steps * most)
     return replace(stage, steps=steps, schedule_steps=schedule_steps)
-
-
-def _max_updates(game: config.GameConfig) -> int:
-    """Return the largest number of updates of D in a step."""
-    return game.k if isinstance(game, config.GANGame) else 1
 
 
 def _steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -> int:
@@ -155,3 +153,52 @@ def run_record(
         "parameters": {name: parameter_count(net) for name, net in nets.items()},
         "versions": versions(),
     }
+
+
+def with_pretrained(run_config: config.Config) -> config.Config:
+    """Return the config with the generator and normalization of the run that its game names.
+
+    A game without a pretrained generator leaves the config as it is.
+
+    Raises:
+        UsageError: the game names no run, or one with a conditional or stacked generator.
+    """
+    stage = run_config.stage
+    if not isinstance(stage.game, config.LatentRegressionGame):
+        return run_config
+    pretrained = _load_generator_run(stage.game).config
+    if pretrained.stage.game.conditional or pretrained.stage.on_top_of_previous:
+        raise UsageError(
+            f"{stage.game.generator_run} has a class-conditional or a stacked generator; "
+            "give a run with an unconditional one"
+        )
+    data = replace(run_config.data, normalize=pretrained.data.normalize)
+    stage = replace(stage, generator=pretrained.stage.generator)
+    return replace(run_config.with_stage(stage), data=data)
+
+
+def with_absolute_paths(run_config: config.Config) -> config.Config:
+    """Return the config with absolute paths of its data and of its generator's run."""
+    stage = run_config.stage
+    game = stage.game
+    if isinstance(game, config.LatentRegressionGame) and game.generator_run is not None:
+        game = replace(game, generator_run=str(Path(game.generator_run).absolute()))
+        run_config = run_config.with_stage(replace(stage, game=game))
+    return replace(run_config, data=resolve_data_paths(run_config.data))
+
+
+def pretrained_generator(stage: config.Stage) -> nn.Module | None:
+    """Return the trained generator that a stage uses; None if it trains its own."""
+    game = stage.game
+    if not isinstance(game, config.LatentRegressionGame):
+        return None
+    return _load_generator_run(game).generator
+
+
+def _load_generator_run(game: config.LatentRegressionGame) -> TrainedModel:
+    if game.generator_run is None:
+        raise UsageError(
+            "LatentRegressionGame needs a trained generator, and generator_run is not set; "
+            "give --game.generator-run RUN"
+        )
+    return load(game.generator_run)

@@ -34,9 +34,7 @@ from advnets.evaluation.training_eval import (
     evaluate_during_training,
 )
 from advnets.experiment import setup
-from advnets.experiment.dry_run import data_summary
-from advnets.experiment.memory_estimate import SMALLER, check_memory
-from advnets.experiment.pretrained import pretrained_generator, with_absolute_paths, with_pretrained
+from advnets.experiment.dry_run import SMALLER, check_memory, data_summary
 from advnets.experiment.stored_run import StoredRun, identity, players_of_run
 from advnets.games.custom import check_trusted, custom_games, update_game_paths
 from advnets.plots.image_grid import grid, save_grid
@@ -205,7 +203,7 @@ class Session:
 def _start_session(run: RunDirectory, run_config: config.Config) -> Session:
     """Start a run: open its data, resolve its config, and write both to config.json."""
     resolved_runtime = devices.resolve(run_config.runtime)
-    run_config = with_pretrained(with_absolute_paths(run_config))
+    run_config = setup.with_pretrained(setup.with_absolute_paths(run_config))
     if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
     data = open_training_data(run_config.data)
@@ -251,7 +249,8 @@ def _resume_session(run: RunDirectory, requested: config.Config) -> Session:
     # Record the config, and from where on the run is not bit-exact.
     record, before = {**stored.record, "config": to_json(merged)}, stored.config.runtime
     if session.step < session.steps:
-        session.changed = _changed_fields(before, merged.runtime)
+        old, new = asdict(before), asdict(merged.runtime)
+        session.changed = {name: (old[name], new[name]) for name in new if old[name] != new[name]}
     if session.changed:
         record.setdefault("bit_exact_until_step", session.step)
     else:
@@ -278,14 +277,6 @@ def _require_device(runtime: config.Runtime, path: Path) -> None:
         ) from None
 
 
-def _changed_fields(
-    stored: config.Runtime, new: config.Runtime
-) -> dict[str, tuple[object, object]]:
-    """Return the fields of the runtime that differ, with the stored and the new value."""
-    before, now = asdict(stored), asdict(new)
-    return {name: (before[name], now[name]) for name in now if before[name] != now[name]}
-
-
 def _merge_configs(stored: config.Config, requested: config.Config, path: Path) -> config.Config:
     """Return the stored config with the length, intervals and runtime of the requested one.
 
@@ -310,7 +301,7 @@ def _merge_configs(stored: config.Config, requested: config.Config, path: Path) 
     )
 
     # The locations of data and of a game's file may change: their digests are compared.
-    stored, requested = with_absolute_paths(stored), with_absolute_paths(requested)
+    stored, requested = setup.with_absolute_paths(stored), setup.with_absolute_paths(requested)
     requested = _with_schedule_steps_of(stored, requested)
     stored = update_game_paths(stored, custom_games(requested))
     merged = replace(
@@ -381,7 +372,7 @@ def _load_trained_weights(
     top = getattr(generator, "top", None)
     if previous is not None and isinstance(top, nn.Module):
         top.load_state_dict(previous.state_dict())
-    elif previous is None and (pretrained := pretrained_generator(stage)) is not None:
+    elif previous is None and (pretrained := setup.pretrained_generator(stage)) is not None:
         generator.load_state_dict(pretrained.state_dict())
 
 
