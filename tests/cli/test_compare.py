@@ -181,6 +181,7 @@ def test_a_usage_error_is_one_sentence(compared, runs, tmp_path):
         "",
         "advnets: 1 run was given; give at least two to compare\n",
     )
+    assert compared()[2] == "advnets: no runs were given; give at least two to compare\n"
     assert compared(*runs, "--metrics", "frechett")[2] == (
         "advnets: no metric is called 'frechett'; did you mean frechet?\n"
     )

@@ -321,7 +321,8 @@ def compare(
     """
     names = resolve_metrics(metrics)
     if len(runs) < 2:
-        raise UsageError(f"{len(runs)} run was given; give at least two to compare")
+        count = "1 run was" if runs else "no runs were"
+        raise UsageError(f"{count} given; give at least two to compare")
 
     # Find rows and columns, and the differences of all pairs of trained rows.
     runs = _unify_extractor_names(runs)
