@@ -43,6 +43,7 @@ def class_accuracy_records(context: EvaluationContext) -> list[Record]:
         DataError: there are no labeled training or test images, or too few of a class.
     """
     proportions, classifier, train = _class_accuracy_inputs(context)
+    assert train.labels is not None  # which the line above checks
 
     # Draw samples of each class, and as many real training images.
     requested = proportions.allocate(context.num_samples)
