@@ -96,11 +96,11 @@ def train(
         DivergedError: NaN or infinite values occurred for the third time.
         OutOfMemoryError: the training needs more memory than there is.
     """
-    # Check the values that need neither data nor the run directory.
+    # Check the values of a new run that need neither data nor the run directory.
     check_trusted(run_config, trust_code=trust_code)
-    check_source(run_config.data.source)
-    eval_metric(run_config.intervals)
     if not resume:
+        check_source(run_config.data.source)
+        eval_metric(run_config.intervals)
         setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage.game)
 
     run = RunDirectory(out)
