@@ -11,7 +11,7 @@ from typing import Any
 
 from advnets.config import Config
 from advnets.errors import RunError
-from advnets.evaluation.comparison import setting_label
+from advnets.evaluation.comparison import abbreviate, setting_label
 from advnets.evaluation.registry import METRICS
 from advnets.evaluation.spec import FEW_IMAGES, REAL
 from advnets.plots.training_curves import RunCurve, curve_spec, eval_metric, run_curves
@@ -170,7 +170,7 @@ def _settings(record: Comparison, number: int) -> str:
         f"digest {settings['data_digest'][:8]}…",
         f"{settings['split']} images" if settings.get("split") else "",
         *(
-            f"{setting_label(key)} {_plain(value)}"
+            f"{setting_label(key)} {abbreviate(key, value)}"
             for key, value in settings.items()
             if key not in _NAMED_IN_NOTE
         ),
@@ -178,11 +178,6 @@ def _settings(record: Comparison, number: int) -> str:
         FEW_IMAGES if record["columns"][number]["few_images"] else "",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _plain(value: object) -> str:
-    number = isinstance(value, int) and not isinstance(value, bool)
-    return f"{value:,}" if number else str(value)
 
 
 def _num_real(record: Comparison, number: int, fake: int) -> list[str]:
