@@ -42,7 +42,7 @@ REAL, FAKE = LOGITS.flip(0) * 0.7 + 0.3, LOGITS
 
 
 def written_value(real, fake):
-    """Equation 1 as in the paper, in float64."""
+    """Return Equation 1 as in the paper, in float64."""
     d_real, d_fake = torch.sigmoid(real.double()), torch.sigmoid(fake.double())
     return torch.log(d_real).mean() + torch.log(1 - d_fake).mean()
 

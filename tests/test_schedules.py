@@ -44,7 +44,7 @@ def loss(players, batch, rng):
 
 
 def train_state(phase, step=0, schedule_steps=0):
-    """A state whose game is this phase, of one player "a"."""
+    """Return a state whose game is this phase, of one player "a"."""
     player = torch.nn.Linear(1, 1, bias=False)
     optimizers = {"a": make_optimizer(config.SGD(), player.parameters())}
     state = TrainState(

@@ -69,10 +69,10 @@ ROWS = [
     Row("drawn points, npy", "points.npy", "the same"),
 ]
 NOT_RUN = [
-    ("Fashion-MNIST", "fashion-mnist", "advnets data fetch fashion-mnist"),
-    ("Kuzushiji-MNIST", "kmnist", "advnets data fetch kmnist"),
-    ("EMNIST", "emnist:split=letters", "advnets data fetch emnist"),
-    ("CIFAR-10, CIFAR-100, SVHN by name", "cifar10", "advnets data fetch cifar10"),
+    ("Fashion-MNIST", "fashion-mnist", "`advnets data fetch fashion-mnist`"),
+    ("Kuzushiji-MNIST", "kmnist", "`advnets data fetch kmnist`"),
+    ("EMNIST", "emnist:split=letters", "`advnets data fetch emnist`"),
+    ("CIFAR-10, CIFAR-100, SVHN by name", "cifar10", "`advnets data fetch cifar10`"),
     ("TFD, 96x96", "tfd:size=96,fold=1", "TFD_96x96.mat by hand"),
     ("the Hugging Face hub", "hf:uoft-cs/cifar10", "a connection"),
     ("a stream of either", "--data shards --stream", "`train` only"),

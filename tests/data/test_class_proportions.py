@@ -96,7 +96,7 @@ class Oracle(nn.Module):
 
 @pytest.fixture(scope="module")
 def skewed():
-    """Nine dark images to one bright image, and a perfect generator of them."""
+    """Return nine dark images to one bright image, and a perfect generator of them."""
 
     def part(seed):
         draw = np.random.default_rng(seed)

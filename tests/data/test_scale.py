@@ -31,7 +31,7 @@ SIXTY_THOUSAND = 60_000
 
 @pytest.fixture(scope="module")
 def jpegs(real_data) -> Path:
-    """CIFAR-10 as a zip of 60,000 JPEGs."""
+    """Return the path of CIFAR-10 as a zip of 60,000 JPEGs."""
     path = real_data / "cifar10" / "cifar10-jpg.zip"
     if not path.exists():
         pytest.skip(f"{path} is not there")
@@ -76,7 +76,7 @@ def test_a_second_start_on_sixty_thousand_files_takes_under_three_seconds(jpegs,
 
 @pytest.fixture
 def million(tmp_path) -> Path:
-    """A pack of a million 64x64x3 images: one random block, repeated."""
+    """Write a pack of a million 64x64x3 images: one random block, repeated."""
     folder = tmp_path / "million"
     folder.mkdir()
     block = np.random.default_rng(0).integers(0, 256, (5000, 3, 64, 64), dtype=np.uint8)
@@ -100,7 +100,7 @@ def million(tmp_path) -> Path:
 
 
 def memory(process: subprocess.Popen[str]) -> Iterator[dict[str, int]]:
-    """The memory of a running process in MiB."""
+    """Return the memory of a running process in MiB."""
     while process.poll() is None:
         try:
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()

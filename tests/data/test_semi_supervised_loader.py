@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def splits(make_images) -> Dataset:
-    """Four labeled images of the classes 0 and 1, of levels 0 to 3, and three more, 4 to 6."""
+    """Return four labeled images of classes 0 and 1 and levels 0 to 3, and three more, 4 to 6."""
     every = make_images(7, (1, 2, 2))
     every.images[:] = np.arange(7)[:, None, None, None]
     labeled = replace(every.subset(slice(4)), labels=np.array([0, 1, 0, 1]))

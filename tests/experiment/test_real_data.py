@@ -14,7 +14,7 @@ from advnets.run_directory import RunDirectory
 
 
 def quick(name, **data):
-    """The preset with two steps a stage, otherwise unchanged."""
+    """Return the preset with two steps a stage, otherwise unchanged."""
     run = presets.get_preset(name)
     stages = tuple(replace(stage, steps=2) for stage in run.stages)
     return replace(
@@ -44,7 +44,7 @@ def fewer(discriminator):
 
 
 def small(run):
-    """The same architectures with fewer units, since 80 million weights are too many for a test."""
+    """Return the same architectures with fewer units, as a test cannot train 80 million weights."""
     stages = tuple(
         replace(
             stage,

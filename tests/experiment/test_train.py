@@ -42,7 +42,7 @@ class Crashing:
 
 @pytest.fixture
 def two_stages(tiny):
-    """Two stages of ten steps, as for TFD: the second generator is the input of the first."""
+    """Return two stages of ten steps, as for TFD: the second generator takes the first's output."""
     first = replace(tiny.stage, steps=10, generator=replace(tiny.stage.generator, batch_norm=False))
     bottom = replace(first.generator, latent_dim=5, output_bias=-2.0)
     return replace(
@@ -144,7 +144,7 @@ def test_every_game_and_optimizer_resumes_bit_exactly(tiny, tmp_path, game, rule
 
 @pytest.fixture
 def scheduled(tiny):
-    """A config with every schedule."""
+    """Return a config with every schedule."""
     adam = config.Adam(lr=1e-3, lr_final=1e-4, beta1=0.0, beta2=0.9, beta2_final=0.99)
     game = config.GANGame(r1=1.0, r1_final=0.1, r2=1.0, r2_final=0.1, augment_prob=0.5)
     stage = replace(

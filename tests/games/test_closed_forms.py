@@ -132,7 +132,7 @@ def test_conditional_normals(trained):
 
 
 def assert_posterior(e, w, x, within):
-    """Of z given x = w · z, z ~ N(0, I): its mean, and the variance of each of its numbers."""
+    """Check mean and variances of z given x = w · z, with z ~ N(0, I)."""
     x = torch.tensor(x)[:, None]
     result = e(plane(x).images)
     mean, variance = x * w / w.square().sum(), 1 - w.square() / w.square().sum()

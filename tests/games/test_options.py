@@ -63,14 +63,14 @@ BATCH = Batch(torch.randn(12, 2, 8, 8, generator=torch.Generator().manual_seed(1
 
 
 def scheduled(phase, step):
-    """The minibatch with the values of the phase's schedules, as `train_step` passes it."""
+    """Return the minibatch with the values of the phase's schedules, as `train_step` passes it."""
     progress = min(1.0, step / STEPS)
     values = {name: torch.tensor(each.at(progress)) for name, each in phase.schedules.items()}
     return replace(BATCH, scheduled=values)
 
 
 def first(spec, nets, rng=NOISE):
-    """The output of the phase in which D is updated, at the step of `rng`."""
+    """Return the output of the phase in which D is updated, at the step of `rng`."""
     phase = GAN(spec).phases()[0]
     return phase.losses(nets, scheduled(phase, rng.step), rng)
 

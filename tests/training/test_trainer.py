@@ -363,7 +363,7 @@ def stopped_at(step, is_bad=lambda rng: False):
 
 
 def once_at_7(rng):
-    """Not finite at step 7 of the first attempt alone."""
+    """Return whether this is step 7 of the first attempt."""
     return rng.step == 7 and "#" not in rng.purpose
 
 

@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def residual(tmp_path):
-    """A run of residual networks."""
+    """Return a run of residual networks."""
     pair = {
         "generator": config.ResidualGenerator(latent_dim=8, base_channels=8, group_size=8),
         "discriminator": config.ResidualDiscriminator(base_channels=8, group_size=8),
@@ -55,7 +55,7 @@ def residual(tmp_path):
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory, monkeypatch_module):
-    """A run on images of 16 x 16, whose networks have one more layer."""
+    """Return a run on images of 16 x 16, whose networks have one more layer."""
     folder = tmp_path_factory.mktemp("larger")
     save_images([torch.rand(60, 1, 16, 16)], 60, folder / "images")
     run = small(config.GANGame())
@@ -78,6 +78,6 @@ def packed(tmp_path):
 
 @pytest.fixture(scope="module")
 def monkeypatch_module():
-    """A monkeypatch of module scope."""
+    """Return a monkeypatch of module scope."""
     with pytest.MonkeyPatch.context() as patch:
         yield patch

@@ -20,7 +20,7 @@ from advnets.visualize.reconstructions import Inpainting, Reconstructions
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs of a few steps on digits, one for each game."""
+    """Return runs of a few steps on digits, one for each game."""
     from advnets import presets
     from advnets.cli.console import Console
 

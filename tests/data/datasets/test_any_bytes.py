@@ -31,7 +31,7 @@ NUMBERS = [0, 1, 2, 3, 7, 8, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2*
 
 @pytest.fixture(autouse=True)
 def bounds() -> Iterator[None]:
-    """The process may use one GiB more, and ten seconds per example."""
+    """Limit the process to one GiB more, and to ten seconds per example."""
     if sys.platform != "linux":
         yield
         return
@@ -93,7 +93,7 @@ def files_like(*valid: bytes) -> st.SearchStrategy[bytes]:
 
 
 def repacked(pack: Callable[[bytes], bytes], *valid: bytes) -> st.SearchStrategy[bytes]:
-    """Modified content in a valid compressed stream, so that the parser reaches it."""
+    """Return modified content in a valid compressed stream, so that the parser reaches it."""
     return files_like(*valid).map(pack)
 
 

@@ -27,7 +27,7 @@ PYTHON = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 
 @pytest.fixture
 def big(tmp_path) -> Path:
-    """Sparse batches of zeros, with a known first and last record."""
+    """Write sparse batches of zeros, with a known first and last record."""
     folder = tmp_path / "cifar10" / "cifar-10-batches-bin"
     folder.mkdir(parents=True)
     for i, name in enumerate(BINARY):
@@ -81,7 +81,7 @@ def test_damaged_batches_are_refused(big):
 
 @pytest.fixture
 def few(monkeypatch) -> int:
-    """Files have four records instead of thousands."""
+    """Set the number of records per file to four."""
     monkeypatch.setattr(cifar, "_VALID", 4)
     for versions in ("VERSIONS_10", "VERSIONS_100"):
         smaller = [replace(version, records=(4, 4)) for version in getattr(cifar, versions)]
@@ -94,7 +94,7 @@ def pixels(name: str) -> np.ndarray:
 
 
 def write_10(folder: Path, keys: type = bytes, protocol: int = 2) -> Path:
-    """CIFAR-10 in its python version."""
+    """Write CIFAR-10 in its Python version."""
     folder.mkdir(parents=True)
     for name in PYTHON:
         write_batch(folder / name, {"data": pixels(name), "labels": [0, 1, 2, 9]}, keys, protocol)

@@ -30,7 +30,7 @@ FILES = list(mnist.MD5)
 
 @pytest.fixture
 def files(idx_bytes, monkeypatch) -> dict[str, bytes]:
-    """A small dataset with MNIST's file names and matching checksums."""
+    """Return a small dataset with MNIST's file names and matching checksums."""
     monkeypatch.setattr(module, "STALL_S", 0.1)
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
     rng = np.random.default_rng(0)
@@ -335,7 +335,7 @@ def test_zip_with_a_wrong_size_is_refused(tmp_path):
 
 @pytest.fixture
 def archive_dataset(server, response, monkeypatch):
-    """A dataset of one archive on the server."""
+    """Put a dataset of one archive on the server."""
     monkeypatch.setattr(module, "STALL_S", 0.1)
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
 
