@@ -41,7 +41,7 @@ COMMANDS = (
     ("evaluate", "RUN", "--num-samples", "20"),
     ("compare", "RUN", "WHOLE"),
 )
-"""What looks at a run; `train` last writes its report."""
+"""Commands that read a run; `train`, the last one, writes its report."""
 READING = COMMANDS[:1]
 
 Change = Callable[[Path], object]

@@ -175,7 +175,7 @@ COMMANDS = (
     ("compare", "RUN", "PLAIN"),
     ("data", "audit", "RUN"),
 )
-"""Every command that looks into a directory."""
+"""Every command that reads a directory."""
 
 
 @pytest.mark.parametrize("preset", [None, "as stored"])
@@ -184,7 +184,7 @@ def test_no_command_runs_the_file_that_a_config_names(
 ):
     monkeypatch.chdir(tmp_path)
     run, code = stranger
-    if preset:  # a config that calls its preset as if it had been typed
+    if preset:  # a config whose preset has the name of a typed file
         record = json.loads((run / "config.json").read_text())
         record["config"]["preset"] = f"{code}:game"
         (run / "config.json").write_text(json.dumps(record))
@@ -329,7 +329,7 @@ def write_payload(kind: str, content: bytes, folder: Path) -> list[str]:
                 tar.add(root / "member", name)
         (root / "member").unlink()
         (root / "a.parquet").unlink()
-        (root / f"{root.name}.py").write_bytes(content)  # where a loading script would lie
+        (root / f"{root.name}.py").write_bytes(content)  # the path of a loading script
     if kind == "images":
         with zipfile.ZipFile(folder / "images.zip", "w") as archive:
             for name in files:
@@ -430,7 +430,7 @@ def test_no_file_of_an_extractor_runs(ending, tmp_path, canary, monkeypatch):
     path = tmp_path / WEIGHTS_FILE
     path.write_bytes((tmp_path / "weights.pt").read_bytes())
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(path))
-    monkeypatch.setattr("advnets.extractors.inception._DIGEST", "")  # as if the hash did agree
+    monkeypatch.setattr("advnets.extractors.inception._DIGEST", "")  # as if the hash agreed
     monkeypatch.setattr("advnets.extractors.inception._torch_fidelity", lambda: None)
     with pytest.raises(AdvnetsError, match="is not a file of weights"):
         load_inception()
@@ -495,7 +495,7 @@ EXECUTING = {
     ("bench/processes.py", "subprocess.Popen"): "this package's own worker",
     ("metrics/linear_probe.py", "torch.compile"): "",
 }
-"""All calls in the package that run, import or unpickle, and what they are given."""
+"""All calls in the package that run, import or unpickle, with their arguments."""
 
 _RUNNING = {
     *("exec", "eval", "compile", "__import__", "torch.load", "torch.jit.load", "torch.hub.load"),

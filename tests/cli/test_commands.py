@@ -382,7 +382,7 @@ def test_help_fills_its_lines(run_command, monkeypatch, command):
     early, goes_on = [], 0
     for line, next_line in itertools.pairwise(out.partition("examples:")[0].splitlines()):
         words = next_line.split()
-        # Of one text: it begins in the same column.
+        # Lines of one text begin in the same column.
         if not words or not re.match(r" {8}\S", line) or not re.match(r" {8}\S", next_line):
             continue
         goes_on += 1
@@ -455,7 +455,7 @@ def test_the_command_line_of_another_command_is_refused():
 
 def test_epochs_replace_the_steps_of_a_preset():
     """Epochs and steps together are refused."""
-    for epochs in (3, 100):  # what is the default elsewhere too
+    for epochs in (3, 100):  # the default of the other commands
         stage = config_of(f"advnets train modern-ring --epochs {epochs}").stage
         assert (stage.epochs, stage.steps) == (epochs, None)
     stage = config_of("advnets train digits --steps 7").stage

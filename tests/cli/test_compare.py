@@ -162,7 +162,7 @@ def test_scores_that_all_runs_have_are_compared(compared, runs):
         scores.write_text(json.dumps(records))
         code, out, err = compared(*runs[:2], "--metrics", "frechet")
         assert (code, err) == (0, "")
-        assert ("frechet (extractor pixels)" in out) == bool(number)  # of one run alone at first
+        assert ("frechet (extractor pixels)" in out) == bool(number)  # only one run has it at first
         assert "frechet (extractor pixels)" in compared(*runs[:2], "--separate-columns")[1]
 
 

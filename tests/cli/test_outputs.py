@@ -118,7 +118,7 @@ def test_a_failed_overwrite_keeps_the_old_files(trained, tmp_path, monkeypatch):
 
     def fail_late(self, target):
         renamed.append(self)
-        if len(renamed) == 6:  # four old ones aside, one new one in place
+        if len(renamed) == 6:  # the second new file, after four old ones were moved
             raise OSError(28, "No space left on device")
         return rename(self, target)
 

@@ -96,7 +96,7 @@ def test_evaluate_prints_the_score_of_real_images_too(run_command, trained):
     assert code == 0
     assert "real training images" in out
     assert "Theis et al. 2016" in out
-    assert len(RunDirectory(trained).scores()) == 4  # the same again replaces, not adds
+    assert len(RunDirectory(trained).scores()) == 4  # a repeated call replaces records
     assert "Theis" in (trained / "report.html").read_text("utf-8")
 
 
@@ -114,7 +114,7 @@ def test_evaluate_computes_three_metrics_of_features(run_command, trained):
         assert record["extractor"] == "pixels"
         assert record["extractor_sha256"] is None
         assert (record["weights"] is None) == (row == "real training images")
-    # Hardly trained: real images are nearer to real images, in every measure.
+    # After a short training every metric is better for real images.
     distance = {row: r["value"] for (metric, row), r in by_row.items() if metric == "frechet"}
     assert distance["real training images"] < distance["generator"]
     recall = {row: r["recall"] for (metric, row), r in by_row.items() if metric == "prdc"}

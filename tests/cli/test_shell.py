@@ -71,7 +71,7 @@ def test_any_quoted_text_is_one_word(text):
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        return  # the name of no file
+        return  # no file has such a name
     assert parse_word("bash", shell_quote(text)).removeprefix("./") == text.removeprefix("./")
 
 
@@ -112,18 +112,18 @@ def test_suggested_commands_can_be_pasted(run_command, paste, tmp_path, monkeypa
         pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
         Image.fromarray(pixels).save(Path(HOSTILE) / f"{number}.png")
     run = f"-run {HOSTILE}"
-    # The audit suggests a training.
+    # The audit suggests a training command.
     code, out, err = run_command("data", "audit", f"./{HOSTILE}")
     assert code == 0, err
     (train,) = commands(out)
     completed = paste(f"{train} --out {shell_quote(run)} {shlex.join(quick)}", tmp_path)
     assert completed.returncode == 0, completed.stderr
-    # The training and the page of the run suggest what is next.
+    # The training and the report suggest the next command.
     page = html.unescape((Path(run) / "report.html").read_text("utf-8"))
     suggested = commands(completed.stdout) + re.findall(r"<code>(advnets [^<]*)</code>", page)
     suggested = [line.replace("--epochs N", "--epochs 90") for line in suggested if "run" in line]
     assert len(suggested) == 5
-    # A comparison suggests to score first, a run as data to continue it, as does a stopped one.
+    # A comparison suggests to evaluate first; a run given as data, and a stopped run, to resume it.
     _, _, err = run_command("compare", f"./{run}", f"./{run}")
     suggested += [err.partition("type: ")[2].strip()]
     code, _, err = run_command("train", f"./{run}")
@@ -136,7 +136,7 @@ def test_suggested_commands_can_be_pasted(run_command, paste, tmp_path, monkeypa
         assert completed.returncode == 0, (line, completed.stderr)
     assert {path.name for path in tmp_path.iterdir()} == {HOSTILE, run, "samples.png"}
     assert RunDirectory(Path(run)).scores()
-    # What the run records of its own command can be pasted too.
+    # The command that the run stores can be pasted, too.
     recorded = shlex.split(RunDirectory(Path(run)).read_config()["command"])
     assert recorded[1:3] == ["train", f"./{HOSTILE}"]
 

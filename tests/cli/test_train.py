@@ -208,7 +208,7 @@ def test_training_from_python(tmp_path):
     more = advnets.train(out=tmp_path / "run", steps=4, resume=True)
     assert more.step == 4
     assert more.config.seed == 3
-    # Named, it is the run's config too, and not the preset's of another length.
+    # With its preset named, a run keeps its own config, whose length differs.
     repeated = advnets.train("digits", out=tmp_path / "run", resume=True)
     assert repeated.step == 4
     assert repeated.config.stage.epochs is None
@@ -241,7 +241,7 @@ def test_nan_or_infinite_values_roll_back_and_end_with_advice(run_command, tmp_p
     code, _, err = run_command(
         *("train", "digits", "--out", tmp_path / "run", *quick, "--generator-optimizer.lr", "1e38")
     )
-    assert code == 3  # the training failed, not the command
+    assert code == 3  # the training diverged; the command did not fail
     assert err.count("NaN or infinite values at step") == 2
     assert err.count("non-finite numbers occurred by step") == 1
     assert "rolled back to step 0 and continuing with other noise (attempt 2)" in err

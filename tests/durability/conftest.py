@@ -25,7 +25,7 @@ DIGITS = (
 )
 TICKS = ("--log-every", "50", "--sample-every", "0", "--checkpoint-every", "5")
 PATIENCE = 400.0
-"""Seconds after which a process hangs; a machine that others use takes a minute for some."""
+"""Seconds after which a process counts as hanging; a busy machine takes a minute for some."""
 
 
 def default_signals() -> None:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-# Dies by its own hand at the n-th flush to disk: in the middle of a save.
+# The process kills itself at the n-th flush to disk, in the middle of a save.
 DIES_AT_FLUSH = """
 import os, signal, sys
 from advnets import files

@@ -9,7 +9,7 @@ import pytest
 
 from advnets.run_directory import RunDirectory
 
-# Libraries choose by the system when they are imported, which cannot be taken back; ours, later.
+# Libraries detect the system at import, so they are imported first.
 WITHOUT_POSIX = """
 import filelock, joblib, numpy, os, pathlib, PIL.Image, safetensors.torch, signal, sys, time, torch
 import concurrent.futures.process, matplotlib.pyplot, multiprocessing

@@ -105,7 +105,7 @@ def test_one_common_seed_gives_no_difference():
     assert compare(runs)["differences"] == []
     comparison = compare([*runs, run(1, record(5.0), preset="mlp")])
     assert only(only(comparison["differences"])["cells"])["values"] == [2.0, 3.0]
-    # Shared seeds of training count only where samples of one seed are shared too.
+    # Common training seeds count only if sample seeds are equal, too.
     later = run(1, record(5.0, seed=4), preset="mlp")
     assert compare([*runs, later])["differences"] == []
 

@@ -149,7 +149,7 @@ def test_memorization_uses_as_many_images_as_fit(digits, monkeypatch):
 def test_points_are_scored_by_modes():
     data = opened("ring:n=5000")
     half = torch.from_numpy(data.dataset.train.images)
-    half = half[half[:, 1, 0, 0] > 0.05]  # of 8 modes, those above the axis: 3
+    half = half[half[:, 1, 0, 0] > 0.05]  # 3 of 8 modes are above the axis
     records = METRICS["mixture"].records(subject(data, half))
     few = [record for record in records if record["n"] == 2_500]  # as published
     result, real = row(few), row(few, "real training images")
@@ -158,10 +158,10 @@ def test_points_are_scored_by_modes():
     assert result["high_quality"] == pytest.approx(0.989, abs=0.01)
     assert sum(proportion > 0 for proportion in result["proportions"]) == 3
     assert result["relative_std"].count(None) == 5
-    assert result["weights"] == "last"  # of the nets
+    assert result["weights"] == "last"  # of the networks
     assert result["jsd"] > 0.2 > 0.01 > real["jsd"]
     many = [record for record in records if record not in few]
-    assert row(many)["n"] == 100_000  # shares and spreads are finer than 2,500 can tell
+    assert row(many)["n"] == 100_000  # proportions and widths need more than 2,500
     assert row(many, "real training images")["n"] == len(data.dataset.train)
     assert [s for s in row(many)["relative_std"] if s] == pytest.approx([1, 1, 1], abs=0.1)
     json.dumps(records, allow_nan=False)
@@ -214,7 +214,7 @@ def test_stacked_digits_are_classified_by_channel(real_data, monkeypatch):
     assert (indices.numpy() == data.dataset.test.labels[:100]).mean() > 0.95
     records = METRICS["modes"].records(subject(data, images))
     assert row(records)["modes"] == 1000
-    # 2,000 training images miss some modes that samples have: infinite, which JSON has not.
+    # 2,000 training images lack some modes of the samples: KL is infinite, stored as null.
     assert row(records)["kl_reference"] is None
     json.dumps(records, allow_nan=False)
     assert "to those of real images infinite nats" in score_lines(records)
@@ -320,8 +320,8 @@ def test_the_requested_number_of_samples_is_scored(tiny, tmp_path, console):
         n: [r["n_fake"] for r in trained.evaluate(("swd",), num_samples=n)] for n in (200, 5000)
     }
     assert counts == {200: [200, 200], 5000: [1197, 1197]}
-    # The generator's newer record takes the place of the old one; real images of another number
-    # are what other records stand beside.
+    # The generator's newer record replaces the old one; records of real images of another
+    # number belong to other scores.
     saved = [(record["samples"], record["n_fake"]) for record in trained.run.scores()]
     assert saved == [(REAL, 200), ("generator", 1197), (REAL, 1197)]
 

@@ -116,18 +116,18 @@ WIDTHS = {
     "two-sample-1nn": ((0.95, 1.35), (0.95, 1.35)),
     "modes": ((0.87, 1.15), (0.87, 1.15)),
 }
-"""How wide an interval is over how wide it should be by the deviation over draws: of sets that are
-alike, then of sets that are apart. By first order it errs where sets are alike; errors of parts are
-Student's, 1.15 times as wide, and of smaller sets; all else is known to 7 % by chance."""
+"""Ratio of the width of an interval to that by the deviation over draws: for equal sets, then for
+different ones. First-order errors are wrong for equal sets; errors from subsets are Student's, 1.15
+times as wide, and of smaller sets; all others are known to within 7 %."""
 LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / DRAWS)
-"""Share of intervals that hold the mean, at least: 90.4 %."""
+"""Minimum fraction of intervals that cover the mean: 90.4 %."""
 
 
 @pytest.mark.parametrize("metric", SCORED)
 @pytest.mark.parametrize("shift", [0.0, 0.3], ids=["alike", "apart"])
 def test_intervals_cover_the_mean_over_draws(metric, shift):
     """In 95 % of 200 draws of both sets, and they are not too wide."""
-    n = 1000 if metric in ("prdc", "two-sample-1nn") else 600  # of fewer they have no error
+    n = 1000 if metric in ("prdc", "two-sample-1nn") else 600  # fewer have no error
     results = []
     for seed in range(DRAWS):
         generator = torch.Generator().manual_seed(seed)
@@ -142,7 +142,7 @@ def test_intervals_cover_the_mean_over_draws(metric, shift):
             [record_intervals({"metric": metric, **COUNTS, **r})[name] for r in results]
         )
         covered = (ends[:, 0] <= values.mean()) & (values.mean() <= ends[:, 1])
-        # That of coverage is too narrow by a seventh where the sets are apart.
+        # The interval of coverage is too narrow by a seventh for different sets.
         least = 0.85 if name == "coverage" and shift else LEAST
         assert covered.mean() >= least, (name, covered.mean())
         assert low < np.diff(ends).mean() / (3.92 * values.std(ddof=1)) < high, name

@@ -22,7 +22,7 @@ def test_a_parzen_score_during_training_is_an_event(tiny, tmp_path, console):
     for event in events:
         assert event["step"] == 4
         assert event["metric"] == "parzen"
-        # Chosen on validation digits, which are like the test digits.
+        # σ is chosen on validation digits.
         assert event["valid_mean"] == pytest.approx(event["mean"], rel=0.2)
 
 
@@ -52,7 +52,7 @@ def test_points_are_scored_during_training_with_100000_samples(
         data=replace(run.data, source=source, batch_size=50),
         intervals=config.Intervals(eval_every=2, eval_metric=score),
     )
-    assert train(run, tmp_path / "run", console).score == score  # what to look at first
+    assert train(run, tmp_path / "run", console).score == score  # the suggested metric
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [event["weights"] for event in events] == ["ema", "last"]
     assert all((event["bins"], event["n"]) == (bins, 100_000) for event in events)

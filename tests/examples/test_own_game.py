@@ -62,7 +62,7 @@ def test_a_changed_file_is_refused(run_command, tmp_path):
         code, _, err = run_command("train", *first, "--resume", "--out", out, "--steps", "8", *rest)
         assert code == 1
         assert "has changed since" in err
-    assert len(load(out).sample(2)) == 2  # what was trained needs the file no more
+    assert len(load(out).sample(2)) == 2  # trained models do not need the file
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_stored_config_with_such_networks_is_refused_too(run_command, tmp_path
     record["config"]["stages"][0]["generator"]["hidden_sizes"] = [10**6, 10**6]
     record["config"]["stages"][0]["generator"]["activations"] = ["relu", "relu"]
     file.write_text(json.dumps(record))
-    for checkpoint in RunDirectory(run).checkpoint_files():  # which say that they are of other nets
+    for checkpoint in RunDirectory(run).checkpoint_files():  # they belong to other networks
         checkpoint.unlink()
     code, _, err = run_command("train", "--resume", "--out", run)
     assert code == 1

@@ -25,7 +25,7 @@ def test_initial_weights_depend_only_on_the_seed(tiny):
     first = build_players(tiny, 0, (1, 8, 8), mean)
     after = torch.rand(1)
     torch.manual_seed(1)
-    assert torch.equal(torch.rand(1), after)  # and the global generator is left alone
+    assert torch.equal(torch.rand(1), after)  # the global generator is unchanged
     torch.manual_seed(2)
     repeated = build_players(tiny, 0, (1, 8, 8), mean)
     another_seed = build_players(replace(tiny, seed=1), 0, (1, 8, 8), mean)

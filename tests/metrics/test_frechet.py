@@ -44,7 +44,7 @@ def test_large_samples_have_the_distance_of_their_gaussians():
 def test_equal_sets_have_distance_zero():
     x = draw(300, 40, 1)
     assert 0 <= frechet_distance(x, x.clone()) < 1e-9
-    flat = torch.cat((x, x[:, :5]), dim=1)  # singular: columns twice
+    flat = torch.cat((x, x[:, :5]), dim=1)  # singular: repeated columns
     assert 0 <= frechet_distance(flat, flat.clone()) < 1e-9
 
 

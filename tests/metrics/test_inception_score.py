@@ -75,7 +75,7 @@ def test_order_and_batches_do_not_matter():
 
 def test_invalid_logits_are_refused():
     with pytest.raises(DataError, match=r"class logits have shape .*; expected .* at least 200"):
-        inception_score(torch.zeros(199, 3))  # an image a split has a score of 1, whatever it is
+        inception_score(torch.zeros(199, 3))  # with one image per split the score is always 1
     with pytest.raises(DataError, match="class logits hold numbers that are not finite"):
         inception_score(torch.full((200, 3), math.inf))
     with pytest.raises(UsageError, match="0 splits were requested; give at least 1"):

@@ -68,7 +68,7 @@ def test_the_minimum_does_not_depend_on_the_start(digits, monkeypatch):
     cold = linear_svm(train, 1e-2)
     warm = linear_svm(train, 1e-2, linear_svm(train, 1e-3))
     assert objective(warm, train, 1e-2) == pytest.approx(objective(cold, train, 1e-2), rel=1e-3)
-    # Begun at the minimum it stays there, which tells that a start is read as it was given.
+    # Started at the minimum it stays there, so the start is used as given.
     monkeypatch.setattr(module, "_ITERATIONS", 1)
     cold_objective = objective(linear_svm(train, 1e-2, cold), train, 1e-2)
     assert cold_objective == pytest.approx(objective(cold, train, 1e-2), rel=1e-3)
@@ -151,7 +151,7 @@ def test_classes_are_drawn_equally_often():
     labels = torch.tensor([0] * 90 + [1] * 10)
     indices = module._draw_labels(labels, 10, seed=0, draw=0)
     assert torch.bincount(labels[indices]).tolist() == [5, 5]
-    indices = module._draw_labels(labels, 20, seed=0, draw=0)  # all that class 1 has
+    indices = module._draw_labels(labels, 20, seed=0, draw=0)  # all images of class 1
     assert torch.bincount(labels[indices]).tolist() == [10, 10]
     with pytest.raises(DataError, match="40 labels were requested, 20 of each class, but class 1 "):
         module._draw_labels(labels, 40, seed=0, draw=0)

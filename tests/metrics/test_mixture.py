@@ -61,7 +61,7 @@ def test_modes_may_have_different_widths_and_weights():
     evenly = mixture_quality(true, centers, sds)
     assert evenly.proportions == pytest.approx([15 / 8, 6 / 8, 3 / 8], rel=0.05)
     assert evenly.kl == pytest.approx(entropy([5 / 8, 2 / 8, 1 / 8], [1 / 3] * 3), abs=0.01)
-    # A point 2.9 of its own deviations off belongs there, however near another center it is.
+    # A point 2.9 σ from its mode belongs to it, however near another center it is.
     wide, tight = torch.tensor([[0.0, 0.0], [3.4, 0.0]]), torch.tensor([1.0, 0.1])
     lone = mixture_quality(torch.tensor([[2.9, 0.0]]), wide, tight)
     assert lone.proportions == (2.0, 0.0)
@@ -133,7 +133,7 @@ def test_samples_near_a_mode_are_counted():
     assert result.modes_found == (counts > 0).sum()
     assert result.high_quality == pytest.approx(good.mean())
     assert result.proportions == pytest.approx(25 * counts / good.sum())
-    # Each sample in a bin about each center, by the probability that it is of that one.
+    # Each sample counts in a bin of each center, with the probability of that mode.
     likely = softmax(-((distance / deviation) ** 2) / 2, axis=1)
     right, up = np.moveaxis(samples[:, None] > centers.numpy(), 2, 0)
     corner = 4 * np.arange(25) + 2 * up + right
@@ -155,7 +155,7 @@ def test_a_collapse_changes_every_value():
     assert result.proportions == (2, 2, 2, 2, 0, 0, 0, 0)
     assert result.relative_std == pytest.approx((0, 0, 0, 0, *[None] * 4))
     first = -math.expm1(-0.5)  # of a normal distribution in a plane within σ
-    assert result.kl == pytest.approx(math.log(2 * 4 / first))  # a quarter of the inmost shell
+    assert result.kl == pytest.approx(math.log(2 * 4 / first))  # a quarter of the innermost shell
     assert result.kl > result.jsd > 0
 
 
@@ -221,7 +221,7 @@ def test_modes_of_the_right_width_and_another_shape_are_detected():
     flat = centers[nearest] + (true - centers[nearest]) * wide
     result = mixture_quality(flat, centers, deviation)
     assert result.relative_std == pytest.approx([1] * 8, abs=0.04)
-    # What is cut off beyond 3 σ is cut off along the longer axis first.
+    # The cut at 3 σ first affects the longer axis.
     assert result.roundness == pytest.approx([float(wide[1] / wide[0])] * 8, abs=0.06)
     assert max(result.roundness) < 0.9
 

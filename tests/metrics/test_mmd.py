@@ -67,7 +67,7 @@ def test_the_estimate_is_unbiased():
         )
         error = float(values.std()) / 20
         assert abs(float(values.mean())) < 3 * error
-        # Nearer to 0 than the biased estimate is, which keeps the pairs of an image with itself.
+        # Nearer to 0 than the biased estimate, which includes pairs of an image with itself.
         size = options.get("size", n)
         kernel = float(((draw(2000, 5, 0).double().square().mean(1) + 1) ** 3).mean())
         assert error < 0.1 * kernel / size
@@ -79,7 +79,7 @@ def test_the_mean_does_not_depend_on_the_size_of_subsets():
     over_subsets = math.hypot(small.std / 20, large.std / math.sqrt(20))
     assert small.value == pytest.approx(large.value, abs=4 * over_subsets)
     assert large.value > 10 * large.standard_error
-    # Both are of the same sets: their deviation over subsets is that of the subsets' size alone.
+    # For equal sets the deviation over subsets depends on their size alone.
     assert over_subsets < 0.5 * small.standard_error
 
 

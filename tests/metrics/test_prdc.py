@@ -44,7 +44,7 @@ def test_all_four_values_equal_their_definitions(monkeypatch, k, n, m):
         expected
     )
     assert result.neighbors == k
-    # In blocks that cut through both sets, the same.
+    # Blocks that divide both sets give the same.
     blocks = distance.half_squared_distances
     monkeypatch.setattr(
         sys.modules["advnets.metrics.prdc"],
@@ -140,9 +140,7 @@ def test_ties_count_as_outside(peer, dtype):
     fake = real[torch.randperm(600, generator=torch.Generator().manual_seed(1))]
     result = prdc(real, fake)
     few = 1e-3 if dtype == torch.float32 else 1e-12
-    assert numbers(result) == pytest.approx(
-        (1, 1, 1, 1), abs=few
-    )  # itself and four others, of five
+    assert numbers(result) == pytest.approx((1, 1, 1, 1), abs=few)  # itself and four other copies
     reference = peer("prdc").compute_prdc(real.double().numpy(), fake.double().numpy(), 5)
     assert {name: getattr(result, name) for name in reference} == pytest.approx(reference, abs=few)
 

@@ -86,7 +86,7 @@ def test_samples_are_selected_within_classes():
     even = ClassProportions.from_counts("uniform", [1] * 3)
     classes = sample_rejected(6000, 0.5, classes=3, labels=even)[:, 1:, 0, 0].argmax(1)
     counts = torch.bincount(classes)
-    assert counts.min().item() > 1850  # each as probable, whatever D likes
+    assert counts.min().item() > 1850  # equally probable, whatever D prefers
     first = sample_rejected(9, 0.5, classes=3, labels=even)
     assert torch.equal(first, sample_rejected(900, 0.5, classes=3, labels=even)[:9])
     uneven = ClassProportions.from_counts("data", [80, 0, 20])
@@ -115,7 +115,7 @@ def test_the_best_of_each_class_keep_their_order():
         1,
         2,
         4,
-    ]  # of equals: first
+    ]  # the first of equals
 
 
 @pytest.mark.parametrize("keep_fraction", [0.0, 0.001, 1.5, -1.0])

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: no test may reach the net
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: tests have no network
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # A pass that is not read to its end leaves it to the collector to close the library's files.
+    # After an incomplete epoch the garbage collector closes the library's files.
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"))
@@ -30,7 +30,7 @@ def huggingface_caches(tmp_path, monkeypatch) -> Iterator[Path]:
 
     library_cache = tmp_path.parent / f"{tmp_path.name}-library"
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", library_cache)
-    gc.freeze()  # what is there already need not be looked through, which takes long
+    gc.freeze()  # skip existing objects, which are many
     yield cache
     gc.collect()  # while the warning above is still filtered
     gc.unfreeze()

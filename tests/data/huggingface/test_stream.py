@@ -84,7 +84,7 @@ def test_ranks_share_the_rows(of_23, world):
     for epoch in (0, 3) if world < 25 else (1,):
         shares = [one_pass(of_23, 0, epoch, 0, rank, world) for rank in range(world)]
         assert sorted(chain.from_iterable(shares)) == list(range(23))
-        # What a rank has to count on, in order to return to a place, holds in every epoch.
+        # The number of rows of a rank is the same in every epoch, as resuming requires.
         assert [len(share) for share in shares] == [
             of_23.count(rank, world) for rank in range(world)
         ]
@@ -159,7 +159,7 @@ def test_a_broken_image_is_replaced_by_the_next_one(tmp_path, write_parquet, cap
     broken = {3: None, 4: b"none", 11: b"", 12: b"no", 17: b"image"}
     rows = [broken.get(i, i) for i in range(20)]
     train = stream(write_parquet(tmp_path / "x.parquet", rows, labels=False))
-    # What the same rows would be in the same order, were all whole.
+    # The same rows in the same order, if all were intact.
     intact = stream(write_parquet(tmp_path / "whole.parquet", range(20), labels=False))
     for epoch in range(2):
         for rank in range(world):
@@ -247,7 +247,7 @@ def test_images_decoded_by_a_map_or_filter(tmp_path, declared):
     rng = np.random.default_rng(0)
     page = rng.integers(0, 256, (8, 8), np.uint8)
     rotated = Image.fromarray(np.rot90(page).copy())
-    rotated.getexif()[0x0112] = 6  # to be turned clockwise by those who look at it
+    rotated.getexif()[0x0112] = 6  # viewers rotate it clockwise
     modes = ["L", "RGB", "RGBA", "CMYK", "LA"]
 
     def rows():
@@ -257,7 +257,7 @@ def test_images_decoded_by_a_map_or_filter(tmp_path, declared):
 
     features = datasets.Features({"image": datasets.Image()}) if declared else None
     result = datasets.IterableDataset.from_generator(rows, features=features)
-    if declared:  # the library then forgets how they lie
+    if declared:  # the library then drops the orientation
         result = result.filter(lambda _: True).skip(1)
     images = open_huggingface_dataset(result, DATA).train.head(9).images[:, 0]
     np.testing.assert_array_equal(images, np.stack([page] * (len(modes) + (not declared))))

@@ -170,7 +170,7 @@ def test_an_error_is_raised_for_its_batch(stream):
         with pytest.raises(DataError, match="this row is broken"):
             batches.batch_at(3)
     assert numbers(batches.batch_at(1)) == expected(stream, 40)[4:8]
-    batches.batch_at(2)  # and 3 is read ahead
+    batches.batch_at(2)  # batch 3 is read ahead
     assert numbers(batches.batch_at(0)) == expected(stream, 40)[:4]
 
 
@@ -288,6 +288,6 @@ def test_invalid_metadata_give_no_warning(tmp_path, write_parquet):
     path = write_parquet(tmp_path / "x.parquet", [content.getvalue()] * 3)
     opened = open_hub_path(path, Hub(), Data(size=8, channels=1, stream=True)).train
     feed = BatchTransform(UnitNormalizer(), 2, 0, torch.device("cpu"))
-    with warnings.catch_warnings():  # as they would come to the user
+    with warnings.catch_warnings():  # as a user would see them
         batch = make_loader(opened, feed).batch_at(2)
     assert torch.equal((batch.images * 255).round(), torch.full((2, 1, 8, 8), 9.0))

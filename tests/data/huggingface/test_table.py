@@ -277,7 +277,7 @@ def test_labels_out_of_range_are_refused(png, bad):
     import datasets
 
     rows = datasets.Dataset.from_dict({"image": [png(1), png(2)], "label": [2, bad]})
-    if bad == 3:  # which the library would not write
+    if bad == 3:  # the library would not write it
         names = datasets.ClassLabel(names=["a", "b", "c"])
         info = datasets.DatasetInfo(features=datasets.Features({**rows.features, "label": names}))
         rows = datasets.Dataset(rows.data, info=info)

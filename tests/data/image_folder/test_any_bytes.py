@@ -23,8 +23,8 @@ from advnets.data.image_folder.files import list_zip
 from advnets.data.image_folder.pack import find_images, open_pack, pack
 from advnets.errors import DataError
 
-# What is finalized while a strategy draws may use `random`, as beartype does to check a list; the
-# warning of it, whose text is the strategy with all its files, says nothing of advnets.
+# Finalizers that run while a strategy draws may use `random`, as beartype's do; hypothesis then
+# warns, with a text that contains the strategy and all its files.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 FAST = 200
 IMAGES, ZIPS, PACKS = 70_000, 40_000, 10_000

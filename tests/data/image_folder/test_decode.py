@@ -117,7 +117,7 @@ def test_gray_without_a_known_white_level_is_refused(tmp_path):
 def test_exif_orientations_are_applied(tmp_path, orientation):
     """All eight of them."""
     upright = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
-    # How the camera stored it: by the EXIF standard, where the 0th row and the 0th column are.
+    # By the EXIF standard: the positions of row 0 and column 0.
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -175,7 +175,7 @@ def test_resizing_equals_lanczos_formula(tmp_path, source):
     path = saved(Image.fromarray(values), tmp_path / "x.png")
     once = lanczos(values.astype(np.float64), 16)
     expected = lanczos(once.T, 16).T.clip(0, 255)
-    # Pillow rounds, and cuts to 0 … 255, between the two axes.
+    # Pillow rounds and clips to 0 … 255 between the two axes.
     between = lanczos(lanczos(values.T.astype(np.float64), 16).T.clip(0, 255).round(), 16)
     np.testing.assert_allclose(decode(path, 16, 1)[0], between.clip(0, 255), atol=1.01)
     assert np.abs(decode(path, 16, 1)[0] - expected).mean() < 3
@@ -262,7 +262,7 @@ def test_frames_need_not_be_square(tmp_path, height, width):
     path = saved(Image.fromarray(values), tmp_path / "x.png")
     pixels = module.decode(path.read_bytes(), Frame(height, width, 1))
     np.testing.assert_array_equal(pixels[0], values)
-    # The middle of an image twice as wide: what lies left and right of it is gone.
+    # The middle of an image twice as wide: the left and right quarters are cropped.
     wide = np.zeros((height, 2 * width), np.uint8)
     wide[:, width // 2 : width // 2 + width] = 200
     path = saved(Image.fromarray(wide), tmp_path / "y.png")

@@ -222,7 +222,7 @@ def raw_zip(path: Path, members: dict[str, bytes], encode, *, flagged: bool) -> 
             archive.writestr(f"{number:02}".ljust(60, "x"), content)
     content = path.read_bytes()
     for number, name in enumerate(members):
-        # A name is followed by an extra field that fills up what the placeholder was longer by.
+        # An extra field after the name fills the length of the placeholder.
         raw = encode(name)
         for mark, flags, length in ((b"PK\x03\x04", 6, 26), (b"PK\x01\x02", 8, 28)):
             header = length + 4 if mark[2] == 3 else length + 18

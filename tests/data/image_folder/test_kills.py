@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 PATIENCE = 120.0
-"""Seconds after which a process hangs; far below the minutes for which workers stayed before."""
+"""Seconds after which a process counts as hanging."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -84,7 +84,7 @@ def working(
     """Start a command and return it when its workers decode."""
     victim = started(*arguments, start_new_session=start_new_session)
     mark = str(arguments)
-    # itself, the two workers at least, and the tracker of their resources
+    # the command, at least two workers, and the resource tracker
     assert until(lambda: len(processes(mark)) >= 4, PATIENCE), victim.communicate()
     time.sleep(1.0)
     assert victim.poll() is None, victim.communicate()
@@ -106,7 +106,7 @@ def test_workers_end_with_their_parent(many, few, tmp_path, command, number):
     arguments = ("data", command, many, *out)
     victim = working(arguments)
     victim.send_signal(number)
-    printed = victim.communicate(timeout=PATIENCE)  # ends when nobody holds the pipes
+    printed = victim.communicate(timeout=PATIENCE)  # ends when no process holds the pipes
     assert until(lambda: not processes(str(arguments)), PATIENCE)
     assert printed[0] == ""
     assert "Traceback" not in printed[1]
@@ -118,7 +118,7 @@ def test_workers_end_with_their_parent(many, few, tmp_path, command, number):
     else:
         assert victim.returncode == 128 + number, printed
         assert left == []
-    if command == "pack":  # the next start removes what a kill has left, under any name
+    if command == "pack":  # the next start removes the remains, whatever its output
         completed = started("data", "pack", few, tmp_path / "another")
         _, errors = completed.communicate(timeout=PATIENCE)
         assert completed.returncode == 0, errors
@@ -158,7 +158,7 @@ def test_a_killed_worker_gives_one_sentence(many, tmp_path):
     """As the system kills one when memory runs out."""
     arguments = ("data", "audit", many)
     victim = working(arguments)
-    # What the command started, by whichever of its threads, but for the tracker of resources.
+    # All children of the command except the resource tracker.
     workers = [
         pid
         for pid in processes(str(arguments)) - {victim.pid}

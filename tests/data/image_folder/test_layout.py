@@ -53,7 +53,7 @@ def parse_layout(names: list[str]) -> dict[str, tuple[str, str | None]]:
         ("train2017/cat/1 train2017/dog/2 val2017/3", "train:cat train:dog valid:-"),
         ("trainA/1 trainB/2 testA/3 testB/4", "train:A train:B test:A test:B"),
         ("dev/train/1 dev/test/2", "train:- test:-"),
-        # The word in a longer name, where a folder beside it is of another split.
+        # The word in a longer name, next to a folder of another split.
         (
             "seg_train/seg_train/a/1 seg_train/seg_train/b/2 seg_test/seg_test/a/3 seg_pred/4",
             "train:a train:b test:a OUT",
@@ -75,15 +75,15 @@ def parse_layout(names: list[str]) -> dict[str, tuple[str, str | None]]:
         ("my_train/a/1 my_train/b/2 test/a/3", "train:a train:b test:a"),
         ("train/1 train_extra/2 val/3 test/4", "train:- train:- valid:- test:-"),
         ("train.(1)/1 test.(1)/2", "train:- test:-"),
-        # It is part of a class's name otherwise.
+        # Otherwise it is part of the name of a class.
         ("bullet_train/1 car/2 bullet_train/3", ":bullet_train :car :bullet_train"),
         ("bullet_train/1 car/2 test/3", ":bullet_train :car test:-"),
         ("test_tube/1 flask/2 train/test_tube/3", "OUT OUT train:-"),
         ("steam_train/1 model_train/2", ":steam_train :model_train"),
-        # One file out of line leaves the labels of the others.
+        # One file outside the classes does not affect the labels of the others.
         ("cat/a dog/b cat/c dog/d e", ":cat :dog :cat :dog OUT"),
         ("train/cat/1 train/dog/2 train/3 test/cat/4 5", "train:cat train:dog OUT test:cat OUT"),
-        # Too many files out of line: there are no classes, and all are used.
+        # Too many files outside the classes: there are no classes, and all files are used.
         ("cat/a dog/b c d", ":- :- :- :-"),
         # Other splits need no labels.
         ("train/cat/1 train/dog/2 test/3", "train:cat train:dog test:-"),
@@ -94,12 +94,12 @@ def parse_layout(names: list[str]) -> dict[str, tuple[str, str | None]]:
         ("cat/1 dog/2 test/3 Unlabeled/4", ":cat :dog test:- unlabeled:-"),
         ("train/cat/1 train/dog/2 train/unlabeled/3", "train:cat train:dog unlabeled:-"),
         ("train/labeled/cat/1 train/labeled/dog/2", "train:cat train:dog"),
-        # A folder around or below the classes that holds everything is seen through.
+        # A single folder around or below the classes is ignored.
         ("train/cat/images/1 train/dog/images/2 val/images/3", "train:cat train:dog valid:-"),
         ("train/images/cat/1 train/images/dog/2 val/cat/3", "train:cat train:dog valid:cat"),
         ("train/images/cat/1 train/images/dog/2 train/3", "train:cat train:dog OUT"),
         ("train/cat/1 train/dog/2 test/images/dog/3", "train:cat train:dog test:dog"),
-        # Folders of held-out images that are no training classes are no classes.
+        # Folders of held-out images that are not training classes are not classes.
         (
             "train/cat/1 train/dog/2 test/monday/3 test/friday/4",
             "train:cat train:dog test:- test:-",
@@ -113,7 +113,7 @@ def parse_layout(names: list[str]) -> dict[str, tuple[str, str | None]]:
             "A/train/cat/1 A/train/dog/2 B/train/cat/3 B/train/dog/4 B/test/cat/5",
             "train:cat train:dog train:cat train:dog test:cat",
         ),
-        # A train is a vehicle too.
+        # A train is also a vehicle.
         ("bus/1 car/2 train/3", ":bus :car :train"),
         ("train/bus/1 train/train/2 test/train/3", "train:bus train:train test:train"),
         ("train/1 train/2 extra/3", "train:- train:- OUT"),
@@ -202,7 +202,7 @@ def test_ambiguous_layouts_are_reported():
     [note] = splits_from_folders([b"cat/1", b"dog/2", b"3", b"4"]).notes
     assert note.startswith("no classes are read, as 2 of 4 training files are in no folder")
     assert splits_from_folders([b"cat/1", b"dog/2", b"cat/3"]).notes == ()
-    # Within training a folder named train is a class like any other.
+    # In a training folder, a folder named train is a class.
     assert splits_from_folders([b"train/bus/1", b"train/train/2", b"extra/3"]).notes == ()
 
 
@@ -262,11 +262,11 @@ def trees(draw: st.DrawFn) -> Tree:
                 fill(split, label, between, draw(st.integers(1, 3)))
         else:
             fill(split, None, between, draw(st.integers(1, 3)))
-    # An unlabeled part beside the others, or within training.
+    # An unlabeled split next to the others, or in the training folder.
     inside = (spelled["train"],) if training and draw(st.booleans()) else ()
     for _ in range(draw(st.integers(0, 3))):
         tree.add(around, *inside, spelled["unlabeled"], split="unlabeled")
-    # Files out of line, few enough not to be the rule.
+    # A few files outside the classes.
     for _ in range(draw(st.integers(0, labeled // 2))):
         tree.add(around, spelled["train"] if style == "split above class" else "", split=OUT)
     return tree

@@ -13,7 +13,7 @@ from advnets.data.image_folder.audit import likely_white_level
 from advnets.data.image_folder.decode import Frame, decode, decode_with_info
 from advnets.errors import DataError
 
-# Pillow warns of odd metadata; packing and auditing hush it.
+# Pillow warns of invalid metadata; packing and auditing silence it.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 FRAME = Frame(20, 30)
@@ -127,7 +127,7 @@ def test_a_png_of_108_million_pixels_is_read():
     row = np.random.default_rng(0).integers(0, 256, width, dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(np.tile(row, (height, 1))).save(file, "PNG", compress_level=0)
-    with pytest.warns(Image.DecompressionBombWarning):  # Pillow's own, which packing hushes
+    with pytest.warns(Image.DecompressionBombWarning):  # Pillow's own, which packing silences
         image = decode(file.getvalue(), Frame(9, 12, channels=1))
     assert image.shape == (1, 9, 12)
     assert abs(float(image.mean()) - float(row.mean())) < 2

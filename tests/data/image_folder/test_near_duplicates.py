@@ -16,7 +16,7 @@ from advnets.data.image_folder.duplicates import autoencoder_codes, group_by_cod
 
 COPIES = 40
 STEPS = 500
-"""So few images are learned in fewer."""
+"""Training steps: few images need few."""
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ def test_links_out_of_the_folder_are_named_and_not_read(linked):
         **dict.fromkeys(("b", "c", "own/p.png", "bare", "proc"), LEADS_OUT),
         "d": "is a link to own, which was already read",
     }
-    # A folder that is itself named by a link is what is asked for.
+    # A link that is given as the source is followed.
     (linked.parent / "name").symlink_to(linked, target_is_directory=True)
     assert find_images(linked.parent / "name").keys == files.keys
 
@@ -143,7 +143,7 @@ def test_links_are_followed_on_request(linked, run_command):
     assert f"skipped: own/p.png {LEADS_OUT}" in printed
     run_command("data", "pack", linked, linked.parent / "all", "--size", 8, "--follow-links")
     every = open_pack(linked.parent / "all")
-    assert levels(every.train) == [1, 1, 7, 9]  # and bare lies beside the classes
+    assert levels(every.train) == [1, 1, 7, 9]  # and `bare` is next to the classes
 
 
 def test_chains_and_cycles_of_links_end(tmp_path):
@@ -216,7 +216,7 @@ def test_the_split_depends_on_the_name(tmp_path):
     assert sum(map(len, parts)) == 200
     assert 140 <= len(parts[0]) <= 180
     assert min(len(parts[1]), len(parts[2])) >= 10
-    # Moved elsewhere, and with other images beside them, they are in the same part.
+    # In another folder, with other images, they are in the same split.
     moved = tmp_path.parent / "moved"
     shutil.copytree(tmp_path, moved)
     for i in range(100):
@@ -290,6 +290,6 @@ def test_folders_of_any_depth_are_read(tmp_path):
     try:
         assert levels(open_images(tmp_path, DATA).train) == [3]
     finally:
-        # Removing a tree calls itself for each level.
+        # rmtree recurses for each level.
         for inner in [folder / "x.png", *[folder, *folder.parents][:1200]]:
             inner.rmdir() if inner.is_dir() else inner.unlink()

@@ -367,7 +367,7 @@ def test_a_kill_between_lock_and_folder_is_cleaned_up(folder, tmp_path):
     theirs.mkdir()
     pack(find_images(folder), FRAME, tmp_path / "out")
     assert not lock.exists()
-    assert theirs.exists()  # another program's
+    assert theirs.exists()  # another program's folder folder
 
 
 def test_a_pack_made_meanwhile_by_another_process_is_kept(folder, tmp_path, monkeypatch):
