@@ -89,12 +89,13 @@ class ValidationScore:
     seed: int
     compute: ComputeSettings
 
+    def _draw(self, generator: nn.Module) -> Tensor:
+        normalizer = self.data.normalizer
+        return draw_samples(generator, normalizer, NUM_SAMPLES, self.seed, self.compute)
+
     def score_generator(self, generator: nn.Module) -> dict[str, float]:
         """Score samples of a generator."""
-        samples = draw_samples(
-            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.compute
-        )
-        return self.score_images(samples)
+        return self.score_images(self._draw(generator))
 
     def score_real(self) -> dict[str, float]:
         """Score real training images in the place of samples."""
@@ -102,32 +103,25 @@ class ValidationScore:
 
     def score_features(self, generator: nn.Module) -> dict[str, float | str]:
         """Compare features of samples with those of the validation images."""
-        samples = draw_samples(
-            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.compute
-        )
+        samples = self._draw(generator)
         feature_extractor = default_extractor(self.data.info.name)
         valid = feature_extractor.features(
             read_images(cast(Split, self.data.dataset.valid), slice(None))
         )
         features = feature_extractor.features(samples[: len(valid)])
         manifold, distance = prdc(valid, features), frechet_distance(valid, features)
-        fractions = {
-            "precision": manifold.precision,
-            "recall": manifold.recall,
-            "coverage": manifold.coverage,
-        }
         return {
             "extractor": feature_extractor.name,
             "n": len(features),
             "frechet": distance,
-            **fractions,
+            "precision": manifold.precision,
+            "recall": manifold.recall,
+            "coverage": manifold.coverage,
         }
 
     def score_test(self, generator: nn.Module) -> dict[str, Any]:
         """Return the Parzen log-likelihood of test images, σ selected on validation images."""
-        samples = draw_samples(
-            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.compute
-        )
+        samples = self._draw(generator)
         return asdict(parzen_score_on_data(samples, self.data, "paper"))
 
     def score_images(self, images: Tensor) -> dict[str, float]:

@@ -492,7 +492,7 @@ EXECUTING = {
     ("training/memory.py", "importlib.import_module"): "`resource` of the standard library",
     ("errors.py", "importlib.import_module"): "a library by a name that stands in the source",
     ("lazy.py", "importlib.import_module"): "a module of the package's own",
-    ("bench/processes.py", "subprocess.Popen"): "this package's own worker",
+    ("bench/runner.py", "subprocess.Popen"): "this package's own worker",
     ("metrics/linear_probe.py", "torch.compile"): "",
 }
 """All calls in the package that run, import or unpickle, with their arguments."""

@@ -13,8 +13,7 @@ from advnets import config, presets
 from advnets.bench import baselines, runner
 from advnets.bench.cases import CASES, forward_flops, step_flops
 from advnets.bench.contenders import CONTENDERS, BenchData
-from advnets.bench.processes import Worker
-from advnets.bench.runner import Summary
+from advnets.bench.runner import Summary, Worker
 from advnets.cli.main import main
 from advnets.data.prepared import open_data
 from advnets.errors import AdvnetsError

@@ -11,12 +11,12 @@ from torch import nn
 
 from advnets import config
 from advnets.data.prepared import open_data
-from advnets.paper.studies import update_order
-from advnets.paper.studies.update_order import (
+from advnets.paper.sections import algorithm1
+from advnets.paper.sections.algorithm1 import (
     ALTERNATING,
-    GAMES,
     SIMULTANEOUS,
-    History,
+    UPDATE_ORDERS,
+    OrderHistory,
     Size,
     generator_gradient,
     make_size,
@@ -70,11 +70,11 @@ def small(context) -> tuple[Size, object]:
     return replace(size, stage=stage, iterations=8, eval_every=4), open_data(size.data)
 
 
-@pytest.mark.parametrize("name", list(GAMES))
+@pytest.mark.parametrize("name", list(UPDATE_ORDERS))
 def test_before_and_after_differ_only_by_the_update_of_d(small, name):
     """They are equal if D has a learning rate of 0."""
     size, prepared = small
-    stage = replace(size.stage, game=GAMES[name])
+    stage = replace(size.stage, game=UPDATE_ORDERS[name])
     updated = train_game(stage, size, prepared, seed=0).values
     no_update = replace(stage, discriminator_optimizer=config.SGD(lr=0.0, lr_min=0.0))
     fixed = train_game(no_update, size, prepared, seed=0).values
@@ -104,23 +104,23 @@ def test_evaluation_does_not_change_training(small):
 
 
 def test_means_after_the_start_and_at_the_end():
-    history = History(
+    history = OrderHistory(
         list(range(20)), {"D(x)": [0.5] * 10 + [0.9] * 10, "v": list(map(float, range(20)))}
     )
     assert history.mean_after_start("v") == 14.5  # 10 … 19
     assert history.final("v") == 18.5  # the last two of twenty
-    assert History([1], {"D(x)": [0.5], "v": [3.0]}).mean_after_start("v") == 3.0
+    assert OrderHistory([1], {"D(x)": [0.5], "v": [3.0]}).mean_after_start("v") == 3.0
 
 
 def test_order_check_compares_all_seeds():
     def histories(simultaneous, alternating):
         return {
-            name: [History([1], {"D(G(z))": [value]}) for value in values]
+            name: [OrderHistory([1], {"D(G(z))": [value]}) for value in values]
             for name, values in ((SIMULTANEOUS, simultaneous), (ALTERNATING, alternating))
         }
 
-    assert update_order._order_check(histories([0.05, 0.09], [0.01, 0.04])).passed
-    assert not update_order._order_check(histories([0.05, 0.03], [0.01, 0.04])).passed
+    assert algorithm1._order_check(histories([0.05, 0.09], [0.01, 0.04])).passed
+    assert not algorithm1._order_check(histories([0.05, 0.03], [0.01, 0.04])).passed
 
 
 def test_full_scale_is_the_authors_configuration(context):

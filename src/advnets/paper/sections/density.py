@@ -29,6 +29,7 @@ from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionC
 from advnets.paper.studies.sample_statistics import gallery, sharpness
 from advnets.paper.trainings import reference_run
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
+from advnets.protocols import Images
 from advnets.rng import RNG
 from advnets.sampling.sampler import NUM_SAMPLES, read_pixel_rows
 
@@ -349,7 +350,7 @@ class ImageRows:
         """Name of the dataset."""
         return self.dataset.name
 
-    def images(self, rows: Float[Tensor, "n pixels"]) -> Float[Tensor, "n channels height width"]:
+    def images(self, rows: Float[Tensor, "n pixels"]) -> Images:
         """Return rows of pixels as images."""
         return rows.unflatten(1, self.dataset.shape)
 

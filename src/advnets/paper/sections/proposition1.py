@@ -25,6 +25,7 @@ from advnets.paper.toy import (
     make_line_game,
 )
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
+from advnets.protocols import Images, Latents
 from advnets.rng import RNG
 from advnets.theory import virtual_criterion
 
@@ -96,15 +97,15 @@ class FixedGenerator(nn.Module):
         super().__init__()
         self.distribution, self.latent_dim = distribution, distribution.dims
 
-    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG) -> Latents:
         """Draw n points of p_g."""
         return torch.from_numpy(self.distribution.sample(n, rng))
 
     def forward(
         self,
-        z: Float[Tensor, "batch latent"],
+        z: Latents,
         rng: RNG | None = None,  # noqa: ARG002 - nothing random inside
-    ) -> Float[Tensor, "batch channels height width"]:
+    ) -> Images:
         """Return the points as images of one pixel."""
         return z[:, :, None, None]
 

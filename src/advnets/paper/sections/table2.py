@@ -31,6 +31,7 @@ from advnets.paper.blocks import (
 from advnets.paper.studies.sample_statistics import correlation, gallery, sharpness
 from advnets.paper.toy import make_state
 from advnets.paper.trainings import reference_run
+from advnets.protocols import Images
 from advnets.sampling.sampler import read_pixel_rows
 from advnets.training.step import TrainState, apply_gradients, train_step
 
@@ -92,7 +93,7 @@ PAPER_TABLE = Table(
 class GeneratorSamples:
     """Samples of G, and the seconds per sample."""
 
-    images: Float[Tensor, "n channels height width"]
+    images: Images
     seconds: float
 
 

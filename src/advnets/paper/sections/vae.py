@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData, open_data
@@ -30,7 +28,7 @@ from advnets.paper.blocks import (
 from advnets.paper.studies.likelihoods import Record, cpu_seconds, format_mean
 from advnets.paper.studies.sample_statistics import gallery, gradient_energy, grid_png
 from advnets.paper.trainings import load_or_evaluate, reference_runs, relativistic_runs, vae_runs
-from advnets.protocols import Encoder
+from advnets.protocols import Encoder, Images, Latents
 from advnets.sampling.sampler import read_images
 from advnets.visualize.interpolation import lerp
 
@@ -40,8 +38,6 @@ NUM_SAMPLES, NUM_TEST = 2000, 1000
 images."""
 LINES, STEPS = 6, 10
 """Number of interpolations between test images, and of images in each."""
-
-Images = Float[Tensor, "n channels height width"]
 
 
 @dataclass(frozen=True)
@@ -164,17 +160,13 @@ def build(context: SectionContext) -> SectionContent:
     )
 
 
-def encode_means(
-    trained: TrainedModel, images: Float[Tensor, "n channels height width"]
-) -> Float[Tensor, "n latent"]:
+def encode_means(trained: TrainedModel, images: Images) -> Latents:
     """Return the means of q(z | x) of images in [0, 1]."""
     encoder = cast(Encoder, trained.player("encoder"))
     return encoder(trained.normalizer.from_unit_range(images).to(trained.device)).mean
 
 
-def squared_error(
-    a: Float[Tensor, "n channels height width"], b: Float[Tensor, "n channels height width"]
-) -> float:
+def squared_error(a: Images, b: Images) -> float:
     """Return the mean squared difference of pixels."""
     return float((a - b).square().double().mean())
 

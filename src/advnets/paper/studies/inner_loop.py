@@ -9,7 +9,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
@@ -31,7 +30,7 @@ from advnets.paper.blocks import (
 )
 from advnets.paper.toy import make_state, train_player
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
-from advnets.protocols import Generator
+from advnets.protocols import Generator, Images, Latents
 from advnets.rng import RNG
 from advnets.theory import OPTIMUM
 from advnets.training.step import TrainState, train_step
@@ -99,19 +98,19 @@ class ImageGenerator(nn.Module):
 
     latent_dim = 1
 
-    def __init__(self, images: Float[Tensor, "n channels height width"]) -> None:
+    def __init__(self, images: Images) -> None:
         super().__init__()
         self.images = images
 
-    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG) -> Latents:
         """Draw n values of z, uniform in [0, 1)."""
         return rng.uniform("z", n, 1)
 
     def forward(
         self,
-        z: Float[Tensor, "batch latent"],
+        z: Latents,
         rng: RNG | None = None,  # noqa: ARG002 - nothing random inside
-    ) -> Float[Tensor, "batch channels height width"]:
+    ) -> Images:
         """Return the images of these z."""
         return self.images[(z[:, 0] * len(self.images)).long()]
 

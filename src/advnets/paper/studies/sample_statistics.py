@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advnets.plots.image_grid import grid
 from advnets.plots.style import LIGHT, new_figure, png
+from advnets.protocols import Images
 
 COLUMNS = 14
 """Maximum number of images in a row of a gallery."""
@@ -18,7 +19,7 @@ _ROW_WIDTH, _LABEL_WIDTH = 7.4, 1.7
 """Widths of a row and of its label, in inches."""
 
 
-def sharpness(images: Float[Tensor, "n channels height width"]) -> float:
+def sharpness(images: Images) -> float:
     """Return the mean |difference| of neighboring pixels, across and down, in [0, 1].
 
     It is 0 for a uniform gray. Blur lowers it and noise raises it, so it is compared with that of
@@ -28,7 +29,7 @@ def sharpness(images: Float[Tensor, "n channels height width"]) -> float:
     return float(across + down) / 2
 
 
-def gradient_energy(images: Float[Tensor, "n channels height width"]) -> float:
+def gradient_energy(images: Images) -> float:
     """Return the mean squared difference of neighboring pixels, across and down, in [0, 1].
 
     It is 0 for a uniform gray. A blurred edge has the same sum of |differences| as a sharp one, but
@@ -47,14 +48,14 @@ def correlation(before: Float[Tensor, "n pixels"], after: Float[Tensor, "n pixel
     return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt())
 
 
-def grid_png(images: Float[Tensor, "n channels height width"], columns: int) -> bytes:
+def grid_png(images: Images, columns: int) -> bytes:
     """Return a PNG of a grid of images in [0, 1], with `columns` images per row."""
     file = io.BytesIO()
     grid(images, columns=columns).save(file, format="PNG")
     return file.getvalue()
 
 
-def gallery(rows: Mapping[str, Float[Tensor, "n channels height width"]]) -> bytes:
+def gallery(rows: Mapping[str, Images]) -> bytes:
     """Return a PNG with a labeled row of images in [0, 1] for each name, the first few of each."""
     columns = min(COLUMNS, *(len(images) for images in rows.values()))
     strips = {name: np.asarray(grid(row[:columns], columns)) for name, row in rows.items()}
