@@ -121,7 +121,7 @@ def test_a_view_from_outside_becomes_a_subcommand(run, run_command, tmp_path, mo
     assert (record["view"], record["num_samples"]) == ("mean-image", 3)
     assert record["brightness"] == pytest.approx(float(run.sample(3).mean()), abs=1e-6)
     code, _, err = run_command("visualize", run.run.path, "mean-image", "--num-samples", 10**6)
-    assert (code, err) == (2, "advnets: num_samples is 1000000; it must be at most 100,000\n")
+    assert (code, err) == (2, "advnets: --num-samples is 1000000; it must be at most 100,000\n")
 
 
 def test_the_views_are_names_of_the_package():
