@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from advnets.config import Runtime
 from advnets.data.dataset import Split, StreamingSplit
 from advnets.data.registry import open_dataset
-from advnets.models.classifier import ConvClassifier
+from advnets.models.classifiers import ConvClassifier
 from advnets.run_records import versions
 from advnets.sampling.sampler import read_images
 from advnets.training.devices import PRECISIONS, resolve, setup_process, to_device

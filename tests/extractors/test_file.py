@@ -17,7 +17,7 @@ from advnets.errors import DataError, MissingExtraError, UsageError
 from advnets.extractors import file
 from advnets.extractors.base import UsesLibraries
 from advnets.extractors.registry import extractor as untrusted
-from advnets.models.classifier import ConvClassifier
+from advnets.models.classifiers import ConvClassifier
 
 extractor = partial(untrusted, trust_code=True)
 

@@ -10,18 +10,18 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.games.conditional import ConditionalGAN
-from advnets.games.inference import ALI
+from advnets.games.gan import ConditionalGAN
+from advnets.games.encoders import ALI, VAE, LatentRegression, elbo_terms
 from advnets.games.inpainting import Inpainting
-from advnets.games.latent_regression import LatentRegression
 from advnets.games.semi_supervised import SemiSupervisedGAN
-from advnets.games.vae import VAE, elbo_terms
-from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalMLPGenerator
-from advnets.models.encoder import MLPEncoder
-from advnets.models.inpainting import InpaintingGenerator
+from advnets.models.conditional import (
+    ConditionalMLPDiscriminator,
+    ConditionalMLPGenerator,
+    InpaintingGenerator,
+)
 from advnets.models.layers import Prior
-from advnets.models.mlp import MLPDiscriminator, MLPGenerator
-from advnets.models.semi_supervised import SemiSupervisedDiscriminator
+from advnets.models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
+from advnets.models.classifiers import SemiSupervisedDiscriminator
 from advnets.protocols import Batch
 from advnets.rng import RNG
 from advnets.training.ema import EMA

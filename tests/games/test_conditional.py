@@ -10,8 +10,7 @@ from advnets.errors import DataError, RunError, UsageError
 from advnets.experiment.players import build_game
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.games.conditional import ConditionalGAN
-from advnets.games.gan import GAN
+from advnets.games.gan import GAN, ConditionalGAN
 from advnets.models.dcgan import Discriminator, Generator
 from advnets.protocols import Batch
 from advnets.rng import RNG

@@ -8,11 +8,8 @@ from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from advnets import config
-from advnets.games.inference import ALI
-from advnets.games.latent_regression import LatentRegression
-from advnets.games.vae import VAE
-from advnets.models.encoder import MLPEncoder
-from advnets.models.mlp import MLPDiscriminator, MLPGenerator
+from advnets.games.encoders import ALI, VAE, LatentRegression
+from advnets.models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
 from advnets.protocols import Batch
 from advnets.rng import RNG
 

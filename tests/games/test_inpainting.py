@@ -9,7 +9,7 @@ from advnets import config
 from advnets.errors import UsageError
 from advnets.evaluation.inpainting import _masked_mean, _nearest
 from advnets.games.inpainting import Inpainting, draw_masks
-from advnets.models.inpainting import InpaintingGenerator
+from advnets.models.conditional import InpaintingGenerator
 from advnets.models.layers import Prior
 from advnets.models.mlp import MLPDiscriminator
 from advnets.protocols import Batch

@@ -8,8 +8,12 @@ from torch import nn
 
 from advnets.errors import UsageError
 from advnets.models.dcgan import Discriminator, Generator, Layer
-from advnets.models.layers import FullKernelConv2d, FullKernelConvTranspose2d, Prior
-from advnets.models.resolution import upsampling_sizes
+from advnets.models.layers import (
+    FullKernelConv2d,
+    FullKernelConvTranspose2d,
+    Prior,
+    upsampling_sizes,
+)
 from advnets.rng import RNG
 
 SMALL = {"base_channels": 4, "kernel_size": 4}

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from advnets.errors import UsageError
+from advnets.models.layers import upsampling_sizes
 from advnets.models.resnet import Block, Discriminator, Generator, downsample, upsample
-from advnets.models.resolution import upsampling_sizes
 from advnets.rng import RNG
 
 SMALL = {"base_channels": 4, "group_size": 4}

@@ -3,7 +3,6 @@
 Importing it does not import torch, so that `--help` is quick. The text below a field is its help.
 """
 
-from advnets.config.data import Data, ImagePreprocessing
 from advnets.config.games import (
     ALIGame,
     BaseGame,
@@ -39,6 +38,8 @@ from advnets.config.run import (
     SGD,
     Adam,
     Config,
+    Data,
+    ImagePreprocessing,
     Intervals,
     OptimizerConfig,
     Runtime,

@@ -27,7 +27,7 @@ from advnets.evaluation.spec import (
     normal_interval,
 )
 from advnets.extractors.discriminator import weights_digest
-from advnets.games.vae import kl_to_prior, log_likelihood
+from advnets.games.encoders import kl_to_prior, log_likelihood
 from advnets.protocols import Encoder, Generator, Posterior
 from advnets.rng import RNG
 from advnets.sampling.sampler import BLOCK, MAX_TEST_IMAGES, read_images, real_images

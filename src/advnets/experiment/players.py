@@ -17,15 +17,12 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.errors import UsageError
 from advnets.games.augment import check_augmentations
-from advnets.games.conditional import ConditionalGAN
 from advnets.games.custom import load_game
-from advnets.games.gan import GAN
-from advnets.games.inference import ALI
+from advnets.games.gan import GAN, ConditionalGAN
+from advnets.games.encoders import ALI, VAE, LatentRegression
 from advnets.games.inpainting import Inpainting
-from advnets.games.latent_regression import LatentRegression
 from advnets.games.semi_supervised import SemiSupervisedGAN
-from advnets.games.vae import VAE
-from advnets.models.encoder import MLPEncoder
+from advnets.models.conditional import InpaintingGenerator, condition_size
 from advnets.models.factory import (
     CLASSIFYING_DISCRIMINATORS,
     build_discriminator,
@@ -33,9 +30,8 @@ from advnets.models.factory import (
     build_prior,
     concatenated_shape,
 )
-from advnets.models.inpainting import InpaintingGenerator, condition_size
 from advnets.models.layers import Shape
-from advnets.models.mlp import MLPGenerator, StackedGenerator
+from advnets.models.mlp import MLPEncoder, MLPGenerator, StackedGenerator
 from advnets.protocols import Game
 
 Players = dict[str, nn.Module]

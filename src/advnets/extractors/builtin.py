@@ -21,7 +21,7 @@ from advnets.extractors.base import (
     extract_in_batches,
     shorten_error,
 )
-from advnets.models.classifier import ConvClassifier
+from advnets.models.classifiers import ConvClassifier
 
 
 @dataclass(frozen=True)

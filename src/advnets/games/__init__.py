@@ -1,4 +1,4 @@
-"""Games: the phases of a training step and the losses of the players; one file for each game."""
+"""Games: the phases of a training step and the losses of the players."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 from advnets.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from advnets.games.conditional import ConditionalGAN
-    from advnets.games.gan import GAN
-    from advnets.games.inference import ALI
+    from advnets.games.gan import GAN, ConditionalGAN
+    from advnets.games.encoders import ALI, VAE, LatentRegression
     from advnets.games.inpainting import Inpainting
-    from advnets.games.latent_regression import LatentRegression
     from advnets.games.semi_supervised import SemiSupervisedGAN
-    from advnets.games.vae import VAE
 
 __all__ = [
     "ALI",
@@ -28,12 +25,12 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        "ALI": "advnets.games.inference",
-        "ConditionalGAN": "advnets.games.conditional",
+        "ALI": "advnets.games.encoders",
+        "ConditionalGAN": "advnets.games.gan",
         "GAN": "advnets.games.gan",
         "Inpainting": "advnets.games.inpainting",
-        "LatentRegression": "advnets.games.latent_regression",
+        "LatentRegression": "advnets.games.encoders",
         "SemiSupervisedGAN": "advnets.games.semi_supervised",
-        "VAE": "advnets.games.vae",
+        "VAE": "advnets.games.encoders",
     },
 )

@@ -21,11 +21,6 @@ from advnets.protocols import Game
 _SPEC = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
 
 
-def is_game_spec(text: str) -> bool:
-    """Return whether a text has the form FILE.py:NAME."""
-    return _SPEC.fullmatch(text) is not None
-
-
 def config_from_file(spec: str, start: config.Config) -> config.Config:
     """Return the config of that name in a file, or `start` with the game of that name.
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from advnets import config
 from advnets.errors import DataError
 from advnets.games.augment import Images, augment
-from advnets.games.conditional import labels_of
-from advnets.games.gan import generate
+from advnets.games.gan import generate, labels_of
 from advnets.losses import (
     Metrics,
     classification_loss,

@@ -8,13 +8,15 @@ from advnets.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from advnets.models import dcgan, resnet
-    from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalMLPGenerator
-    from advnets.models.encoder import MLPEncoder
+    from advnets.models.conditional import (
+        ConditionalMLPDiscriminator,
+        ConditionalMLPGenerator,
+        InpaintingGenerator,
+    )
     from advnets.models.factory import build_discriminator, build_generator
-    from advnets.models.inpainting import InpaintingGenerator
     from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
-    from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
-    from advnets.models.semi_supervised import (
+    from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPEncoder, MLPGenerator
+    from advnets.models.classifiers import (
         SemiSupervisedConvDiscriminator,
         SemiSupervisedDiscriminator,
     )
@@ -43,14 +45,14 @@ __getattr__, __dir__ = lazy_attributes(
         "ConditionalMLPDiscriminator": "advnets.models.conditional",
         "ConditionalMLPGenerator": "advnets.models.conditional",
         "DeconvGenerator": "advnets.models.maxout_conv",
-        "InpaintingGenerator": "advnets.models.inpainting",
+        "InpaintingGenerator": "advnets.models.conditional",
         "MLPDiscriminator": "advnets.models.mlp",
-        "MLPEncoder": "advnets.models.encoder",
+        "MLPEncoder": "advnets.models.mlp",
         "MLPGenerator": "advnets.models.mlp",
         "MaxoutConvDiscriminator": "advnets.models.maxout_conv",
         "MaxoutDiscriminator": "advnets.models.mlp",
-        "SemiSupervisedConvDiscriminator": "advnets.models.semi_supervised",
-        "SemiSupervisedDiscriminator": "advnets.models.semi_supervised",
+        "SemiSupervisedConvDiscriminator": "advnets.models.classifiers",
+        "SemiSupervisedDiscriminator": "advnets.models.classifiers",
         "build_discriminator": "advnets.models.factory",
         "build_generator": "advnets.models.factory",
         "dcgan": "advnets.models.dcgan",

@@ -1,4 +1,4 @@
-"""DCGAN (Radford et al. 2015), for images of any size that `resolution.upsampling_sizes` supports.
+"""DCGAN (Radford et al. 2015), for images of any size that `upsampling_sizes` supports.
 
 The paper gives five guidelines: strided convolutions instead of pooling; batch normalization,
 except at G's output and D's input; no fully connected hidden layers; ReLU in G, with tanh at the
@@ -21,14 +21,15 @@ from advnets.models.layers import (
     ACTIVATIONS,
     FullKernelConv2d,
     FullKernelConvTranspose2d,
+    HeightWidth,
     LatentSampler,
     Prior,
     Shape,
     check_shape,
     one_hot,
     projection_logit,
+    upsampling_sizes,
 )
-from advnets.models.resolution import HeightWidth, upsampling_sizes
 from advnets.rng import RNG
 
 _GAIN_STD = 0.02

@@ -18,7 +18,7 @@ from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalM
 from advnets.models.layers import Prior, Shape
 from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
-from advnets.models.semi_supervised import (
+from advnets.models.classifiers import (
     SemiSupervisedConvDiscriminator,
     SemiSupervisedDiscriminator,
 )
@@ -71,18 +71,15 @@ def build_deconv_generator(
     return ConditionalMLPGenerator(net, Prior(spec.prior, spec.latent_dim), classes)
 
 
-def build_dcgan_generator(
-    spec: config.DCGANGenerator, shape: Shape, _mean_image: Tensor | None, classes: int
+def build_convolutional_generator(
+    spec: config.DCGANGenerator | config.ResidualGenerator,
+    shape: Shape,
+    _mean_image: Tensor | None,
+    classes: int,
 ) -> nn.Module:
-    """Return a DCGAN generator."""
-    return dcgan.Generator(shape, **vars(spec), classes=classes)
-
-
-def build_residual_generator(
-    spec: config.ResidualGenerator, shape: Shape, _mean_image: Tensor | None, classes: int
-) -> nn.Module:
-    """Return a residual generator."""
-    return resnet.Generator(shape, **vars(spec), classes=classes)
+    """Return a DCGAN or residual generator."""
+    model = dcgan if isinstance(spec, config.DCGANGenerator) else resnet
+    return model.Generator(shape, **vars(spec), classes=classes)
 
 
 def build_prior(spec: config.MLPGenerator) -> Prior:
@@ -90,11 +87,13 @@ def build_prior(spec: config.MLPGenerator) -> Prior:
     return Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
 
 
-def build_maxout_discriminator(
-    spec: config.MaxoutDiscriminator, shape: Shape, classes: int
+def build_mlp_discriminator(
+    spec: config.MaxoutDiscriminator | config.MLPDiscriminator, shape: Shape, classes: int
 ) -> nn.Module:
-    """Return a fully connected maxout discriminator."""
-    net = MaxoutDiscriminator(concatenated_shape(shape, classes), spec)
+    """Return a fully connected discriminator, of maxout or other units."""
+    inputs = concatenated_shape(shape, classes)
+    maxout = isinstance(spec, config.MaxoutDiscriminator)
+    net = MaxoutDiscriminator(inputs, spec) if maxout else MLPDiscriminator(inputs, spec)
     return ConditionalMLPDiscriminator(net, classes) if classes else net
 
 
@@ -110,24 +109,12 @@ def build_maxout_conv_discriminator(
     return MaxoutConvDiscriminator(shape, spec)
 
 
-def build_mlp_discriminator(spec: config.MLPDiscriminator, shape: Shape, classes: int) -> nn.Module:
-    """Return a fully connected discriminator."""
-    net = MLPDiscriminator(concatenated_shape(shape, classes), spec)
-    return ConditionalMLPDiscriminator(net, classes) if classes else net
-
-
-def build_dcgan_discriminator(
-    spec: config.DCGANDiscriminator, shape: Shape, classes: int
+def build_convolutional_discriminator(
+    spec: config.DCGANDiscriminator | config.ResidualDiscriminator, shape: Shape, classes: int
 ) -> nn.Module:
-    """Return a DCGAN discriminator."""
-    return dcgan.Discriminator(shape, **vars(spec), classes=classes)
-
-
-def build_residual_discriminator(
-    spec: config.ResidualDiscriminator, shape: Shape, classes: int
-) -> nn.Module:
-    """Return a residual discriminator."""
-    return resnet.Discriminator(shape, **vars(spec), classes=classes)
+    """Return a DCGAN or residual discriminator."""
+    model = dcgan if isinstance(spec, config.DCGANDiscriminator) else resnet
+    return model.Discriminator(shape, **vars(spec), classes=classes)
 
 
 def concatenated_shape(shape: Shape, num_values: int) -> Shape:
@@ -139,18 +126,18 @@ def concatenated_shape(shape: Shape, num_values: int) -> Shape:
 GENERATORS: dict[type[Any], Callable[[Any, Shape, Tensor | None, int], nn.Module]] = {
     config.MLPGenerator: build_mlp_generator,
     config.DeconvGenerator: build_deconv_generator,
-    config.DCGANGenerator: build_dcgan_generator,
-    config.ResidualGenerator: build_residual_generator,
+    config.DCGANGenerator: build_convolutional_generator,
+    config.ResidualGenerator: build_convolutional_generator,
 }
 """The builder of each generator: called with its config, the image shape, the mean training image
 and the number of classes (0: not conditional)."""
 
 DISCRIMINATORS: dict[type[Any], Callable[[Any, Shape, int], nn.Module]] = {
-    config.MaxoutDiscriminator: build_maxout_discriminator,
+    config.MaxoutDiscriminator: build_mlp_discriminator,
     config.MaxoutConvDiscriminator: build_maxout_conv_discriminator,
     config.MLPDiscriminator: build_mlp_discriminator,
-    config.DCGANDiscriminator: build_dcgan_discriminator,
-    config.ResidualDiscriminator: build_residual_discriminator,
+    config.DCGANDiscriminator: build_convolutional_discriminator,
+    config.ResidualDiscriminator: build_convolutional_discriminator,
 }
 """The builder of each discriminator: called with its config, the image shape and the number of
 classes (0: not conditional)."""

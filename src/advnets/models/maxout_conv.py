@@ -11,10 +11,11 @@ from advnets.errors import UsageError
 from advnets.models.layers import (
     ACTIVATIONS,
     InputNoise,
+    LatentSampler,
     Maxout,
     MaxoutConv,
+    Prior,
     Shape,
-    draw_latents,
     dropout,
     uniform_,
 )
@@ -22,7 +23,7 @@ from advnets.models.mlp import HiddenLayers
 from advnets.rng import RNG
 
 
-class DeconvGenerator(nn.Module):
+class DeconvGenerator(LatentSampler):
     """A generator of fully connected layers and one transposed convolution to `shape`.
 
     The output has a bias for each pixel and channel. Source: the authors' CIFAR-10 configuration.
@@ -57,10 +58,7 @@ class DeconvGenerator(nn.Module):
         deconv = nn.ConvTranspose2d(maps, channels, spec.kernel_size, spec.stride, bias=False)
         self.deconv = uniform_(deconv, spec.init_range)
         self.bias = nn.Parameter(torch.zeros(shape))
-
-    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
-        """Draw n latents from the prior p_z."""
-        return draw_latents(self.spec.prior, n, self.latent_dim, rng)
+        self.prior = Prior(spec.prior, spec.latent_dim)
 
     def forward(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None

@@ -1,8 +1,9 @@
-"""Fully connected models: the generator and maxout discriminator of 2014, and a plain MLP."""
+"""Fully connected models: generator and maxout discriminator of 2014, a plain MLP, an encoder."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from advnets.errors import UsageError
 from advnets.models.layers import (
     ACTIVATIONS,
     InputNoise,
+    LatentSampler,
     Maxout,
     Prior,
     Shape,
@@ -22,6 +24,7 @@ from advnets.models.layers import (
     sparse_,
     uniform_,
 )
+from advnets.protocols import Posterior
 from advnets.rng import RNG
 
 _MIN_MARGINAL = 1e-7
@@ -72,7 +75,7 @@ class HiddenLayers(nn.Module):
         return self.input_noise(h, len(self.linears), rng)
 
 
-class MLPGenerator(nn.Module):
+class MLPGenerator(LatentSampler):
     """A fully connected generator; it maps (batch, latent) to images of `shape`.
 
     With `output_bias="marginals"` the output for zero hidden units is `mean_image`, the mean
@@ -99,10 +102,6 @@ class MLPGenerator(nn.Module):
         self.output_activation = ACTIVATIONS[spec.output]
         self.prior = Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
 
-    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
-        """Draw n latents from the prior p_z."""
-        return self.prior(n, rng)
-
     def forward(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
@@ -117,8 +116,7 @@ class MLPGenerator(nn.Module):
 
     def project(self) -> None:
         """Enforce the bound of column norms; called after each update."""
-        if self.spec.max_column_norm is not None:
-            bound_column_norms_(self, self.spec.max_column_norm)
+        bound_column_norms_(self, self.spec.max_column_norm)
 
 
 class StackedGenerator(nn.Module):
@@ -190,8 +188,7 @@ class MaxoutDiscriminator(nn.Module):
 
     def project(self) -> None:
         """Enforce the bound of column norms; called after each update."""
-        if self.spec.max_column_norm is not None:
-            bound_column_norms_(self, self.spec.max_column_norm)
+        bound_column_norms_(self, self.spec.max_column_norm)
 
 
 class MLPDiscriminator(nn.Module):
@@ -277,3 +274,32 @@ def _output_bias(spec: config.MLPGenerator, mean_image: Tensor | None) -> Tensor
     if spec.output == "tanh":
         return torch.atanh(mean.clamp(_MIN_MARGINAL - 1, 1 - _MIN_MARGINAL))
     return mean
+
+
+class MLPEncoder(nn.Module):
+    """A fully connected encoder q(z | x) = N(μ(x), diag σ²(x)), with outputs μ and log σ².
+
+    It maps (batch, channels, height, width) to a `Posterior` over (batch, latent). A deterministic
+    encoder has no variance: E(x) = μ(x). Source: Kingma and Welling 2014, appendix C.2.
+    """
+
+    def __init__(self, shape: Shape, spec: config.MLPEncoder, latent_dim: int) -> None:
+        super().__init__()
+        self.spec, self.latent_dim = spec, latent_dim
+        sizes = (math.prod(shape), *spec.hidden_sizes)
+        activate = ACTIVATIONS[spec.activation]
+        self.activate = activate
+        self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(size) if spec.batch_norm else nn.Identity() for size in spec.hidden_sizes
+        )
+        self.mean = nn.Linear(sizes[-1], latent_dim)
+        self.log_variance = None if spec.deterministic else nn.Linear(sizes[-1], latent_dim)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
+        """Return q(z | x)."""
+        h = x.flatten(1)
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            h = self.activate(norm(linear(h)))
+        log_variance = None if self.log_variance is None else self.log_variance(h).float()
+        return Posterior(self.mean(h).float(), log_variance)

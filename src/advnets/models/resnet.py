@@ -2,7 +2,7 @@
 
 In place of normalization, every block begins as the identity, its initial weights are scaled by the
 number of blocks, and D has gradient penalties. They take images of any size that
-`resolution.upsampling_sizes` supports. Source: Huang et al. 2024, "The GAN is dead; long live the
+`upsampling_sizes` supports. Source: Huang et al. 2024, "The GAN is dead; long live the
 GAN!", section 4.
 """
 
@@ -19,14 +19,15 @@ from torch import Tensor, nn
 from advnets.errors import UsageError
 from advnets.models.layers import (
     ACTIVATIONS,
+    HeightWidth,
     LatentSampler,
     Prior,
     Shape,
     check_shape,
     one_hot,
     projection_logit,
+    upsampling_sizes,
 )
-from advnets.models.resolution import HeightWidth, upsampling_sizes
 from advnets.rng import RNG
 
 _leaky_relu = ACTIVATIONS["leaky_relu"]

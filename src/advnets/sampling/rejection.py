@@ -15,7 +15,7 @@ from advnets import config
 from advnets.data.class_proportions import ClassProportions, Labels, check_labels
 from advnets.data.normalization import Normalizer
 from advnets.errors import UsageError
-from advnets.games.inference import pairs
+from advnets.games.encoders import pairs
 from advnets.protocols import ConditionalDiscriminator, Discriminator
 from advnets.rng import RNG
 from advnets.sampling.sampler import (
