@@ -26,7 +26,7 @@ from torch import nn
 import advnets
 from advnets import config
 from advnets.data.datasets.cifar import is_cifar10_folder
-from advnets.data.registry import FILE_FORMATS, NAMED_DATASETS, open_dataset
+from advnets.data.registry import file_formats, image_datasets, open_dataset
 from advnets.errors import AdvnetsError, RunError, RunWarning, UsageError
 from advnets.extractors.file import READERS, load_extractor_file
 from advnets.extractors.inception import WEIGHTS_FILE, WEIGHTS_VARIABLE, load_inception
@@ -347,7 +347,7 @@ NAMES = (
 
 def test_every_kind_of_data_has_a_payload():
     """A new type of file has to be added to `write_payload`."""
-    assert len(NAMES) == len(FILE_FORMATS)
+    assert len(NAMES) == len(file_formats())
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -379,7 +379,7 @@ def test_no_file_of_a_named_dataset_runs(tmp_path, canary):
         "mnist": "train-images-idx3-ubyte",
     }
     for payload in payloads(canary, tmp_path).values():
-        for name in NAMED_DATASETS:
+        for name in image_datasets():
             if name in files:
                 for place in (tmp_path / "d" / name, tmp_path / "d"):
                     file = place / files[name]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from advnets.config import Data
-from advnets.data.huggingface.columns import Hub
+from advnets.data.huggingface.table import Hub
 from advnets.data.normalization import fit_normalizer
 from advnets.data.registry import find_source, open_dataset
 from advnets.errors import DataError, UnknownNameError, UsageError

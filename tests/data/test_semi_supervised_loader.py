@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from advnets.data.dataset import Dataset, Split
-from advnets.data.loader import BatchTransform
-from advnets.data.normalization import UnitNormalizer
-from advnets.data.semi_supervised_loader import (
+from advnets.data.loader import (
+    BatchTransform,
     ConcatSplit,
     SemiSupervisedLoader,
     all_training_images,
     labeled_subset,
 )
+from advnets.data.normalization import UnitNormalizer
 from advnets.rng import RNG
 
 CPU = torch.device("cpu")

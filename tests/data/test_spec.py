@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from advnets import presets
 from advnets.data import spec
-from advnets.data.registry import FILE_FORMATS, NAMED_DATASETS
+from advnets.data.registry import file_formats, image_datasets, named_dataset
 from advnets.data.spec import data_directory, dataset_folders, join_words
 from advnets.data.synthetic.registry import DISTRIBUTIONS
 from advnets.errors import UnknownNameError, UsageError
@@ -21,12 +21,13 @@ from advnets.errors import UnknownNameError, UsageError
 
 def test_known_names_are_the_registered_ones():
     """The names in `spec`, which imports no parser, are those of the registry."""
-    assert {*spec.IMAGE_DATASETS, *spec.DISTRIBUTION_NAMES} == set(NAMED_DATASETS)
+    assert tuple(image_datasets()) == spec.IMAGE_DATASETS
     assert set(spec.DISTRIBUTION_NAMES) == set(DISTRIBUTIONS)
 
 
 def test_every_source_has_a_unique_description():
-    descriptions = [load().description for load in (*NAMED_DATASETS.values(), *FILE_FORMATS)]
+    sources = (*map(named_dataset, spec.DATASET_NAMES), *file_formats())
+    descriptions = [source.description for source in sources]
     assert all(descriptions)
     assert len(set(descriptions)) == len(descriptions)
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from advnets.data import spec
-from advnets.data.datasets.tfd import Fold
-from advnets.data.huggingface.columns import Hub
-from advnets.data.registry import NAMED_DATASETS, open_dataset
+from advnets.data.datasets.matlab import Fold
+from advnets.data.huggingface.table import Hub
+from advnets.data.registry import named_dataset, open_dataset
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
-NAME = rf"(?:{'|'.join(NAMED_DATASETS)}|hf:[\w/-]+|[\w-]+\.(?:csv|npy|mat))"
+NAME = rf"(?:{'|'.join(spec.DATASET_NAMES)}|hf:[\w/-]+|[\w-]+\.(?:csv|npy|mat))"
 OPTIONS = r"[a-z_]+=[^\s,`\"')\\{<|]+"
 SOURCE = re.compile(rf"(?<![\w./-])({NAME}):({OPTIONS}(?:,{OPTIONS})*)")
 MEANS = re.compile(r"\bmeans=[-\d.:/]*\d")
@@ -45,7 +45,7 @@ def test_every_documented_source_is_valid(name, options, tmp_path, monkeypatch):
         spec.parse_options(options, Hub, name)
     else:  # a published set, which need not be on this machine
         spec.parse_options(
-            options, NAMED_DATASETS[name]().options if name in NAMED_DATASETS else Fold, name
+            options, named_dataset(name).options if name in spec.DATASET_NAMES else Fold, name
         )
 
 
@@ -61,12 +61,12 @@ def test_listed_sources_can_be_typed(run_command, tmp_path, monkeypatch):
     monkeypatch.setenv("ADVNETS_DATA", str(tmp_path))
     code, out, _ = run_command("data", "list")
     assert code == 0
-    names = [line for line in out.splitlines() if line.partition(":")[0] in NAMED_DATASETS]
-    assert len(names) == len(NAMED_DATASETS)
+    names = [line for line in out.splitlines() if line.partition(":")[0] in spec.DATASET_NAMES]
+    assert len(names) == len(spec.DATASET_NAMES)
     for source in names:
         name, options = spec.split_source(source)
-        assert name in NAMED_DATASETS
-        spec.parse_options(options, NAMED_DATASETS[name]().options, name)
+        assert name in spec.DATASET_NAMES
+        spec.parse_options(options, named_dataset(name).options, name)
         if name in spec.DISTRIBUTION_NAMES:
             assert len(open_dataset(re.sub(r"\bn=\d+", "n=20", source)).train) == 20
 

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.games.gan import ConditionalGAN
 from advnets.games.encoders import ALI, VAE, LatentRegression, elbo_terms
+from advnets.games.gan import ConditionalGAN
 from advnets.games.inpainting import Inpainting
 from advnets.games.semi_supervised import SemiSupervisedGAN
+from advnets.models.classifiers import SemiSupervisedDiscriminator
 from advnets.models.conditional import (
     ConditionalMLPDiscriminator,
     ConditionalMLPGenerator,
@@ -21,7 +22,6 @@ from advnets.models.conditional import (
 )
 from advnets.models.layers import Prior
 from advnets.models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
-from advnets.models.classifiers import SemiSupervisedDiscriminator
 from advnets.protocols import Batch
 from advnets.rng import RNG
 from advnets.training.ema import EMA

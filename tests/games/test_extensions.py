@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from advnets import config
+from advnets.data.loader import labeled_subset
 from advnets.data.prepared import open_data
-from advnets.data.semi_supervised_loader import labeled_subset
 from advnets.errors import AdvnetsError, UsageError
 from advnets.experiment import setup
 from advnets.experiment.train import train

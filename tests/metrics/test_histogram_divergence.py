@@ -8,9 +8,9 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, norm
 
-from advnets.data.synthetic.base import bin_counts
-from advnets.data.synthetic.gaussian import Gaussian
+from advnets.data.distribution import bin_counts
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
+from advnets.data.synthetic.mixtures import Gaussian
 from advnets.errors import DataError, UsageError
 from advnets.metrics.histogram_divergence import histogram_divergence
 from advnets.rng import RNG

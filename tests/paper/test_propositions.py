@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from advnets.data.synthetic.gaussian import Gaussian
+from advnets.data.synthetic.mixtures import Gaussian
 from advnets.paper.sections import proposition1, proposition2, theorem1
 from advnets.paper.toy import Grid, Snapshot, bin_probabilities, density
 from advnets.protocols import Generator

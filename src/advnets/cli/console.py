@@ -200,7 +200,7 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
 
     `data` is what `experiment.dry_run.data_summary` returns.
     """
-    from advnets.data.image_folder.unsupported_files import describe_unsupported, format_counts
+    from advnets.data.image_folder.files import describe_unsupported, format_counts
 
     count = "streamed" if data["train"] is None else f"{data['train']:,}"
     unit, shape = data["unit"], shape_text(data["shape"], points=data["unit"] == "points")

@@ -63,11 +63,11 @@ class ListDatasets:
     def execute(self) -> int:
         """Open each and print its sizes."""
         from advnets.data import spec
-        from advnets.data.huggingface.columns import Hub
-        from advnets.data.registry import FILE_FORMATS, NAMED_DATASETS, open_dataset
+        from advnets.data.huggingface.table import Hub
+        from advnets.data.registry import file_formats, named_dataset, open_dataset
 
-        for name, load_dataset in NAMED_DATASETS.items():
-            named = load_dataset()
+        for name in spec.DATASET_NAMES:
+            named = named_dataset(name)
             options = spec.format_options(named.options)
             print(f"{name}{':' + options if options else ''}")
             print(f"    {named.description}")
@@ -80,8 +80,7 @@ class ListDatasets:
         print(f"hf:NAME{':' + spec.format_options(Hub)}")
         print("    a dataset of the Hugging Face hub, such as hf:uoft-cs/cifar10")
         print("PATH")
-        for load_format in FILE_FORMATS:
-            file_format = load_format()
+        for file_format in file_formats():
             options = spec.format_options(file_format.options)
             print(f"    {file_format.description}{f', with options :{options}' if options else ''}")
         return 0
@@ -158,9 +157,8 @@ class Pack:
     def execute(self) -> int:
         """Pack and print the sizes and the duration."""
         from advnets.data.image_folder.decode import Frame
-        from advnets.data.image_folder.files import ImageFiles
+        from advnets.data.image_folder.files import ImageFiles, describe_unsupported
         from advnets.data.image_folder.pack import pack
-        from advnets.data.image_folder.unsupported_files import describe_unsupported
         from advnets.data.registry import find_source
         from advnets.files import check_output
 
@@ -221,7 +219,7 @@ def _warn_shadowed(source: str) -> None:
 def format_audit(audit: Audit, path: str) -> str:
     """Format an audit as text; `path` is what was audited, for the suggested command."""
     from advnets.data.dataset import few_images_warning
-    from advnets.data.image_folder.unsupported_files import count_by_format, format_counts
+    from advnets.data.image_folder.files import count_by_format, format_counts
 
     images, others = count_by_format(audit.unsupported_files)
     lines = [f"{audit.name}: {audit.images:,} readable images"]

@@ -44,7 +44,7 @@ class DatasetInfo:
     @classmethod
     def from_dataset(cls, dataset: Dataset, normalizer: Normalizer) -> DatasetInfo:
         """Collect the information about an opened dataset."""
-        from advnets.data.image_folder.unsupported_files import count_by_format
+        from advnets.data.image_folder.files import count_by_format
 
         valid, test = (
             0 if split is None else len(split) for split in (dataset.valid, dataset.test)

@@ -1,13 +1,12 @@
 """The registry of data sources: named datasets and file formats, opened by `open_dataset`.
 
-The parser of a source is imported when that source is opened.
+Parsers are imported when a source is opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,74 +62,10 @@ class FileFormat:
     options: type = NoOptions
 
 
-def _digits() -> NamedDataset:
-    from advnets.data.datasets.digits import open_digits
-
-    description = "scikit-learn's 8x8 handwritten digits; need no download"
-    return NamedDataset(description, lambda _, __: open_digits())
-
-
-def _mnist() -> NamedDataset:
-    from advnets.data.datasets.mnist import open_mnist
-
-    description = "MNIST: handwritten digits, checked to be the original files"
-    return NamedDataset(description, lambda _, folders: open_mnist(folders))
-
-
-def _fashion_mnist() -> NamedDataset:
-    from advnets.data.datasets.mnist import open_fashion_mnist
-
-    description = "Fashion-MNIST: ten kinds of clothing"
-    return NamedDataset(description, lambda _, folders: open_fashion_mnist(folders))
-
-
-def _kmnist() -> NamedDataset:
-    from advnets.data.datasets.mnist import open_kmnist
-
-    description = "Kuzushiji-MNIST: ten cursive Japanese characters"
-    return NamedDataset(description, lambda _, folders: open_kmnist(folders))
-
-
-def _emnist() -> NamedDataset:
-    from advnets.data.datasets.mnist import EMNIST, open_emnist
-
-    description = "EMNIST: handwritten letters and digits, in one of its six splits"
-    return NamedDataset(description, open_emnist, EMNIST)
-
-
-def _stacked_mnist() -> NamedDataset:
-    from advnets.data.datasets.stacked import StackedMNIST, open_stacked_mnist
-
-    description = "stacked MNIST: three digits in the red, green and blue channels, 1,000 modes"
-    return NamedDataset(description, open_stacked_mnist, StackedMNIST, files_of="mnist")
-
-
-def _cifar10() -> NamedDataset:
-    from advnets.data.datasets.cifar import open_cifar10
-
-    description = "CIFAR-10, binary or Python version"
-    return NamedDataset(description, lambda _, folders: open_cifar10(folders))
-
-
-def _cifar100() -> NamedDataset:
-    from advnets.data.datasets.cifar import CIFAR100, open_cifar100
-
-    return NamedDataset("CIFAR-100, binary or Python version", open_cifar100, CIFAR100)
-
-
-def _svhn() -> NamedDataset:
-    from advnets.data.datasets.svhn import SVHN, open_svhn
-
-    return NamedDataset("SVHN: Street View House Numbers, cropped digits", open_svhn, SVHN)
-
-
-def _tfd() -> NamedDataset:
-    from advnets.data.datasets.tfd import TFD, open_tfd
-
-    return NamedDataset("TFD: the Toronto Face Database", open_tfd, TFD)
-
-
-def _distribution(name: str) -> NamedDataset:
+def named_dataset(name: str) -> NamedDataset:
+    """Return the dataset of that name, one of `DATASET_NAMES`."""
+    if name not in DISTRIBUTION_NAMES:
+        return image_datasets()[name]
     from advnets.data.synthetic.registry import DISTRIBUTIONS, open_distribution
 
     distribution_class = DISTRIBUTIONS[name]
@@ -141,118 +76,110 @@ def _distribution(name: str) -> NamedDataset:
     )
 
 
-NAMED_DATASETS: Mapping[str, Callable[[], NamedDataset]] = {
-    "digits": _digits,
-    "mnist": _mnist,
-    "fashion-mnist": _fashion_mnist,
-    "kmnist": _kmnist,
-    "emnist": _emnist,
-    "stacked-mnist": _stacked_mnist,
-    "cifar10": _cifar10,
-    "cifar100": _cifar100,
-    "svhn": _svhn,
-    "tfd": _tfd,
-    **{name: partial(_distribution, name) for name in DISTRIBUTION_NAMES},
-}
-"""Functions that import and return a named dataset, by its name."""
+def image_datasets() -> dict[str, NamedDataset]:
+    """Return the published datasets of images by name."""
+    from advnets.data.datasets import cifar, matlab, mnist
+
+    return {
+        "digits": NamedDataset(
+            "scikit-learn's 8x8 handwritten digits; need no download",
+            lambda _, __: mnist.open_digits(),
+        ),
+        "mnist": NamedDataset(
+            "MNIST: handwritten digits, checked to be the original files",
+            lambda _, folders: mnist.open_mnist(folders),
+        ),
+        "fashion-mnist": NamedDataset(
+            "Fashion-MNIST: ten kinds of clothing",
+            lambda _, folders: mnist.open_fashion_mnist(folders),
+        ),
+        "kmnist": NamedDataset(
+            "Kuzushiji-MNIST: ten cursive Japanese characters",
+            lambda _, folders: mnist.open_kmnist(folders),
+        ),
+        "emnist": NamedDataset(
+            "EMNIST: handwritten letters and digits, in one of its six splits",
+            mnist.open_emnist,
+            mnist.EMNIST,
+        ),
+        "stacked-mnist": NamedDataset(
+            "stacked MNIST: three digits in the red, green and blue channels, 1,000 modes",
+            mnist.open_stacked_mnist,
+            mnist.StackedMNIST,
+            files_of="mnist",
+        ),
+        "cifar10": NamedDataset(
+            "CIFAR-10, binary or Python version", lambda _, folders: cifar.open_cifar10(folders)
+        ),
+        "cifar100": NamedDataset(
+            "CIFAR-100, binary or Python version", cifar.open_cifar100, cifar.CIFAR100
+        ),
+        "svhn": NamedDataset(
+            "SVHN: Street View House Numbers, cropped digits", matlab.open_svhn, matlab.SVHN
+        ),
+        "tfd": NamedDataset("TFD: the Toronto Face Database", matlab.open_tfd, matlab.TFD),
+    }
 
 
-def _point_file() -> FileFormat:
-    from advnets.data.synthetic.kde import PointsOptions, is_point_file, open_point_file
+def file_formats() -> tuple[FileFormat, ...]:
+    """Return the formats of files and folders; a path is opened by the first that matches."""
+    from advnets.data.datasets import cifar, idx, mat, matlab
+    from advnets.data.huggingface import open as huggingface
+    from advnets.data.image_folder import pack
+    from advnets.data.synthetic import kde
 
-    return FileFormat(
-        "a table of points (.csv, .npy)",
-        is_point_file,
-        lambda path, options, _: open_point_file(path, options),
-        PointsOptions,
+    return (
+        FileFormat(
+            "a table of points (.csv, .npy)",
+            kde.is_point_file,
+            lambda path, options, _: kde.open_point_file(path, options),
+            kde.PointsOptions,
+        ),
+        FileFormat(
+            "a pack written by `advnets data pack`",
+            pack.is_pack,
+            lambda path, _, __: pack.open_pack(path),
+        ),
+        FileFormat(
+            "a MATLAB file in the layout of TFD or SVHN",
+            mat.is_mat,
+            lambda path, options, _: matlab.open_mat(path, options),
+            matlab.Fold,
+        ),
+        FileFormat(
+            "a folder of IDX files, gzipped or not",
+            idx.is_idx_folder,
+            lambda path, _, __: idx.open_idx_folder(path),
+        ),
+        FileFormat(
+            "a folder of CIFAR-10 batches",
+            cifar.is_cifar10_folder,
+            lambda path, _, __: cifar.open_cifar10_folder(path),
+        ),
+        FileFormat(
+            "a folder of CIFAR-100 files",
+            cifar.is_cifar100_folder,
+            lambda path, options, _: cifar.open_cifar100_folder(path, options),
+            cifar.CIFAR100,
+        ),
+        FileFormat(
+            "a folder of SVHN files",
+            matlab.is_svhn_folder,
+            lambda path, options, _: matlab.open_svhn_folder(path, options),
+            matlab.SVHN,
+        ),
+        FileFormat(
+            "Parquet files, WebDataset tars, or a saved Hugging Face dataset",
+            huggingface.is_hub_path,
+            huggingface.find_hub_path,
+            huggingface.Hub,
+        ),
+        FileFormat(
+            "a folder or zip of images: flat, by class, or by split and class",
+            pack.is_image_source,
+            lambda path, _, data: pack.find_images(path, follow_links=data.follow_links),
+        ),
     )
-
-
-def _pack() -> FileFormat:
-    from advnets.data.image_folder.pack import is_pack, open_pack
-
-    description = "a pack written by `advnets data pack`"
-    return FileFormat(description, is_pack, lambda path, _, __: open_pack(path))
-
-
-def _matlab_file() -> FileFormat:
-    from advnets.data.datasets.formats.mat import is_mat
-    from advnets.data.datasets.matlab import open_mat
-    from advnets.data.datasets.tfd import Fold
-
-    return FileFormat(
-        "a MATLAB file in the layout of TFD or SVHN",
-        is_mat,
-        lambda path, options, _: open_mat(path, options),
-        Fold,
-    )
-
-
-def _idx_folder() -> FileFormat:
-    from advnets.data.datasets.formats.idx import is_idx_folder, open_idx_folder
-
-    description = "a folder of IDX files, gzipped or not"
-    return FileFormat(description, is_idx_folder, lambda path, _, __: open_idx_folder(path))
-
-
-def _cifar10_folder() -> FileFormat:
-    from advnets.data.datasets.cifar import is_cifar10_folder, open_cifar10_folder
-
-    description = "a folder of CIFAR-10 batches"
-    return FileFormat(description, is_cifar10_folder, lambda path, _, __: open_cifar10_folder(path))
-
-
-def _cifar100_folder() -> FileFormat:
-    from advnets.data.datasets.cifar import CIFAR100, is_cifar100_folder, open_cifar100_folder
-
-    return FileFormat(
-        "a folder of CIFAR-100 files",
-        is_cifar100_folder,
-        lambda path, options, _: open_cifar100_folder(path, options),
-        CIFAR100,
-    )
-
-
-def _svhn_folder() -> FileFormat:
-    from advnets.data.datasets.svhn import SVHN, is_svhn_folder, open_svhn_folder
-
-    return FileFormat(
-        "a folder of SVHN files",
-        is_svhn_folder,
-        lambda path, options, _: open_svhn_folder(path, options),
-        SVHN,
-    )
-
-
-def _huggingface_files() -> FileFormat:
-    from advnets.data.huggingface.open import Hub, find_hub_path, is_hub_path
-
-    description = "Parquet files, WebDataset tars, or a saved Hugging Face dataset"
-    return FileFormat(description, is_hub_path, find_hub_path, Hub)
-
-
-def _image_folder() -> FileFormat:
-    from advnets.data.image_folder.pack import find_images, is_image_source
-
-    return FileFormat(
-        "a folder or zip of images: flat, by class, or by split and class",
-        is_image_source,
-        lambda path, _, data: find_images(path, follow_links=data.follow_links),
-    )
-
-
-FILE_FORMATS: Sequence[Callable[[], FileFormat]] = (
-    _point_file,
-    _pack,
-    _matlab_file,
-    _idx_folder,
-    _cifar10_folder,
-    _cifar100_folder,
-    _svhn_folder,
-    _huggingface_files,
-    _image_folder,
-)
-"""Functions that import and return a file format; a path is opened by the first that matches."""
 
 
 def open_dataset(data: Data | str | object, **fields: Any) -> Dataset:
@@ -308,16 +235,16 @@ def _find_source(data: Data) -> Dataset | ImageFiles:
 
             options = parse_options(options_text, Hub, name)
             return find_hub_name(name.removeprefix(f"{HUB_PREFIX}:"), options, data)
-        named = NAMED_DATASETS[name]()
+        named = named_dataset(name)
         options = parse_options(options_text, named.options, name)
         return named.open_fn(options, dataset_folders(named.files_of or name, data.directory))
     # Open a file or folder in the first format that matches.
     if not path.is_dir():
         require_regular_file(path)
-    for load_format in FILE_FORMATS:
-        file_format = load_format()
+    formats = file_formats()
+    for file_format in formats:
         if file_format.matches(path):
             options = parse_options(options_text, file_format.options, str(path))
             return file_format.open_fn(path, options, data)
-    known = "; ".join(load_format().description for load_format in FILE_FORMATS)
+    known = "; ".join(file_format.description for file_format in formats)
     raise DataError(f"{path} has an unknown file format; use one of: {known}")

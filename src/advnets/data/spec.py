@@ -28,6 +28,8 @@ DISTRIBUTION_NAMES = (
     *("gaussian", "mixture", "uniform", "ring", "grid", "spiral", "moons", "pinwheel"),
 )
 """The names of distributions of points."""
+DATASET_NAMES = (*IMAGE_DATASETS, *DISTRIBUTION_NAMES)
+"""The names of all datasets, which take precedence over paths."""
 POINT_FILE_SUFFIXES = (".csv", ".npy")
 """The suffixes of files of points."""
 HUB_PREFIX = "hf"
@@ -82,15 +84,14 @@ def check_source(source: str) -> None:
     if not source:
         raise UsageError("no data was set; set --data to a path or to the name of a dataset")
     if not is_source(source):
-        known = (*IMAGE_DATASETS, *DISTRIBUTION_NAMES)
         listed = "`advnets data list` lists the datasets"
-        raise UnknownNameError("dataset, folder or file", source, known, listed=listed)
+        raise UnknownNameError("dataset, folder or file", source, DATASET_NAMES, listed=listed)
 
 
 def is_dataset_name(source: str) -> bool:
     """Return whether a source is a published dataset or distribution, which keep their size."""
     name, _ = split_source(source)
-    return name in IMAGE_DATASETS or name in DISTRIBUTION_NAMES
+    return name in DATASET_NAMES
 
 
 def is_point_data(source: str) -> bool:

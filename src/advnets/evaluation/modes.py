@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from advnets.data.dataset import Distribution, Split
+from advnets.data.dataset import Split
+from advnets.data.distribution import SyntheticDistribution, bin_counts
 from advnets.data.prepared import PreparedData
-from advnets.data.synthetic.base import bin_counts
 from advnets.data.synthetic.mixtures import Grid, Mixture, NormalMixture, Ring
 from advnets.errors import AdvnetsError, DataError, UsageError
 from advnets.evaluation.context import EvaluationContext, Images, Record
@@ -146,7 +146,7 @@ def require_mixture(data: PreparedData) -> NormalMixture:
     return distribution
 
 
-def require_distribution(data: PreparedData) -> Distribution:
+def require_distribution(data: PreparedData) -> SyntheticDistribution:
     """Return the distribution that the data is drawn from.
 
     Raises:

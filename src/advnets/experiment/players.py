@@ -18,8 +18,8 @@ from advnets import config
 from advnets.errors import UsageError
 from advnets.games.augment import check_augmentations
 from advnets.games.custom import load_game
-from advnets.games.gan import GAN, ConditionalGAN
 from advnets.games.encoders import ALI, VAE, LatentRegression
+from advnets.games.gan import GAN, ConditionalGAN
 from advnets.games.inpainting import Inpainting
 from advnets.games.semi_supervised import SemiSupervisedGAN
 from advnets.models.conditional import InpaintingGenerator, condition_size

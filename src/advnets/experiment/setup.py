@@ -13,13 +13,14 @@ from advnets import config
 from advnets._version import __version__
 from advnets.config.serialize import to_json
 from advnets.data.dataset import Dataset, Split
-from advnets.data.loader import BatchTransform, make_loader
-from advnets.data.prepared import DatasetInfo, PreparedData, mean_image
-from advnets.data.semi_supervised_loader import (
+from advnets.data.loader import (
+    BatchTransform,
     SemiSupervisedLoader,
     all_training_images,
     labeled_subset,
+    make_loader,
 )
+from advnets.data.prepared import DatasetInfo, PreparedData, mean_image
 from advnets.data.spec import resolve_data_paths
 from advnets.errors import UsageError
 from advnets.experiment.players import build_game, build_players

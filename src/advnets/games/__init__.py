@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from advnets.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from advnets.games.gan import GAN, ConditionalGAN
     from advnets.games.encoders import ALI, VAE, LatentRegression
+    from advnets.games.gan import GAN, ConditionalGAN
     from advnets.games.inpainting import Inpainting
     from advnets.games.semi_supervised import SemiSupervisedGAN
 

@@ -8,6 +8,10 @@ from advnets.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from advnets.models import dcgan, resnet
+    from advnets.models.classifiers import (
+        SemiSupervisedConvDiscriminator,
+        SemiSupervisedDiscriminator,
+    )
     from advnets.models.conditional import (
         ConditionalMLPDiscriminator,
         ConditionalMLPGenerator,
@@ -16,10 +20,6 @@ if TYPE_CHECKING:
     from advnets.models.factory import build_discriminator, build_generator
     from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
     from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPEncoder, MLPGenerator
-    from advnets.models.classifiers import (
-        SemiSupervisedConvDiscriminator,
-        SemiSupervisedDiscriminator,
-    )
 
 __all__ = [
     "ConditionalMLPDiscriminator",

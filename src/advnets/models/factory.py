@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.errors import UsageError
 from advnets.models import dcgan, resnet
-from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalMLPGenerator
-from advnets.models.layers import Prior, Shape
-from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
-from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
 from advnets.models.classifiers import (
     SemiSupervisedConvDiscriminator,
     SemiSupervisedDiscriminator,
 )
+from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalMLPGenerator
+from advnets.models.layers import Prior, Shape
+from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
+from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
 
 
 def build_generator(

@@ -12,8 +12,8 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from advnets import config
+from advnets.data.distribution import SyntheticDistribution
 from advnets.data.prepared import PreparedData, open_data
-from advnets.data.synthetic.base import SyntheticDistribution
 from advnets.experiment import setup
 from advnets.protocols import Game, Phase
 from advnets.theory import jensen_shannon, optimal_discriminator

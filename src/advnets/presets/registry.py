@@ -54,7 +54,7 @@ def starting_config(name: str) -> Config:
 
         return config_from_file(name, get_preset(DEFAULT))
     if not spec.is_source(name):
-        known = {*PRESETS, *spec.IMAGE_DATASETS, *spec.DISTRIBUTION_NAMES}
+        known = {*PRESETS, *spec.DATASET_NAMES}
         listed = "`advnets presets` and `advnets data list` list the names"
         raise UnknownNameError("preset, dataset, file or folder", name, known, listed=listed)
     config = get_preset(DEFAULT_POINTS if spec.is_point_data(name) else DEFAULT)

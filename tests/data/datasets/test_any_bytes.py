@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from advnets.data.datasets.cifar import LABELINGS, parse_batch, parse_records
-from advnets.data.datasets.formats.idx import parse_idx
-from advnets.data.datasets.formats.mat import parse_mat, parse_names
-from advnets.data.datasets.formats.safe_pickle import parse_pickle
+from advnets.data.datasets.idx import parse_idx
+from advnets.data.datasets.mat import parse_mat, parse_names
+from advnets.data.datasets.safe_pickle import parse_pickle
 from advnets.errors import DataError
 
 PATH = Path("file")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from advnets.data.datasets.digits import open_digits
+from advnets.data.datasets.mnist import open_digits
 from advnets.errors import MissingExtraError
 
 

@@ -18,10 +18,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advnets.data.datasets import cifar, mirrors, mnist, svhn
+from advnets.data.datasets import cifar, matlab, mnist
 from advnets.data.datasets import fetch as module
-from advnets.data.datasets.fetch import MirrorError, download, extract, fetch
-from advnets.data.datasets.mirrors import REMOTES, File, Member, RemoteDataset
+from advnets.data.datasets.fetch import (
+    REMOTES,
+    File,
+    Member,
+    MirrorError,
+    RemoteDataset,
+    download,
+    extract,
+    fetch,
+)
 from advnets.data.datasets.mnist import open_mnist
 from advnets.errors import DataError, DownloadError, UnknownNameError
 
@@ -40,7 +48,7 @@ def files(idx_bytes, monkeypatch) -> dict[str, bytes]:
         content = idx_bytes(rng.integers(0, 256 if "images" in name else 10, shape))
         monkeypatch.setitem(mnist.MD5, name, hashlib.md5(content).hexdigest())
         contents[f"{name}.gz"] = gzip.compress(content, mtime=0)
-    monkeypatch.setitem(mirrors.REMOTES, "mnist", remote_of(mnist.MD5))
+    monkeypatch.setitem(module.REMOTES, "mnist", remote_of(mnist.MD5))
     return contents
 
 
@@ -179,7 +187,7 @@ def test_two_processes_at_once(tmp_path, mirror, files, server):
     script = (
         "import json, sys; from pathlib import Path\n"
         "from advnets.data.datasets import fetch\n"
-        "from advnets.data.datasets.mirrors import REMOTES, File, RemoteDataset\n"
+        "from advnets.data.datasets.fetch import REMOTES, File, RemoteDataset\n"
         "md5s = json.loads(sys.argv[1]).items()\n"
         "files = tuple(File(f'{name}.gz', md5, decompressed=True) for name, md5 in md5s)\n"
         "REMOTES['mnist'] = RemoteDataset('mnist', (), files)\n"
@@ -342,7 +350,7 @@ def archive_dataset(server, response, monkeypatch):
     def make(content: bytes) -> str:
         file = File("x.tar.gz", hashlib.md5(content).hexdigest(), members=MEMBERS)
         monkeypatch.setitem(
-            mirrors.REMOTES, "made-up", RemoteDataset("there", (server.url,), (file,))
+            module.REMOTES, "made-up", RemoteDataset("there", (server.url,), (file,))
         )
         server.responses["/x.tar.gz"] = response(content)
         return "made-up"
@@ -407,7 +415,7 @@ def test_other_files_are_verified_by_md5(tmp_path, server, response, monkeypatch
     """The MD5 of the compressed file is checked if that is the published one."""
     content = b"not even a gzip"
     file = File("a.mat", hashlib.md5(content).hexdigest())
-    monkeypatch.setitem(mirrors.REMOTES, "made-up", RemoteDataset("there", (server.url,), (file,)))
+    monkeypatch.setitem(module.REMOTES, "made-up", RemoteDataset("there", (server.url,), (file,)))
     server.responses["/a.mat"] = response(content)
     for requests in (1, 1):
         assert fetch("made-up", tmp_path, progress=False) == [tmp_path / "there" / "a.mat"]
@@ -434,7 +442,7 @@ def test_mirrors_agree_with_the_parsers():
     (file,) = REMOTES["emnist"].files
     assert len(file.members) == 24
     assert "emnist-letters-test-labels-idx1-ubyte.gz" in {member.file for member in file.members}
-    assert [file.name for file in REMOTES["svhn"].files] == [svhn.TRAIN, svhn.TEST]
+    assert [file.name for file in REMOTES["svhn"].files] == [matlab.SVHN_TRAIN, matlab.SVHN_TEST]
 
 
 CONTENT = random.Random(0).randbytes(200_000)

@@ -7,9 +7,14 @@ import pytest
 import torch
 
 from advnets.data.dataset import ArraySplit, Split
-from advnets.data.datasets import stacked
-from advnets.data.datasets.mnist import open_mnist
-from advnets.data.datasets.stacked import StackedMNIST, StackedSplit, open_stacked_mnist, stack
+from advnets.data.datasets import mnist
+from advnets.data.datasets.mnist import (
+    StackedMNIST,
+    StackedSplit,
+    open_mnist,
+    open_stacked_mnist,
+    stack,
+)
 from advnets.data.loader import BatchTransform, Loader
 from advnets.data.normalization import UnitNormalizer
 from advnets.errors import UsageError
@@ -119,6 +124,6 @@ def test_real_data_has_all_modes_and_little_memory(real_data):
 
 def test_invalid_n_is_refused():
     """n must be between 1 and the maximum."""
-    for n in (0, stacked._MAX_IMAGES + 1):
+    for n in (0, mnist._MAX_STACKED + 1):
         with pytest.raises(UsageError, match=f"n is {n}"):
             StackedMNIST(n=n)

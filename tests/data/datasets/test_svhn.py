@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from advnets.data.datasets import svhn
-from advnets.data.datasets.matlab import open_mat
-from advnets.data.datasets.svhn import (
+from advnets.data.datasets import matlab
+from advnets.data.datasets.matlab import (
     SVHN,
+    Fold,
     is_svhn_folder,
+    open_mat,
     open_svhn,
     open_svhn_file,
     open_svhn_folder,
 )
-from advnets.data.datasets.tfd import Fold
 from advnets.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -32,15 +32,15 @@ def write(path: Path, n: int, **changes: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(svhn, "_VALID", 4)
+    monkeypatch.setattr(matlab, "_NUM_VALID", 4)
     return tmp_path / "svhn"
 
 
 def test_last_training_digits_are_the_validation_split(folder):
     """Label 10 is the digit 0; extra digits follow the training digits."""
-    train = write(folder / svhn.TRAIN, 12)
-    test = write(folder / svhn.TEST, 5)
-    extra = write(folder / svhn.EXTRA, 7)
+    train = write(folder / matlab.SVHN_TRAIN, 12)
+    test = write(folder / matlab.SVHN_TEST, 5)
+    extra = write(folder / matlab.SVHN_EXTRA, 7)
     assert is_svhn_folder(folder)
     splits = open_svhn(SVHN(), [folder.parent, folder])
     assert splits.name == "svhn"
@@ -102,15 +102,15 @@ def test_missing_files_are_refused_with_advice(folder):
     """The error names the file, the folders and the command."""
     with pytest.raises(DataError, match=r"train_32x32.mat\) is missing from .*fetch svhn$"):
         open_svhn(SVHN(), [folder])
-    write(folder / svhn.TRAIN, 12)
+    write(folder / matlab.SVHN_TRAIN, 12)
     with pytest.raises(DataError, match=r"test_32x32.mat is missing; .*fetch svhn --data-dir "):
         open_svhn_folder(folder)
-    write(folder / svhn.TEST, 2)
+    write(folder / matlab.SVHN_TEST, 2)
     with pytest.raises(DataError, match=r"extra_32x32.mat is missing; .* svhn-extra --data-dir "):
         open_svhn(SVHN(extra=True), [folder])
-    savemat(folder / svhn.TEST, {"y": np.ones(3)})
+    savemat(folder / matlab.SVHN_TEST, {"y": np.ones(3)})
     with pytest.raises(DataError, match=r"test_32x32.mat has no X"):
         open_svhn_folder(folder)
-    write(folder / svhn.TRAIN, 4)
+    write(folder / matlab.SVHN_TRAIN, 4)
     with pytest.raises(DataError, match=r"must have more than 4 images, .* got 4"):
         open_svhn_folder(folder)

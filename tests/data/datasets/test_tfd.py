@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from advnets.data.datasets.matlab import open_mat
-from advnets.data.datasets.tfd import TFD, Fold, open_mat_layout, open_tfd
+from advnets.data.datasets.matlab import TFD, Fold, open_mat, open_mat_layout, open_tfd
 from advnets.errors import DataError, UsageError
 
 N = 12
@@ -86,11 +85,11 @@ def test_size_and_fold_are_options(tmp_path):
     path = write(tmp_path / "TFD_96x96.mat", folds=folds, labs_ex=np.ones((N, 1)))
     images = loadmat(path)["images"]
     for number in range(1, 6):
-        splits = open_tfd(TFD(96, number), [tmp_path])
+        splits = open_tfd(TFD(number, 96), [tmp_path])
         for part, which in [(splits.train, 1), (splits.valid, 2), (splits.test, 3)]:
             np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
     with pytest.raises(DataError, match=r"the fold must be 1 to 5 for .*96.mat, got 6"):
-        open_tfd(TFD(96, 6), [tmp_path])
+        open_tfd(TFD(6, 96), [tmp_path])
     with pytest.raises(DataError, match=r"TFD_48x48.mat is missing"):
         open_tfd(TFD(), [tmp_path])
     for make in (lambda: TFD(fold=0), lambda: Fold(0)):

@@ -8,7 +8,6 @@ import pytest
 
 from advnets.config import Data
 from advnets.data.dataset import Dataset
-from advnets.data.huggingface.columns import Columns
 from advnets.data.huggingface.open import (
     Hub,
     find_hub_name,
@@ -16,7 +15,7 @@ from advnets.data.huggingface.open import (
     is_hub_path,
     open_huggingface_dataset,
 )
-from advnets.data.huggingface.table import collect_rows
+from advnets.data.huggingface.table import Columns, collect_rows
 from advnets.data.image_folder import pack as opening
 from advnets.data.image_folder.splits import DeclaredSplits, assign_splits
 from advnets.data.spec import SkippedFile

@@ -18,11 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-from advnets.data.dataset import ArraySplit, Dataset
+from advnets.data.dataset import ArraySplit, Dataset, RandomCropSplit
 from advnets.data.image_folder import workers
 from advnets.data.image_folder.decode import Frame, decode
 from advnets.data.image_folder.pack import find_images, open_image_files, open_pack, pack
-from advnets.data.image_folder.random_crop import RandomCropSplit
 from advnets.data.loader import BatchTransform, Loader
 from advnets.data.normalization import UnitNormalizer
 from advnets.errors import DataError, UsageError, WriteError

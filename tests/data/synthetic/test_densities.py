@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from advnets.data.synthetic.base import SyntheticDistribution, log_sum_exp
-from advnets.data.synthetic.gaussian import Gaussian, Uniform
+from advnets.data.distribution import SyntheticDistribution, log_sum_exp
 from advnets.data.synthetic.kde import KernelDensity
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
-from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
+from advnets.data.synthetic.mixtures import Gaussian, Grid, Mixture, Ring, Uniform
 from advnets.errors import UsageError
 
 RNG = np.random.default_rng(0)

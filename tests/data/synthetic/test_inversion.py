@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advnets.data.synthetic.base import bin_counts, hash_to_unit_interval
-from advnets.data.synthetic.gaussian import Gaussian, Uniform
+from advnets.data.distribution import bin_counts, hash_to_unit_interval
 from advnets.data.synthetic.kde import KernelDensity
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
-from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
+from advnets.data.synthetic.mixtures import Gaussian, Grid, Mixture, Ring, Uniform
 from advnets.errors import UsageError
 from advnets.rng import RNG
 

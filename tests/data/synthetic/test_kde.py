@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from advnets.data import spec
-from advnets.data.synthetic import base, kde
+from advnets.data import distribution, spec
+from advnets.data.synthetic import kde
 from advnets.data.synthetic.kde import (
     KernelDensity,
     PointsOptions,
@@ -111,12 +111,12 @@ def test_invalid_centers_are_refused(centers, problem):
 def test_many_points_are_summed_in_blocks(monkeypatch):
     """At most one block of terms is in memory at once."""
     sizes: list[int] = []
-    summed = base.log_sum_exp
-    monkeypatch.setattr(base, "log_sum_exp", lambda t: (sizes.append(t.size), summed(t))[1])
+    summed = distribution.log_sum_exp
+    monkeypatch.setattr(distribution, "log_sum_exp", lambda t: (sizes.append(t.size), summed(t))[1])
     for count in (10_000, 300_000):
         centers = np.linspace(-1, 1, count)[:, None]
         KernelDensity(centers=centers, sd=0.1).log_density(np.zeros((200, 1)))
-    assert max(sizes[:-200]) <= base._BLOCK
+    assert max(sizes[:-200]) <= distribution._BLOCK
     assert sizes[-200:] == [300_000] * 200
 
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from advnets.data import spec
-from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
-from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
+from advnets.data.synthetic.mixtures import Gaussian, Grid, Mixture, Ring, Uniform
 from advnets.data.synthetic.registry import DISTRIBUTIONS, HELD_OUT, open_distribution
 from advnets.errors import UnknownNameError, UsageError
 from advnets.rng import RNG

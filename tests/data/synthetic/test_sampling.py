@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advnets.data.synthetic.base import SyntheticDistribution, draw_modes, draw_uniform
-from advnets.data.synthetic.gaussian import Gaussian, Uniform
+from advnets.data.distribution import SyntheticDistribution, draw_modes, draw_uniform
 from advnets.data.synthetic.kde import KernelDensity
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
-from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
+from advnets.data.synthetic.mixtures import Gaussian, Grid, Mixture, Ring, Uniform
 from advnets.rng import RNG
 
 SOME = np.random.default_rng(0).normal(size=(40, 2))

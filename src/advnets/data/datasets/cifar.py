@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from advnets.data.dataset import ArraySplit, Dataset, hold_out_last
-from advnets.data.datasets.formats.safe_pickle import read_pickle
+from advnets.data.datasets.safe_pickle import read_pickle
 from advnets.data.spec import fetch_command, join_words
 from advnets.errors import DataError
 from advnets.files import open_regular_file

@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from advnets.data.dataset import ArraySplit, Shape
-from advnets.data.huggingface.columns import (
+from advnets.data.huggingface.library import datasets_module, describe_error
+from advnets.data.huggingface.table import (
     KEY,
     Columns,
     check_label,
     escapes_archive,
     image_content,
 )
-from advnets.data.huggingface.library import datasets_module, describe_error
 from advnets.data.image_folder.decode import Frame, decode
 from advnets.errors import AdvnetsError, DataError, printable
 from advnets.rng import RNG

@@ -18,8 +18,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageColor, ImageFile, UnidentifiedImageError
 
 from advnets.config import ImagePreprocessing
-from advnets.data.datasets.formats.limits import is_decompression_bomb
 from advnets.errors import DataError, UsageError
+from advnets.files import is_decompression_bomb
 
 _MAX_PIXELS = 1 << 27
 """The largest image that is decoded, in pixels: larger than what cameras produce."""

@@ -26,10 +26,9 @@ import numpy as np
 from filelock import Timeout
 
 from advnets.config import ImagePreprocessing
-from advnets.data.dataset import ArraySplit, Dataset
+from advnets.data.dataset import ArraySplit, Dataset, RandomCropSplit
 from advnets.data.image_folder.decode import Frame
-from advnets.data.image_folder.files import ImageFiles, list_folder, list_zip
-from advnets.data.image_folder.random_crop import RandomCropSplit
+from advnets.data.image_folder.files import ImageFiles, describe_unsupported, list_folder, list_zip
 from advnets.data.image_folder.splits import (
     ASSIGNMENT_VERSION,
     SPLITS,
@@ -37,7 +36,6 @@ from advnets.data.image_folder.splits import (
     assign_splits,
     display_name,
 )
-from advnets.data.image_folder.unsupported_files import describe_unsupported
 from advnets.data.image_folder.workers import (
     DecodedImage,
     DecodeIntoArray,

@@ -14,8 +14,8 @@ from jaxtyping import Float64, Int64
 
 from advnets.config import check_values
 from advnets.data.dataset import Dataset
+from advnets.data.distribution import SampleOptions, check_resolution, uniform_weights
 from advnets.data.spec import POINT_FILE_SUFFIXES
-from advnets.data.synthetic.base import SampleOptions, check_resolution, uniform_weights
 from advnets.data.synthetic.mixtures import Components, NormalMixture
 from advnets.data.synthetic.registry import open_distribution
 from advnets.errors import DataError, UsageError

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from advnets.config import check_values
-from advnets.data.dataset import BaseDistribution
-from advnets.data.synthetic.base import (
+from advnets.data.distribution import (
+    BaseDistribution,
     SyntheticDistribution,
     check_lengths,
     check_resolution,

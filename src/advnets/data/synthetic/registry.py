@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from advnets.data.dataset import ArraySplit, Dataset
-from advnets.data.synthetic.base import SyntheticDistribution
-from advnets.data.synthetic.gaussian import Gaussian, Uniform
+from advnets.data.distribution import SyntheticDistribution
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
-from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
+from advnets.data.synthetic.mixtures import Gaussian, Grid, Mixture, Ring, Uniform
 from advnets.rng import RNG
 
 HELD_OUT = 10_000

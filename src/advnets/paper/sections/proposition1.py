@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from advnets import config
+from advnets.data.distribution import SyntheticDistribution
 from advnets.data.registry import open_dataset
-from advnets.data.synthetic.base import SyntheticDistribution
 from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Table, Text
 from advnets.paper.toy import (
     STAGE,

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from advnets.data.synthetic.gaussian import Gaussian, Uniform
-from advnets.data.synthetic.mixtures import Mixture
+from advnets.data.synthetic.mixtures import Gaussian, Mixture, Uniform
 from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Table, Text
 from advnets.paper.toy import Grid, bin_probabilities
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes

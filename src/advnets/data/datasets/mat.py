@@ -17,16 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from advnets.data.datasets.formats.limits import (
+from advnets.errors import DataError
+from advnets.files import (
     GIB,
     RATIO,
     Readable,
     is_decompression_bomb,
     is_shape,
+    open_data_file,
     read_up_to,
 )
-from advnets.errors import DataError
-from advnets.files import open_data_file
 
 _HEADER = 128
 _TYPES = dict(enumerate(["i1", "u1", "i2", "u2", "i4", "u4", "f4"], 1)) | {

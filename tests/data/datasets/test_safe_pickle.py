@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advnets.data.datasets.formats import safe_pickle
-from advnets.data.datasets.formats.safe_pickle import parse_pickle, read_pickle
+from advnets.data.datasets import safe_pickle
+from advnets.data.datasets.safe_pickle import parse_pickle, read_pickle
 from advnets.errors import DataError
 
 PATH = Path("data_batch_1")

@@ -13,24 +13,36 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from advnets.config import check_min, check_values
-from advnets.data.dataset import BaseDistribution, BaseSample, Distribution
 from advnets.errors import UsageError
 from advnets.rng import RNG
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 """log √(2π)."""
 
+BaseDistribution = Literal["uniform", "normal"]
+"""The distribution of a coordinate of base noise: uniform on [0, 1], or N(0, 1)."""
+
 _MAX_POINTS = 10_000_000
 _BLOCK = 1 << 17
 """The number of terms of a density that are computed at once: 1 MiB, which fits a CPU cache."""
 _MIN_RESOLUTION = 2.0**-20
 """The minimal width relative to the largest coordinate: eight steps of float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class BaseSample:
+    """The mixture components and the base noise from which points may have been drawn."""
+
+    component: Int64[np.ndarray, " n"]
+    """The component index; -1 where the density is 0."""
+    noise: Float64[np.ndarray, "n dims"]
+    """The base noise; NaN where the density is 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +271,7 @@ _MAX_BINS = 1024
 
 
 def bin_counts(
-    distribution: Distribution, points: np.ndarray
+    distribution: SyntheticDistribution, points: np.ndarray
 ) -> tuple[Int64[np.ndarray, " bins"], Float64[np.ndarray, " bins"]]:
     """Return the number of points of shape (n, dims) in each bin, and the bins' probabilities.
 

@@ -22,17 +22,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from advnets.data.dataset import ArraySplit, Dataset, hold_out_last, renumber_labels
-from advnets.data.datasets.formats.limits import (
+from advnets.data.spec import first_existing
+from advnets.errors import DataError
+from advnets.files import (
     MIB,
     RATIO,
     Readable,
     is_decompression_bomb,
     is_shape,
+    open_data_file,
     read_up_to,
 )
-from advnets.data.spec import first_existing
-from advnets.errors import DataError
-from advnets.files import open_data_file
 
 _CHUNK = MIB
 _MAX_BOMB_BYTES = 256 * MIB

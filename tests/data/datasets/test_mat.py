@@ -11,7 +11,7 @@ import pytest
 from scipy.io import loadmat, savemat
 from scipy.sparse import csc_array
 
-from advnets.data.datasets.formats.mat import parse_mat, read_mat, to_integers, variable_names
+from advnets.data.datasets.mat import parse_mat, read_mat, to_integers, variable_names
 from advnets.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advnets.data.datasets.formats.idx import (
+from advnets.data.datasets.idx import (
     decompressed_md5,
     find_idx,
     open_idx_folder,

@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from advnets.data.datasets.formats.limits import GIB, is_shape
 from advnets.errors import DataError
-from advnets.files import open_data_file
+from advnets.files import GIB, is_shape, open_data_file
 
 _MAX_OPCODES = 1_000_000
 """CIFAR-100 has about 200,000 opcodes; each may take a few hundred bytes of memory."""

@@ -1,1 +1,0 @@
-"""Parsers of file formats, which check the sizes that a file declares before allocating memory."""
