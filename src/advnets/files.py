@@ -237,6 +237,8 @@ def open_data_file(path: Path) -> Generator[io.BufferedIOBase]:
         ) from None
 
 
+# Limits on the sizes that file headers declare, against damaged and malicious files.
+
 MIB = 1 << 20
 GIB = 1 << 30
 RATIO = 100

@@ -20,14 +20,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, relu, softplus
 
+from advnets.protocols import Logits, Scalar
+
 _TINY = 1e-12
 """Lower bound of arguments of roots and logarithms."""
 
-Logits = Float[Tensor, " batch"]
-"""Logits a(x), one for each image of a batch."""
 FakeLogits = Float[Tensor, " samples"]
 """Logits a(G(z)), one for each sample; there may be more or fewer samples than images."""
-Scalar = Float[Tensor, ""]
 
 
 def value_terms(real_logits: Logits, fake_logits: FakeLogits) -> tuple[Scalar, Scalar]:

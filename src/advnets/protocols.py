@@ -13,7 +13,14 @@ from advnets.rng import RNG
 from advnets.schedules import Schedule
 
 Images = Float[Tensor, "batch channels height width"]
+"""Images, in the range of the models."""
 Latents = Float[Tensor, "batch latent"]
+"""Latents z, with the conditions of a conditional generator appended."""
+Logits = Float[Tensor, " batch"]
+"""Logits a(x) of a discriminator, with D(x) = sigmoid(a(x))."""
+Scalar = Float[Tensor, ""]
+"""A number on the device."""
+
 Players = Mapping[str, nn.Module]
 """Networks by name: "generator", "discriminator", "encoder"."""
 
@@ -28,7 +35,7 @@ class Batch:
     """The `PhaseOutput.carry` of the previous phase of the step."""
     labeled: Batch | None = None
     """A minibatch of labeled images, in semi-supervised learning."""
-    scheduled: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
+    scheduled: Mapping[str, Scalar] = field(default_factory=dict[str, Tensor])
     """Values in this step of the phase's schedules, by name."""
 
 
@@ -36,9 +43,9 @@ class Batch:
 class PhaseOutput:
     """Losses and metrics of a phase, scalars on the device."""
 
-    losses: Mapping[str, Float[Tensor, ""]]
+    losses: Mapping[str, Scalar]
     """One for each player that is updated in this phase."""
-    metrics: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
+    metrics: Mapping[str, Scalar] = field(default_factory=dict[str, Tensor])
     """Values to log: in the standard game means of D(x) and D(G(z)), and V(D, G)."""
     carry: Images | None = None
     """Samples with their autograd graph, for the next phase of the step."""
@@ -123,7 +130,7 @@ class Fusable(Protocol):
 class Discriminator(Protocol):
     """A classifier of images as real or generated."""
 
-    def __call__(self, x: Images, rng: RNG | None = None) -> Float[Tensor, " batch"]:
+    def __call__(self, x: Images, rng: RNG | None = None) -> Logits:
         """Compute logits a(x), with D(x) = sigmoid(a(x)); without `rng` there is no dropout."""
         ...
 
@@ -142,7 +149,7 @@ class ConditionalDiscriminator(Protocol):
 
     def __call__(
         self, x: Images, rng: RNG | None = None, labels: Int[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, " batch"]:
+    ) -> Logits:
         """Compute logits a(x | y)."""
         ...
 

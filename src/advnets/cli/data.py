@@ -107,8 +107,9 @@ class AuditData(ValidatedConfig):
 
     def execute(self) -> int:
         """Audit and print; return 1 if there are no training images, else 0."""
-        from advnets.data.image_folder.audit import audit_dataset, audit_files
-        from advnets.data.image_folder.duplicates import (
+        from advnets.data.image_folder.audit import (
+            audit_dataset,
+            audit_files,
             group_names,
             near_duplicate_files,
             near_duplicate_rows,
@@ -169,7 +170,7 @@ class Pack:
         if not isinstance(opened, ImageFiles):
             raise UsageError(f"{self.path} needs no packing; give it to --data as it is")
         if self.without_near_duplicates:
-            from advnets.data.image_folder.duplicates import (
+            from advnets.data.image_folder.audit import (
                 near_duplicate_files,
                 remove_duplicates,
             )

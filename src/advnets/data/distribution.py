@@ -25,6 +25,10 @@ from advnets.rng import RNG
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 """log √(2π)."""
 
+Points = Float64[np.ndarray, "n dims"]
+"""Points, or base noise, with `dims` coordinates each."""
+Indices = Int64[np.ndarray, " n"]
+"""An index for each point: of its mode, component or term."""
 BaseDistribution = Literal["uniform", "normal"]
 """The distribution of a coordinate of base noise: uniform on [0, 1], or N(0, 1)."""
 
@@ -39,9 +43,9 @@ _MIN_RESOLUTION = 2.0**-20
 class BaseSample:
     """The mixture components and the base noise from which points may have been drawn."""
 
-    component: Int64[np.ndarray, " n"]
+    component: Indices
     """The component index; -1 where the density is 0."""
-    noise: Float64[np.ndarray, "n dims"]
+    noise: Points
     """The base noise; NaN where the density is 0."""
 
 
@@ -79,9 +83,7 @@ class SyntheticDistribution(SampleOptions, ABC):
         """Draw n points; the first points do not depend on n."""
         return self.sample_with_modes(n, rng)[0]
 
-    def sample_with_modes(
-        self, n: int, rng: RNG
-    ) -> tuple[Float32[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
+    def sample_with_modes(self, n: int, rng: RNG) -> tuple[Float32[np.ndarray, "n dims"], Indices]:
         """Draw n points, and the mode of each, counted from 0."""
         points, modes = self._draw(n, rng)
         return points.astype(np.float32), modes
@@ -145,7 +147,7 @@ class SyntheticDistribution(SampleOptions, ABC):
             )
 
     def _iterate_terms(
-        self, points: Float64[np.ndarray, "n dims"]
+        self, points: Points
     ) -> Iterator[tuple[Int64[np.ndarray, " b"], Float64[np.ndarray, "b terms"]]]:
         """Iterate over blocks of finite points: their indices and the logarithms of their terms."""
         finite = np.flatnonzero(np.isfinite(points).all(1))
@@ -162,19 +164,15 @@ class SyntheticDistribution(SampleOptions, ABC):
         return self.num_modes
 
     @abstractmethod
-    def _log_terms(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n terms"]:
+    def _log_terms(self, points: Points) -> Float64[np.ndarray, "n terms"]:
         """Return the logarithms of the terms whose sum is p(x)."""
 
     @abstractmethod
-    def _invert(
-        self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
-    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
+    def _invert(self, points: Points, term: Indices) -> tuple[Indices, Points]:
         """Return component and noise that generate each point by the given term."""
 
     @abstractmethod
-    def _draw(
-        self, n: int, rng: RNG
-    ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
+    def _draw(self, n: int, rng: RNG) -> tuple[Points, Indices]:
         """Draw points and their modes."""
 
 
@@ -187,7 +185,7 @@ def log_sum_exp(terms: Float64[np.ndarray, "n terms"]) -> Float64[np.ndarray, " 
         return shift + np.log(np.exp(terms - shift[:, None]).sum(1))
 
 
-def hash_to_unit_interval(points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, " n"]:
+def hash_to_unit_interval(points: Points) -> Float64[np.ndarray, " n"]:
     """Return a pseudo-random number in [0, 1) for each point, a hash of its coordinates.
 
     Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 16.
@@ -212,7 +210,7 @@ def draw_uniform(rng: RNG, purpose: str, n: int) -> Float64[np.ndarray, " n"]:
     return high + low * 2.0**-24 + 2.0**-49
 
 
-def draw_normal(rng: RNG, purpose: str, n: int, dims: int) -> Float64[np.ndarray, "n dims"]:
+def draw_normal(rng: RNG, purpose: str, n: int, dims: int) -> Points:
     """Draw standard normal numbers."""
     return rng.normal(purpose, n, dims).cpu().numpy().astype(np.float64)
 

@@ -1,4 +1,7 @@
-"""Minibatches in the order of training, each computed from the seed and its index alone."""
+"""Minibatches in the order of training, each computed from the seed and its index alone.
+
+Semi-supervised games get few labeled images with each batch of many unlabeled ones.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,6 @@ from advnets.data.dataset import (
     Dataset,
     Gather,
     Index,
-    Shape,
     Split,
     StreamingSplit,
     to_tensor,
@@ -250,10 +252,8 @@ class SemiSupervisedLoader:
     ) -> None:
         self._unlabeled = Loader(train, transform)
         # Use another seed for the labeled images, so that their random draws differ.
-        self._labeled = Loader(
-            labeled_images,
-            replace(labeled_transform, seed=labeled_transform.seed + _LABELED_SEED_OFFSET),
-        )
+        seed = labeled_transform.seed + 1_000_003
+        self._labeled = Loader(labeled_images, replace(labeled_transform, seed=seed))
 
     def batch_at(self, index: int) -> Batch:
         """Return the normalized batch of that index, counted from 0."""
@@ -262,9 +262,6 @@ class SemiSupervisedLoader:
     def epoch_at(self, index: int) -> float:
         """Return the number of epochs over all images completed before that batch."""
         return self._unlabeled.epoch_at(index)
-
-
-_LABELED_SEED_OFFSET = 1_000_003
 
 
 def all_training_images(dataset: Dataset) -> Split:
@@ -282,29 +279,15 @@ def all_training_images(dataset: Dataset) -> Split:
     return train if dataset.unlabeled is None else ConcatSplit(train, dataset.unlabeled)
 
 
-@dataclass(frozen=True, eq=False)
 class ConcatSplit:
     """The concatenation of two splits of equal image shape, without labels."""
 
-    first: Split
-    second: Split
+    def __init__(self, first: Split, second: Split) -> None:
+        self.first, self.second = first, second
+        self.shape, self.white_level, self.labels = first.shape, first.white_level, None
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
-
-    @property
-    def shape(self) -> Shape:
-        """Return the shape of an image."""
-        return self.first.shape
-
-    @property
-    def white_level(self) -> int:
-        """Return the pixel value that corresponds to 1.0."""
-        return self.first.white_level
-
-    @property
-    def labels(self) -> None:
-        """Return None: not all images are labeled."""
 
     def read(self, index: Index) -> np.ndarray:
         """Return some of the images."""

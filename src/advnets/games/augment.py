@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advnets.errors import UsageError
+from advnets.protocols import Images, Scalar
 from advnets.rng import RNG
-
-Images = Float[Tensor, "batch channels height width"]
 
 _SHIFT_DIVISOR = 8
 """Translations are by at most a side divided by this."""
@@ -37,9 +36,7 @@ _STREAMS = {"color": "colour"}
 """Names of random streams that differ from the kind; they determine the random draws."""
 
 
-def augment(
-    images: Images, kinds: Sequence[str], probability: Float[Tensor, ""] | float, rng: RNG
-) -> Images:
+def augment(images: Images, kinds: Sequence[str], probability: Scalar | float, rng: RNG) -> Images:
     """Apply each kind of augmentation, one after the other, to each image with a probability.
 
     `kinds` are keys of `AUGMENTATIONS`; `probability` is in [0, 1].

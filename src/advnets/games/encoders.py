@@ -23,6 +23,8 @@ from advnets.protocols import (
     Discriminator,
     Encoder,
     Generator,
+    Images,
+    Latents,
     Phase,
     PhaseOutput,
     Players,
@@ -90,9 +92,7 @@ def generated_pairs(players: Players, batch: Batch, rng: RNG) -> Pairs:
     return pairs(net(z, rng), z)
 
 
-def pairs(
-    images: Float[Tensor, "batch channels height width"], z: Float[Tensor, "batch latent"]
-) -> Pairs:
+def pairs(images: Images, z: Latents) -> Pairs:
     """Concatenate images and latents, as input of D."""
     return torch.cat((images.flatten(1), z.to(images)), 1)[:, None, None]
 
@@ -133,9 +133,7 @@ class LatentRegression:
 class Decoder(Protocol):
     """A generator that returns its output before the sigmoid."""
 
-    def pre_activation(
-        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
+    def pre_activation(self, z: Latents, rng: RNG | None = None) -> Images:
         """Compute the logits of the pixels."""
         ...
 
@@ -169,12 +167,7 @@ class VAE:
 Terms = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
 
 
-def elbo_terms(
-    spec: config.VAEGame,
-    players: Players,
-    images: Float[Tensor, "batch channels height width"],
-    rng: RNG,
-) -> Terms:
+def elbo_terms(spec: config.VAEGame, players: Players, images: Images, rng: RNG) -> Terms:
     """Return log p(x | z) for one z ~ q(z | x), and KL(q(z | x) ‖ p(z)), of each image in nats."""
     posterior = cast(Encoder, players["encoder"])(images)
     z = posterior.draw(rng)
@@ -182,11 +175,7 @@ def elbo_terms(
 
 
 def log_likelihood(
-    spec: config.VAEGame,
-    players: Players,
-    images: Float[Tensor, "batch channels height width"],
-    z: Float[Tensor, "batch latent"],
-    rng: RNG | None = None,
+    spec: config.VAEGame, players: Players, images: Images, z: Latents, rng: RNG | None = None
 ) -> Float[Tensor, " batch"]:
     """Return log p(x | z) of each image, in nats."""
     net = players["generator"]

@@ -30,22 +30,30 @@ from advnets.protocols import (
     ConditionalGenerator,
     Discriminator,
     Generator,
+    Images,
+    Logits,
     Phase,
     PhaseOutput,
     Players,
+    Scalar,
     WeightedPrior,
     is_per_sample,
 )
 from advnets.rng import RNG
 from advnets.schedules import Schedule
 
+Packs = Float[Tensor, "packs pack_channels height width"]
+"""Packs of one or more images, concatenated along the channels."""
+PackLogits = Float[Tensor, " packs"]
+"""Logits of packs."""
+
 
 class DiscriminatorLoss(NamedTuple):
     """The loss of D, and other results of the same pass of D."""
 
-    loss: Float[Tensor, ""]
+    loss: Scalar
     """The objective with its penalties, which D minimizes."""
-    fake_logits: Float[Tensor, " packs"]
+    fake_logits: PackLogits
     """Logits of the samples, through which G's loss can be differentiated."""
     metrics: Metrics
 
@@ -111,12 +119,8 @@ class GAN:
         return PhaseOutput(losses, d_output.metrics)
 
     def generator_loss(
-        self,
-        players: Players,
-        fake: Float[Tensor, "batch channels h w"],
-        logits: Float[Tensor, " packs"],
-        rng: RNG,
-    ) -> Float[Tensor, ""]:
+        self, players: Players, fake: Images, logits: PackLogits, rng: RNG
+    ) -> Scalar:
         """Return G's objective, and the REINFORCE loss of the prior's mixture weights, if any."""
         loss = self.objective.generator(logits)
         prior = getattr(players["generator"], "prior", None)
@@ -126,11 +130,7 @@ class GAN:
         return loss + reinforce_loss(logits, log_p.unflatten(0, (-1, self.spec.pac)).sum(1))
 
     def discriminator_loss(
-        self,
-        players: Players,
-        batch: Batch,
-        fake: Float[Tensor, "batch channels h w"],
-        rng: RNG,
+        self, players: Players, batch: Batch, fake: Images, rng: RNG
     ) -> DiscriminatorLoss:
         """Return D's loss on the minibatch and on samples, in one pass of D."""
         # Compute D's logits of real and generated images.
@@ -170,12 +170,8 @@ class GAN:
         return DiscriminatorLoss(loss, self.split_logits(logits_for_g)[1], metrics)
 
     def interpolation_penalty(
-        self,
-        players: Players,
-        batch: Batch,
-        packs: Float[Tensor, "stacked channels h w"],
-        rng: RNG,
-    ) -> Float[Tensor, ""]:
+        self, players: Players, batch: Batch, packs: Packs, rng: RNG
+    ) -> Scalar:
         """Return E(‖∇a‖ - 1)² at random points between real images and samples.
 
         `packs` are the real images followed by as many samples.
@@ -188,36 +184,28 @@ class GAN:
         logits = self.logits(players, augmented, batch, stream)
         return wgan_gradient_penalty(input_gradients(logits, interpolated)).mean()
 
-    def samples(
-        self, players: Players, batch: Batch, rng: RNG
-    ) -> Float[Tensor, "batch channels h w"]:
+    def samples(self, players: Players, batch: Batch, rng: RNG) -> Images:
         """Return G(z) for as many fresh z as the minibatch has images."""
         return generate(players, len(batch.images), rng)
 
     def logits(
         self,
         players: Players,
-        images: Float[Tensor, "stacked channels h w"],
+        images: Images,
         batch: Batch,  # noqa: ARG002 - used by subclasses whose D is conditional
         rng: RNG,
-    ) -> Float[Tensor, " stacked"]:
+    ) -> Logits:
         """Return a(x) of one or several concatenated sets of images, each as many as the batch."""
         return cast(Discriminator, players["discriminator"])(images, rng)
 
     def augmented_logits(
-        self,
-        players: Players,
-        images: Float[Tensor, "stacked channels h w"],
-        batch: Batch,
-        rng: RNG,
-    ) -> Float[Tensor, " packs"]:
+        self, players: Players, images: Images, batch: Batch, rng: RNG
+    ) -> PackLogits:
         """Return D's logits of images after packing and augmentation."""
         packs = self.augment_packs(pack_channels(images, self.spec.pac), batch, rng)
         return self.logits(players, packs, batch, rng)
 
-    def augment_packs(
-        self, packs: Float[Tensor, "packs channels h w"], batch: Batch, rng: RNG
-    ) -> Float[Tensor, "packs channels h w"]:
+    def augment_packs(self, packs: Packs, batch: Batch, rng: RNG) -> Packs:
         """Augment each image of each pack with the current probability."""
         if not self.spec.augment_prob:
             return packs
@@ -226,18 +214,14 @@ class GAN:
         images = augment(images, self.spec.augmentations, probability, rng)
         return pack_channels(images, self.spec.pac)
 
-    def split_logits(
-        self, logits: Float[Tensor, " stacked"]
-    ) -> tuple[Float[Tensor, " packs"], Float[Tensor, " packs"]]:
+    def split_logits(self, logits: Float[Tensor, " stacked"]) -> tuple[PackLogits, PackLogits]:
         """Split logits into those of real and generated images; relative ones if relativistic."""
         real_logits, fake_logits = logits.chunk(2)
         if self.spec.relativistic:
             return relativistic_logits(real_logits, fake_logits)
         return real_logits, fake_logits
 
-    def metrics(
-        self, real_logits: Float[Tensor, " packs"], fake_logits: Float[Tensor, " packs"]
-    ) -> Metrics:
+    def metrics(self, real_logits: PackLogits, fake_logits: PackLogits) -> Metrics:
         """Return the metrics to log, computed from the output of `split_logits`."""
         if self.spec.relativistic:
             return pair_metrics(real_logits)
@@ -256,9 +240,7 @@ def schedules(spec: config.GANGame) -> dict[str, Schedule]:
     return result
 
 
-def pack_channels(
-    images: Float[Tensor, "n channels h w"], pac: int
-) -> Float[Tensor, "packs channels2 h w"]:
+def pack_channels(images: Images, pac: int) -> Packs:
     """Concatenate each `pac` images along the channels.
 
     Source: Lin et al. 2018, "PacGAN", section 2.
@@ -266,9 +248,7 @@ def pack_channels(
     return images if pac == 1 else images.unflatten(0, (-1, pac)).flatten(1, 2)
 
 
-def unpack_channels(
-    packs: Float[Tensor, "packs channels2 h w"], pac: int
-) -> Float[Tensor, "n channels h w"]:
+def unpack_channels(packs: Packs, pac: int) -> Images:
     """Return the images of packs, in their order: the inverse of `pack_channels`."""
     return packs if pac == 1 else packs.unflatten(1, (pac, -1)).flatten(0, 1)
 
@@ -283,7 +263,7 @@ def num_discriminator_updates(k: int, threshold: float, last_metrics: Mapping[st
     return k if difference < threshold else 1
 
 
-def generate(players: Players, n: int, rng: RNG) -> Float[Tensor, "batch channels h w"]:
+def generate(players: Players, n: int, rng: RNG) -> Images:
     """Return G(z) for n fresh z."""
     net = cast(Generator, players["generator"])
     return net(net.latent(n, rng), rng)
@@ -297,20 +277,12 @@ class ConditionalGAN(GAN):
     Mirza and Osindero 2014, equation 2.
     """
 
-    def samples(
-        self, players: Players, batch: Batch, rng: RNG
-    ) -> Float[Tensor, "batch channels h w"]:
+    def samples(self, players: Players, batch: Batch, rng: RNG) -> Images:
         """Return G(z | y) for fresh z and the labels of the minibatch."""
         net = cast(ConditionalGenerator, players["generator"])
         return net(net.latent(len(batch.images), rng, labels_of(batch)), rng)
 
-    def logits(
-        self,
-        players: Players,
-        images: Float[Tensor, "stacked channels h w"],
-        batch: Batch,
-        rng: RNG,
-    ) -> Float[Tensor, " stacked"]:
+    def logits(self, players: Players, images: Images, batch: Batch, rng: RNG) -> Logits:
         """Return a(x | y); each of several concatenated sets has the labels of the minibatch."""
         labels = labels_of(batch)
         net = cast(ConditionalDiscriminator, players["discriminator"])

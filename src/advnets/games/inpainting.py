@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advnets import config
 from advnets.games.gan import GAN
-from advnets.protocols import Batch, Discriminator, Generator, Inpainter, Players
+from advnets.protocols import Batch, Discriminator, Generator, Images, Inpainter, Logits, Players
 from advnets.rng import RNG
 
 Known = Float[Tensor, "batch 1 height width"]
@@ -29,22 +29,14 @@ class Inpainting(GAN):
         super().__init__(spec)
         self.masks = spec.masks
 
-    def samples(
-        self, players: Players, batch: Batch, rng: RNG
-    ) -> Float[Tensor, "batch channels h w"]:
+    def samples(self, players: Players, batch: Batch, rng: RNG) -> Images:
         """Return the images of the minibatch, with their hidden pixels generated."""
         net = cast(Inpainter, players["generator"])
         z = net.sample_z(len(batch.images), rng)
         latent = net.condition(z, batch.images, self.known_mask(batch, rng))
         return cast(Generator, players["generator"])(latent, rng)
 
-    def logits(
-        self,
-        players: Players,
-        images: Float[Tensor, "stacked channels h w"],
-        batch: Batch,
-        rng: RNG,
-    ) -> Float[Tensor, " stacked"]:
+    def logits(self, players: Players, images: Images, batch: Batch, rng: RNG) -> Logits:
         """Return a(x, m); each of several concatenated sets has the masks of the minibatch."""
         known = self.known_mask(batch, rng.split_streams(""))
         known = known.repeat(len(images) // len(known), 1, 1, 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advnets import config
 from advnets.errors import DataError
-from advnets.games.augment import Images, augment
+from advnets.games.augment import augment
 from advnets.games.gan import generate, labels_of
 from advnets.losses import (
     Metrics,
@@ -21,7 +21,15 @@ from advnets.losses import (
     logit_metrics,
     mutual_information,
 )
-from advnets.protocols import Batch, ClassifyingDiscriminator, Phase, PhaseOutput, Players
+from advnets.protocols import (
+    Batch,
+    ClassifyingDiscriminator,
+    Images,
+    Phase,
+    PhaseOutput,
+    Players,
+    Scalar,
+)
 from advnets.rng import RNG
 
 _LABELED = "labelled"
@@ -31,7 +39,7 @@ _LABELED = "labelled"
 class DiscriminatorLoss(NamedTuple):
     """The loss of D, and other results of the same pass of D."""
 
-    loss: Float[Tensor, ""]
+    loss: Scalar
     real_features: Float[Tensor, "batch features"]
     fake_features: Float[Tensor, "samples features"]
     metrics: Metrics

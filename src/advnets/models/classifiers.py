@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from advnets import config
 from advnets.models.layers import Shape, add_noise
+from advnets.protocols import Images, Logits
 from advnets.rng import RNG
 
 _FIRST_KERNEL_SIZE, _KERNEL_SIZE, _NEGATIVE_SLOPE = 5, 3, 0.2
@@ -71,9 +72,7 @@ class _ClassifyingDiscriminator(nn.Module):
 
     last: WeightNormLinear
 
-    def hidden(
-        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch features"]:
+    def hidden(self, x: Images, rng: RNG | None = None) -> Float[Tensor, "batch features"]:
         """Return the features of the last hidden layer, before any noise."""
         raise NotImplementedError
 
@@ -85,9 +84,7 @@ class _ClassifyingDiscriminator(nn.Module):
         """Return the logits l; p(class | x, real) = softmax(l)."""
         return self.last(hidden).float()
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
-    ) -> Float[Tensor, " batch"]:
+    def forward(self, x: Images, rng: RNG | None = None) -> Logits:
         """Return a(x) = log Σ exp l."""
         return self.class_logits(self.hidden(x, rng), rng).logsumexp(1)
 
@@ -108,9 +105,7 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
         self.layers = nn.ModuleList(WeightNormLinear(*pair) for pair in pairwise(sizes))
         self.last = WeightNormLinear(sizes[-1], classes)
 
-    def hidden(
-        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch features"]:
+    def hidden(self, x: Images, rng: RNG | None = None) -> Float[Tensor, "batch features"]:
         """Return the features of the last hidden layer, before its noise."""
         h = add_noise(x.flatten(1), self.spec.noise_input, rng, "discriminator/noise0")
         for number, layer in enumerate(self.layers):
@@ -146,7 +141,7 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
 
     def hidden(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Images,
         rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
     ) -> Float[Tensor, "batch features"]:
         """Return the last maps, flattened."""
@@ -182,18 +177,14 @@ class ConvClassifier(nn.Module):
         self.groups = nn.ModuleList(groups)
         self.last = nn.Linear(inputs, classes)
 
-    def features(
-        self, pixels: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch features"]:
+    def features(self, pixels: Images) -> Float[Tensor, "batch features"]:
         """Return the features, which are the input of the last layer."""
         h = pixels * 2 - 1
         for number, group in enumerate(self.groups):
             h = group(F.max_pool2d(h, 2) if number else h)
         return h.mean((2, 3))
 
-    def forward(
-        self, pixels: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch classes"]:
+    def forward(self, pixels: Images) -> Float[Tensor, "batch classes"]:
         """Return class logits, whose softmax is p(class | image)."""
         return cast(Tensor, self.last(self.features(pixels)))
 

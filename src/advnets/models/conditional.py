@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advnets.models.layers import LatentSampler, Prior, Shape, one_hot
-from advnets.protocols import is_per_sample
+from advnets.protocols import Images, Latents, Logits, is_per_sample
 from advnets.rng import RNG
 
 
@@ -37,9 +37,7 @@ class ConditionalMLPGenerator(_Projected, LatentSampler):
         self.net, self.prior, self.classes = net, prior, classes
         self.latent_dim = prior.latent_dim + classes
 
-    def forward(
-        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return G(z | y); z ends in the one-hot class."""
         return cast(Tensor, self.net(z, rng))
 
@@ -53,11 +51,8 @@ class ConditionalMLPDiscriminator(_Projected, nn.Module):
         self.per_sample = is_per_sample(net)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch channels height width"],
-        rng: RNG | None = None,
-        labels: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, " batch"]:
+        self, x: Images, rng: RNG | None = None, labels: Int[Tensor, " batch"] | None = None
+    ) -> Logits:
         """Return the logits a(x | y)."""
         one_hot_labels = cast(Tensor, one_hot(labels, self.classes, x))
         return cast(
@@ -82,7 +77,7 @@ class InpaintingGenerator(_Projected, nn.Module):
         """Draw n points z from the prior, without known pixels."""
         return self.prior(n, rng)
 
-    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG) -> Latents:
         """Draw n latents in which no pixel is known."""
         z = self.sample_z(n, rng)
         return torch.cat((z, z.new_zeros(n, condition_size(self.shape))), 1)
@@ -90,15 +85,13 @@ class InpaintingGenerator(_Projected, nn.Module):
     def condition(
         self,
         z: Float[Tensor, "batch z"],
-        images: Float[Tensor, "batch channels height width"],
+        images: Images,
         known: Float[Tensor, "batch 1 height width"],
-    ) -> Float[Tensor, "batch latent"]:
+    ) -> Latents:
         """Return latents from z, images and a mask that is 1 where a pixel is known, else 0."""
         return torch.cat((z, (images * known).flatten(1), known.flatten(1)), 1)
 
-    def forward(
-        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return the images with the unknown pixels filled in."""
         sizes = [self.prior.latent_dim, math.prod(self.shape), _area(self.shape)]
         _, image, mask = z.split(sizes, 1)

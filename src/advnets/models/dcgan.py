@@ -30,6 +30,7 @@ from advnets.models.layers import (
     projection_logit,
     upsampling_sizes,
 )
+from advnets.protocols import Images, Latents, Logits
 from advnets.rng import RNG
 
 _GAIN_STD = 0.02
@@ -135,9 +136,9 @@ class Generator(LatentSampler):
 
     def forward(
         self,
-        z: Float[Tensor, "batch latent"],
+        z: Latents,
         rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
-    ) -> Float[Tensor, "batch channels height width"]:
+    ) -> Images:
         """Return G(z)."""
         check_shape("latents", z, self.latent_dim)
         one_hot_labels = z[:, -self.classes :] if self.classes else None
@@ -228,11 +229,8 @@ class Discriminator(nn.Module):
                 with_spectral_norm(conv)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch channels height width"],
-        rng: RNG | None = None,
-        labels: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, " batch"]:
+        self, x: Images, rng: RNG | None = None, labels: Int[Tensor, " batch"] | None = None
+    ) -> Logits:
         """Return the logits a(x); `rng` only gives the number of batches concatenated in x.
 
         Raises:
@@ -247,9 +245,7 @@ class Discriminator(nn.Module):
             [self._logits(*pair) for pair in zip(image_chunks, label_chunks, strict=True)]
         )
 
-    def feature_maps(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> list[Float[Tensor, "batch maps h w"]]:
+    def feature_maps(self, x: Images) -> list[Float[Tensor, "batch maps h w"]]:
         """Return the maps of every convolution, largest first.
 
         Raises:

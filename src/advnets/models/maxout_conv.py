@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets import config
@@ -20,6 +19,7 @@ from advnets.models.layers import (
     uniform_,
 )
 from advnets.models.mlp import HiddenLayers
+from advnets.protocols import Images, Latents, Logits
 from advnets.rng import RNG
 
 
@@ -60,9 +60,7 @@ class DeconvGenerator(LatentSampler):
         self.bias = nn.Parameter(torch.zeros(shape))
         self.prior = Prior(spec.prior, spec.latent_dim)
 
-    def forward(
-        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return G(z); `rng` draws dropout and noise, without it both are left out."""
         maps = self.hidden(z, rng).unflatten(1, self.maps)
         return self.output_activation(self.deconv(maps).float() + self.bias)
@@ -107,9 +105,7 @@ class MaxoutConvDiscriminator(nn.Module):
         self.dense = Maxout(features, spec.dense_units, spec.dense_pieces, spec.init_range)
         self.output = uniform_(nn.Linear(spec.dense_units, 1), spec.init_range)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
-    ) -> Float[Tensor, " batch"]:
+    def forward(self, x: Images, rng: RNG | None = None) -> Logits:
         """Return the logits a(x); `rng` draws dropout masks, without it there is no dropout."""
         p = self.spec.dropout_hidden
         h = self.dense(dropout(self._maps(x, rng).flatten(1), p, rng, "mask/dense"))

@@ -24,7 +24,7 @@ from advnets.models.layers import (
     sparse_,
     uniform_,
 )
-from advnets.protocols import Posterior
+from advnets.protocols import Images, Latents, Logits, Posterior
 from advnets.rng import RNG
 
 _MIN_MARGINAL = 1e-7
@@ -64,9 +64,7 @@ class HiddenLayers(nn.Module):
         self.activations = [ACTIVATIONS[name] for name in spec.activations]
         self.input_noise = input_noise
 
-    def forward(
-        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch units"]:
+    def forward(self, z: Latents, rng: RNG | None = None) -> Float[Tensor, "batch units"]:
         """Return the output layer's input: the last hidden units, with their dropout and noise."""
         h = z
         layers = zip(self.linears, self.norms, self.activations, strict=True)
@@ -102,15 +100,11 @@ class MLPGenerator(LatentSampler):
         self.output_activation = ACTIVATIONS[spec.output]
         self.prior = Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
 
-    def forward(
-        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return G(z); `rng` draws dropout and noise, without it both are left out."""
         return self.output_activation(self.pre_activation(z, rng))
 
-    def pre_activation(
-        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
+    def pre_activation(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return the output before its activation: for a sigmoid, the logits of the pixels."""
         return self.output(self.hidden(z, rng)).float().unflatten(1, self.shape)
 
@@ -142,13 +136,11 @@ class StackedGenerator(nn.Module):
         """The prior of the bottom generator."""
         return self.bottom.prior
 
-    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG) -> Latents:
         """Draw n latents from the prior of the bottom generator."""
         return self.bottom.latent(n, rng)
 
-    def forward(
-        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return top(bottom(z))."""
         bottom_rng = None if rng is None else rng.fold_in("bottom")
         return self.top(self.bottom(z, bottom_rng).flatten(1), rng)
@@ -177,9 +169,7 @@ class MaxoutDiscriminator(nn.Module):
         )
         self.output = uniform_(nn.Linear(sizes[-1], 1), spec.init_range)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
-    ) -> Float[Tensor, " batch"]:
+    def forward(self, x: Images, rng: RNG | None = None) -> Logits:
         """Return the logits a(x); `rng` draws dropout masks, without it there is no dropout."""
         h, p = x.flatten(1), self.spec.dropout_input
         for i, layer in enumerate((*self.hidden, self.output)):
@@ -214,9 +204,9 @@ class MLPDiscriminator(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Images,
         rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
-    ) -> Float[Tensor, " batch"]:
+    ) -> Logits:
         """Return the logits a(x)."""
         h = self.fourier_features(x.flatten(1))
         for layer in self.hidden:
@@ -296,7 +286,7 @@ class MLPEncoder(nn.Module):
         self.mean = nn.Linear(sizes[-1], latent_dim)
         self.log_variance = None if spec.deterministic else nn.Linear(sizes[-1], latent_dim)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
+    def forward(self, x: Images) -> Posterior:
         """Return q(z | x)."""
         h = x.flatten(1)
         for linear, norm in zip(self.linears, self.norms, strict=True):

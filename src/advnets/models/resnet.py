@@ -28,6 +28,7 @@ from advnets.models.layers import (
     projection_logit,
     upsampling_sizes,
 )
+from advnets.protocols import Images, Latents, Logits
 from advnets.rng import RNG
 
 _leaky_relu = ACTIVATIONS["leaky_relu"]
@@ -116,9 +117,9 @@ class Generator(LatentSampler):
 
     def forward(
         self,
-        z: Float[Tensor, "batch latent"],
+        z: Latents,
         rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
-    ) -> Float[Tensor, "batch channels height width"]:
+    ) -> Images:
         """Return G(z)."""
         check_shape("latents", z, self.latent_dim)
         h = self.stages[0](self.first(z[:, :, None, None]))
@@ -170,10 +171,10 @@ class Discriminator(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Images,
         rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
         labels: Int[Tensor, " batch"] | None = None,
-    ) -> Float[Tensor, " batch"]:
+    ) -> Logits:
         """Return the logits a(x)."""
         one_hot_labels = one_hot(labels, self.classes, x)
         h = _leaky_relu(self.feature_maps(x)[-1])
@@ -182,9 +183,7 @@ class Discriminator(nn.Module):
             return logits
         return logits + projection_logit(self.directions, one_hot_labels, h)
 
-    def feature_maps(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> list[Float[Tensor, "batch maps h w"]]:
+    def feature_maps(self, x: Images) -> list[Float[Tensor, "batch maps h w"]]:
         """Return the maps of every size, largest first; they do not depend on the class.
 
         Raises:

@@ -16,7 +16,7 @@ from advnets.data.class_proportions import ClassProportions, Labels, check_label
 from advnets.data.normalization import Normalizer
 from advnets.errors import UsageError
 from advnets.games.encoders import pairs
-from advnets.protocols import ConditionalDiscriminator, Discriminator
+from advnets.protocols import ConditionalDiscriminator, Discriminator, Images, Latents, Logits
 from advnets.rng import RNG
 from advnets.sampling.sampler import (
     BLOCK,
@@ -25,10 +25,6 @@ from advnets.sampling.sampler import (
     generate_batches,
     latent_blocks,
 )
-
-Logits = Float[Tensor, " batch"]
-Images = Float[Tensor, "batch channels height width"]
-Latents = Float[Tensor, "batch latent"]
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,9 @@ def test_damaged_batches_are_refused(big):
 def few(monkeypatch) -> int:
     """Set the number of records per file to four."""
     monkeypatch.setattr(cifar, "_VALID", 4)
+    monkeypatch.setattr(cifar, "_TEST_RECORDS", 4)
     for versions in ("VERSIONS_10", "VERSIONS_100"):
-        smaller = [replace(version, records=(4, 4)) for version in getattr(cifar, versions)]
+        smaller = [replace(version, records=4) for version in getattr(cifar, versions)]
         monkeypatch.setattr(cifar, versions, smaller)
     return 4
 

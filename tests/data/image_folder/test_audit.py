@@ -10,9 +10,15 @@ from PIL import Image, ImageFilter
 
 from advnets.cli.main import main
 from advnets.data.dataset import ArraySplit, Dataset, few_images_warning
-from advnets.data.image_folder.audit import audit_dataset, audit_files, suggest_flags
-from advnets.data.image_folder.duplicates import dhash, group_equal, group_near_duplicates
+from advnets.data.image_folder.audit import (
+    audit_dataset,
+    audit_files,
+    dhash,
+    group_near_duplicates,
+    suggest_flags,
+)
 from advnets.data.image_folder.pack import find_images
+from advnets.data.image_folder.splits import group_equal
 from advnets.data.registry import open_dataset
 
 RNG = np.random.default_rng(0)

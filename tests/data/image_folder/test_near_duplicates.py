@@ -11,8 +11,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from advnets.cli.main import main
-from advnets.data.image_folder import duplicates
-from advnets.data.image_folder.duplicates import autoencoder_codes, group_by_codes
+from advnets.data.image_folder import audit
+from advnets.data.image_folder.audit import autoencoder_codes, group_by_codes
 
 COPIES = 40
 STEPS = 500
@@ -33,7 +33,7 @@ def images():
 def bits(images):
     """Return their codes, trained once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duplicates, "STEPS", STEPS)
+        patch.setattr(audit, "STEPS", STEPS)
         return autoencoder_codes(images)
 
 
@@ -49,7 +49,7 @@ def copy(image, number):
 @pytest.fixture
 def coded(bits, monkeypatch):
     """Replace training by these codes."""
-    monkeypatch.setattr(duplicates, "autoencoder_codes", lambda *_: bits)
+    monkeypatch.setattr(audit, "autoencoder_codes", lambda *_: bits)
 
 
 @pytest.mark.usefixtures("coded")
@@ -63,7 +63,7 @@ def test_copies_are_found_with_few_false_positives(images):
 
 
 def test_codes_are_reproducible(images, monkeypatch):
-    monkeypatch.setattr(duplicates, "STEPS", 20)
+    monkeypatch.setattr(audit, "STEPS", 20)
     few = images[:50]
     assert np.array_equal(autoencoder_codes(few), autoencoder_codes(few))
     assert autoencoder_codes(few).shape == (50, 128)
@@ -75,7 +75,7 @@ def test_groups_equal_those_of_all_pairs(images, bits):
     distances = (bits[:, None] != bits[None]).sum(2)
     expected = {
         tuple(pair)
-        for pair in np.argwhere(np.triu(distances <= duplicates.MAX_CODE_DISTANCE, 1)).tolist()
+        for pair in np.argwhere(np.triu(distances <= audit.MAX_CODE_DISTANCE, 1)).tolist()
     }
     names = {(a, b) for group in group_by_codes(images) for a in group for b in group if a < b}
     assert len(expected - names) <= 0.02 * len(expected)
@@ -87,7 +87,7 @@ def test_too_few_images_have_no_duplicates(count):
 
 
 def test_the_commands_report_and_remove_near_duplicates(images, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(duplicates, "STEPS", 200)
+    monkeypatch.setattr(audit, "STEPS", 200)
     folder = tmp_path / "own"
     folder.mkdir()
     chosen = [*range(100), *range(400, 410)]

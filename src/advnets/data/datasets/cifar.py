@@ -49,18 +49,19 @@ class Labeling:
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a dataset: its files, and the number of records in each.
+    """A version of a dataset: its files, and the number of records in each training file.
 
-    `labels_per_record` is the number of labels in a binary record; None for pickled files.
+    `labels_per_record` is the number of labels in a binary record; None for pickled files, whose
+    class names are in the file `meta`.
     """
 
     archive: str
     folder: str
     train: tuple[str, ...]
     test: str
-    meta: str
-    records: tuple[int, int]
-    labels_per_record: int | None
+    records: int
+    labels_per_record: int | None = None
+    meta: str = ""
 
 
 _CIFAR10_NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
@@ -73,44 +74,18 @@ _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 _BATCHES_BIN = tuple(f"{name}.bin" for name in _BATCHES)
 VERSIONS_10 = (
     Version(
-        "cifar-10-binary.tar.gz",
-        "cifar-10-batches-bin",
-        _BATCHES_BIN,
-        "test_batch.bin",
-        "",
-        (10_000, 10_000),
-        1,
+        "cifar-10-binary.tar.gz", "cifar-10-batches-bin", _BATCHES_BIN, "test_batch.bin", 10_000, 1
     ),
     Version(
-        "cifar-10-python.tar.gz",
-        "cifar-10-batches-py",
-        _BATCHES,
-        "test_batch",
-        "batches.meta",
-        (10_000, 10_000),
-        None,
+        *("cifar-10-python.tar.gz", "cifar-10-batches-py", _BATCHES, "test_batch", 10_000),
+        meta="batches.meta",
     ),
 )
 VERSIONS_100 = (
-    Version(
-        "cifar-100-binary.tar.gz",
-        "cifar-100-binary",
-        ("train.bin",),
-        "test.bin",
-        "",
-        (50_000, 10_000),
-        2,
-    ),
-    Version(
-        "cifar-100-python.tar.gz",
-        "cifar-100-python",
-        ("train",),
-        "test",
-        "meta",
-        (50_000, 10_000),
-        None,
-    ),
+    Version("cifar-100-binary.tar.gz", "cifar-100-binary", ("train.bin",), "test.bin", 50_000, 2),
+    Version("cifar-100-python.tar.gz", "cifar-100-python", ("train",), "test", 50_000, meta="meta"),
 )
+_TEST_RECORDS = 10_000
 _JPEG_ARCHIVE = "cifar10-jpg.zip"
 
 
@@ -202,9 +177,8 @@ def _open(folder: Path, name: str, versions: Sequence[Version], labeling: Labeli
     version = _find_version(folder, versions)
     if version is None:
         raise DataError(f"{folder / versions[0].train[0]} is missing; download the dataset again")
-    num_train, num_test = version.records
-    train = _read([folder / file for file in version.train], version, labeling, num_train)
-    test = _read([folder / version.test], version, labeling, num_test)
+    train = _read([folder / file for file in version.train], version, labeling, version.records)
+    test = _read([folder / version.test], version, labeling, _TEST_RECORDS)
     classes = _class_names(folder, version, labeling)
     return Dataset(name, *hold_out_last(train, _VALID), test, classes=classes)
 

@@ -262,33 +262,19 @@ class StackedSplit:
     """A split of images of shape (3, H, W), stacked from gray images on access.
 
     The red, green and blue channels of image k are the gray images indices[k, 0], indices[k, 1] and
-    indices[k, 2]; its label is 100 r + 10 g + b, where r, g and b are their labels.
+    indices[k, 2]; its label (0 to 999) is 100 r + 10 g + b, where r, g and b are their labels.
     """
 
     def __init__(self, gray: ArraySplit, indices: Int32[np.ndarray, "n 3"]) -> None:
         if gray.labels is None:
             raise ValueError("the gray images must have labels")
         self._gray, self.indices = gray, indices
-        place_values = np.array([100, 10, 1])
-        self._labels: Int64[np.ndarray, " n"] = gray.labels[indices] @ place_values
+        self.shape: Shape = (3, *gray.shape[1:])
+        self.white_level = gray.white_level
+        self.labels: Int64[np.ndarray, " n"] = gray.labels[indices] @ np.array([100, 10, 1])
 
     def __len__(self) -> int:
         return len(self.indices)
-
-    @property
-    def shape(self) -> Shape:
-        """Return the shape of an image."""
-        return (3, *self._gray.shape[1:])
-
-    @property
-    def white_level(self) -> int:
-        """Return the pixel value that corresponds to 1.0."""
-        return self._gray.white_level
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Return the modes (0 to 999) of all images as int64."""
-        return self._labels
 
     def read(self, index: Index) -> np.ndarray:
         """Return some of the images, shape (rows, 3, H, W)."""

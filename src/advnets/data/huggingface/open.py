@@ -34,8 +34,6 @@ from advnets.data.spec import cache_directory
 from advnets.errors import DataError, UnknownNameError, UsageError, printable, require
 from advnets.files import require_regular_file
 
-__all__ = ["Hub", "find_hub_name", "find_hub_path", "is_hub_path", "open_huggingface_dataset"]
-
 MAX_HELD_OUT = 10_000
 """The largest number of validation and of test images of a stream that are kept in memory."""
 _NUM_SHARDS = 64
@@ -292,6 +290,8 @@ def _choose_splits(splits: Mapping[str, Any], requested: str, source: str) -> li
         )
     return [(name, role, splits[name]) for name, role in roles.items() if role is not None]
 
+
+# Shards: Parquet and tar files, listed, checked and fingerprinted.
 
 _SUFFIXES = (".parquet", ".tar")
 _TAR_BLOCK = 512

@@ -1,4 +1,4 @@
-"""Memory-mapped tables as image files, and the splits and labels of their rows."""
+"""Columns of images and labels, and memory-mapped tables of them as image files with splits."""
 
 from __future__ import annotations
 
@@ -306,6 +306,8 @@ def _read_path(path: str, roots: Sequence[Path] | None) -> bytes:
     except Exception as error:  # fsspec's file systems raise many types
         raise DataError(f"cannot be downloaded: {describe_error(error)}") from None
 
+
+# Tables as image files.
 
 _MAX_IN_MEMORY_BYTES = 1 << 20
 """The size in bytes up to which tables are sent to worker processes and not saved to disk."""

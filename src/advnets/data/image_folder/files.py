@@ -403,6 +403,8 @@ def _unicode_path(extra: bytes, raw: bytes) -> bytes | None:
     return None
 
 
+# Formats of files that are not read, recognized by their suffixes.
+
 _FORMATS = {
     "HEIC": ".heic .heif .heics .heifs .hif",
     "camera RAW": (

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -37,7 +37,6 @@ from advnets.data.image_folder.splits import (
     display_name,
 )
 from advnets.data.image_folder.workers import (
-    DecodedImage,
     DecodeIntoArray,
     DecodeIntoFile,
     process_files,
@@ -253,17 +252,9 @@ def _decode_files(
     _require_free_space(folder, len(rows) * frame.channels * frame.height * frame.width)
     shape = (len(rows), frame.channels, frame.height, frame.width)
     np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape).flush()
-    digests: dict[int, bytes] = {}
-    reasons: dict[int, str] = {}
-    with closing(
-        process_files(files, DecodeIntoArray(frame, folder / IMAGES, rows), description, progress)
-    ) as results:
-        for index, result in results:
-            if isinstance(result, DataError):
-                reasons[index] = str(result)
-            else:
-                digests[index] = result
-    return digests, reasons
+    return process_files(
+        files, DecodeIntoArray(frame, folder / IMAGES, rows), description, progress
+    )
 
 
 def _decode_uncropped(
@@ -275,16 +266,7 @@ def _decode_uncropped(
     progress: bool | None,
 ) -> tuple[dict[int, bytes], dict[int, str]]:
     """Decode files into one file per worker process, join these, and save the extents."""
-    reasons: dict[int, str] = {}
-    decoded: dict[int, DecodedImage] = {}
-    with closing(
-        process_files(files, DecodeIntoFile(frame, folder), description, progress)
-    ) as results:
-        for index, result in results:
-            if isinstance(result, DataError):
-                reasons[index] = str(result)
-            else:
-                decoded[index] = result
+    decoded, reasons = process_files(files, DecodeIntoFile(frame, folder), description, progress)
     # Join the workers' files.
     part_offsets: dict[str, int] = {}
     with (folder / UNCROPPED).open("wb") as whole:

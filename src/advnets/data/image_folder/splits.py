@@ -11,7 +11,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -120,7 +120,11 @@ def assign_splits(
     excluded = dict(declared.excluded)
     split_index = np.array([SPLITS.index(split or "train") for split in declared.splits], np.int64)
     hashes = np.array([_name_hash(key) for key in keys], np.uint64)
-    duplicates = _duplicate_groups(keys, digests, excluded)
+    candidates = [i for i in range(len(digests)) if i not in excluded]
+    duplicates = [
+        sorted((candidates[i] for i in group), key=keys.__getitem__)
+        for group in group_equal(digests[i] for i in candidates)
+    ]
 
     # Exclude duplicates of images that are declared as test or validation images.
     cross_split_duplicates = 0
@@ -153,15 +157,12 @@ def assign_splits(
     return SplitAssignment(order, split_index[order], labels, excluded, cross_split_duplicates)
 
 
-def _duplicate_groups(
-    keys: Sequence[bytes], digests: Sequence[bytes], excluded: Mapping[int, str]
-) -> list[list[int]]:
-    """Group the indices of images of equal content, each group sorted by name."""
-    groups: dict[bytes, list[int]] = {}
+def group_equal(digests: Iterable[Hashable]) -> list[list[int]]:
+    """Return the indices of equal digests, grouped, where there are two or more."""
+    groups: dict[Hashable, list[int]] = {}
     for index, digest in enumerate(digests):
-        if index not in excluded:
-            groups.setdefault(digest, []).append(index)
-    return [sorted(group, key=keys.__getitem__) for group in groups.values() if len(group) > 1]
+        groups.setdefault(digest, []).append(index)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _name_hash(key: bytes) -> int:

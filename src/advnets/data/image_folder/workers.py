@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,11 +38,14 @@ _PARENT_POLL_S = 0.5
 
 def process_files(
     files: ImageFiles, task: ImageTask[T], description: str, progress: bool | None = None
-) -> Generator[tuple[int, T | DataError]]:
-    """Run a task on every file; yield its index and the result or error, in no fixed order.
+) -> tuple[dict[int, T], dict[int, str]]:
+    """Run a task on every file, on all cores if there are many.
 
-    A progress bar headed `description` is shown, by default on a terminal. Close the generator, for
-    example by `contextlib.closing`: a signal or an error then ends the worker processes at once.
+    A progress bar headed `description` is shown, by default on a terminal. A signal or an error
+    ends the worker processes at once.
+
+    Returns:
+        the results, and the reasons why other files could not be processed, both by index.
 
     Raises:
         DataError: a worker process was killed or crashed.
@@ -51,6 +54,8 @@ def process_files(
     large = len(keys) >= _MIN_FILES or files.num_bytes >= _MIN_BYTES
     chunks = [range(i, min(i + _CHUNK, len(keys))) for i in range(0, len(keys), _CHUNK)]
     num_workers = min(joblib.cpu_count(), len(chunks)) if large else 1
+    results: dict[int, T] = {}
+    reasons: dict[int, str] = {}
     with _raise_on_signals(), _progress_bar(description, len(keys), progress) as bar:
         if num_workers == 1:
             chunk_results = (
@@ -59,9 +64,15 @@ def process_files(
             )
         else:
             chunk_results = _run_in_processes(files, task, chunks, num_workers)
-        for results in chunk_results:
-            yield from results
-            bar.update(len(results))
+        with closing(chunk_results):
+            for chunk in chunk_results:
+                for index, result in chunk:
+                    if isinstance(result, DataError):
+                        reasons[index] = str(result)
+                    else:
+                        results[index] = result
+                bar.update(len(chunk))
+    return results, reasons
 
 
 def _run_in_processes(

@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from advnets.config import check_values
 from advnets.data.dataset import Dataset
-from advnets.data.distribution import SampleOptions, check_resolution, uniform_weights
+from advnets.data.distribution import (
+    Indices,
+    Points,
+    SampleOptions,
+    check_resolution,
+    uniform_weights,
+)
 from advnets.data.spec import POINT_FILE_SUFFIXES
 from advnets.data.synthetic.mixtures import Components, NormalMixture
 from advnets.data.synthetic.registry import open_distribution
@@ -91,9 +97,7 @@ class KernelDensity(NormalMixture):
     def _num_terms(self) -> int:
         return len(self.centers)
 
-    def _draw(
-        self, n: int, rng: RNG
-    ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
+    def _draw(self, n: int, rng: RNG) -> tuple[Points, Indices]:
         points, centers = super()._draw(n, rng)
         return points, np.zeros_like(centers)
 
@@ -139,7 +143,7 @@ _HEADER = re.compile(rf"\{{(?:'\w+':(?:{_VALUE}),?){{0,9}}\}}")
 _DTYPE = re.compile(r"'([<>|=]?(?:[iu][1248]|f[248]))'")
 
 
-def read_point_file(path: Path) -> Float64[np.ndarray, "n dims"]:
+def read_point_file(path: Path) -> Points:
     """Read points of one or two coordinates, all finite, from a .csv or .npy file.
 
     Raises:
@@ -155,7 +159,7 @@ def read_point_file(path: Path) -> Float64[np.ndarray, "n dims"]:
     return _read_npy(path, content) if npy else _read_csv(path, content)
 
 
-def _read_csv(path: Path, content: bytes) -> Float64[np.ndarray, "n dims"]:
+def _read_csv(path: Path, content: bytes) -> Points:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -238,7 +242,7 @@ def _count_columns(count: int) -> str:
     return "1 column" if count == 1 else f"{count} columns"
 
 
-def _read_npy(path: Path, content: bytes) -> Float64[np.ndarray, "n dims"]:
+def _read_npy(path: Path, content: bytes) -> Points:
     # Parse the header without numpy.load: points need only simple headers, and no header can make
     # this function allocate more memory than the file has.
     if not content.startswith(_MAGIC) or len(content) < 12 or content[6] not in (1, 2, 3):
@@ -278,9 +282,7 @@ def _read_npy(path: Path, content: bytes) -> Float64[np.ndarray, "n dims"]:
     return _check_values(path, values)
 
 
-def _check_values(
-    path: Path, values: Float64[np.ndarray, "n dims"]
-) -> Float64[np.ndarray, "n dims"]:
+def _check_values(path: Path, values: Points) -> Points:
     invalid = ~(np.abs(values) <= _MAX_VALUE)  # True for NaN too
     if invalid.any():
         row, column = map(int, np.argwhere(invalid)[0])

@@ -12,6 +12,8 @@ from jaxtyping import Float64, Int64
 from advnets.config import check_values
 from advnets.data.distribution import (
     BaseDistribution,
+    Indices,
+    Points,
     SyntheticDistribution,
     check_lengths,
     check_resolution,
@@ -98,7 +100,7 @@ class Spiral(SyntheticDistribution):
     def _radius(self, t: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
         return self.inner + (self.radius - self.inner) * (t / self._total_angle)
 
-    def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n terms"]:
+    def _log_terms(self, points: Points) -> Float64[np.ndarray, "n terms"]:
         rho, angle = polar(points, self.sd)
         t, z = self._invert_terms(rho[:, None], angle[:, None], np.arange(self._num_terms))
         log_jacobian = np.log(self.arms * self._total_angle * rho)
@@ -123,13 +125,11 @@ class Spiral(SyntheticDistribution):
         t = np.mod(first + tolerance, 2 * math.pi) - tolerance + 2 * math.pi * winding
         return t, ((1 - 2 * is_negative) * rho - self._radius(t)) / self.sd
 
-    def _invert(
-        self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
-    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+    def _invert(self, points: Points, term: Indices) -> tuple[Indices, Points]:
         t, z = self._invert_terms(*polar(points, self.sd), term)
         return term // (2 * self._windings), np.stack([t / self._total_angle, z], axis=1)
 
-    def _draw(self, n: int, rng: RNG) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+    def _draw(self, n: int, rng: RNG) -> tuple[Points, Indices]:
         arm = draw_modes(rng, n, uniform_weights(self.arms))
         t = self._total_angle * draw_uniform(rng, "angle", n)
         s = self._radius(t) + self.sd * draw_normal(rng, "radius", n, 1)[:, 0]
@@ -170,30 +170,28 @@ class Moons(SyntheticDistribution):
         """Return the distributions of t / π and (s - 1) / sd."""
         return "uniform", "normal"
 
-    def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
+    def _log_terms(self, points: Points) -> Float64[np.ndarray, "n 2"]:
         terms: list[np.ndarray] = []
         for moon_points in points, _SECOND_MOON - points:
             rho, _, z = self._invert_first_moon(moon_points)
             terms.append(log_normal(z, self.sd) - np.log(2 * math.pi * rho))
         return np.stack(terms, axis=1)
 
-    def _invert(
-        self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
-    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+    def _invert(self, points: Points, term: Indices) -> tuple[Indices, Points]:
         _, t, z = self._invert_first_moon(
             np.where(term[:, None] == 0, points, _SECOND_MOON - points)
         )
         return term, np.stack([t / math.pi, z], axis=1)
 
     def _invert_first_moon(
-        self, points: Float64[np.ndarray, "n 2"]
+        self, points: Points
     ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
         """Return the radius, and the t and z = (s - 1) / sd that generate the first moon."""
         rho, angle = polar(points, self.sd)
         s = np.where(angle >= 0, rho, -rho)
         return rho, np.mod(angle, math.pi), (s - 1) / self.sd
 
-    def _draw(self, n: int, rng: RNG) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+    def _draw(self, n: int, rng: RNG) -> tuple[Points, Indices]:
         moon = draw_modes(rng, n, uniform_weights(2))
         s = 1 + self.sd * draw_normal(rng, "radius", n, 1)[:, 0]
         points = on_ray(s, math.pi * draw_uniform(rng, "angle", n))
@@ -245,7 +243,7 @@ class Pinwheel(SyntheticDistribution):
         """Return the number of blades."""
         return self.blades
 
-    def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n blades"]:
+    def _log_terms(self, points: Points) -> Float64[np.ndarray, "n blades"]:
         z = self._standardize(
             points[:, None], self._twist_angle(points)[:, None], np.arange(self.blades)
         )
@@ -262,23 +260,19 @@ class Pinwheel(SyntheticDistribution):
         untwisted = rotate(points, -twist - blade * (2 * math.pi / self.blades))
         return (untwisted - (self.radius, 0.0)) / (self.length, self.width)
 
-    def _invert(
-        self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
-    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+    def _invert(self, points: Points, term: Indices) -> tuple[Indices, Points]:
         return term, self._standardize(points, self._twist_angle(points), term)
 
-    def _draw(self, n: int, rng: RNG) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+    def _draw(self, n: int, rng: RNG) -> tuple[Points, Indices]:
         blade = draw_modes(rng, n, uniform_weights(self.blades))
         z = draw_normal(rng, "point", n, 2) * (self.length, self.width) + (self.radius, 0.0)
         return rotate(z, self._twist_angle(z) + blade * (2 * math.pi / self.blades)), blade
 
-    def _twist_angle(self, z: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
+    def _twist_angle(self, z: Points) -> Float64[np.ndarray, " n"]:
         return self.twist * (np.hypot(z[:, 0], z[:, 1]) - self.radius)
 
 
-def polar(
-    points: Float64[np.ndarray, "n 2"], sd: float
-) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+def polar(points: Points, sd: float) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
     """Return the radius, at least sd / 10⁶, and the angle in (-π, π] of points."""
     x, y = points.T
     return np.maximum(np.hypot(x, y), _MIN_RADIUS * sd), np.arctan2(y, x)

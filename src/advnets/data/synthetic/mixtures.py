@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from advnets.config import check_values
 from advnets.data.distribution import (
     LOG_SQRT_2PI,
     BaseDistribution,
+    Indices,
+    Points,
     SyntheticDistribution,
     check_coordinates,
     check_lengths,
@@ -64,13 +66,13 @@ class Gaussian(SyntheticDistribution):
             broadcast_option(self.sd, self.dims, "sd"),
         )
 
-    def _log_terms(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n 1"]:
+    def _log_terms(self, points: Points) -> Float64[np.ndarray, "n 1"]:
         log_peak = -self.dims * LOG_SQRT_2PI - np.log(self._mean_and_sd()[1]).sum()
         if self.dims == 2:
             log_peak -= 0.5 * math.log(1 - self.rho**2)
         return (log_peak - 0.5 * (self._standardize(points) ** 2).sum(1))[:, None]
 
-    def _standardize(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n dims"]:
+    def _standardize(self, points: Points) -> Points:
         """Return the standard normal numbers that generate points."""
         mean, sd = self._mean_and_sd()
         z = (points - mean) / sd
@@ -79,14 +81,10 @@ class Gaussian(SyntheticDistribution):
             z[:, 1] = (z[:, 1] - self.rho * z[:, 0]) / math.sqrt(1 - self.rho**2)
         return z
 
-    def _invert(
-        self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
-    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
+    def _invert(self, points: Points, term: Indices) -> tuple[Indices, Points]:
         return term, self._standardize(points)
 
-    def _draw(
-        self, n: int, rng: RNG
-    ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
+    def _draw(self, n: int, rng: RNG) -> tuple[Points, Indices]:
         z = draw_normal(rng, "point", n, self.dims)
         if self.dims == 2:
             z[:, 1] = self.rho * z[:, 0] + math.sqrt(1 - self.rho**2) * z[:, 1]
@@ -125,9 +123,7 @@ class Uniform(SyntheticDistribution):
         """Return the distribution of the relative position along each side."""
         return ("uniform",) * self.dims
 
-    def _invert(
-        self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
-    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
+    def _invert(self, points: Points, term: Indices) -> tuple[Indices, Points]:
         low, high = self._bounds()
         return term, (points - low) / (high - low)
 
@@ -137,14 +133,12 @@ class Uniform(SyntheticDistribution):
             broadcast_option(self.high, self.dims, "high"),
         )
 
-    def _log_terms(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n 1"]:
+    def _log_terms(self, points: Points) -> Float64[np.ndarray, "n 1"]:
         low, high = self._bounds()
         within = ((points >= low) & (points <= high)).all(1)
         return np.where(within, -np.log(high - low).sum(), -math.inf)[:, None]
 
-    def _draw(
-        self, n: int, rng: RNG
-    ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
+    def _draw(self, n: int, rng: RNG) -> tuple[Points, Indices]:
         low, high = self._bounds()
         fraction = np.stack(
             [draw_uniform(rng, f"axis {axis}", n) for axis in range(self.dims)], axis=1
@@ -208,15 +202,11 @@ class NormalMixture(SyntheticDistribution):
         """Return the weights of the normal distributions."""
         return self.components()[2]
 
-    def _invert(
-        self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
-    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
+    def _invert(self, points: Points, term: Indices) -> tuple[Indices, Points]:
         centers, sds, _ = self.components()
         return term, (points - centers[term]) / sds[term, None]
 
-    def _log_terms(
-        self, points: Float64[np.ndarray, "n dims"]
-    ) -> Float64[np.ndarray, "n components"]:
+    def _log_terms(self, points: Points) -> Float64[np.ndarray, "n components"]:
         centers, sds, weights = self.components()
         # Use differences instead of a matrix product, which cancels for narrow modes far from 0.
         square = ((points[:, :1] - centers[:, 0]) / sds) ** 2
@@ -226,9 +216,7 @@ class NormalMixture(SyntheticDistribution):
         square += np.log(weights) - centers.shape[1] * (LOG_SQRT_2PI + np.log(sds))
         return square
 
-    def _draw(
-        self, n: int, rng: RNG
-    ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
+    def _draw(self, n: int, rng: RNG) -> tuple[Points, Indices]:
         centers, sds, weights = self.components()
         modes = draw_modes(rng, n, weights)
         points = centers[modes] + sds[modes, None] * draw_normal(rng, "point", n, centers.shape[1])
