@@ -240,7 +240,7 @@ def run_process(*arguments, cwd):
         (("data", "audit", "./digits"), None),
         (("data", "pack", "./digits", "pack"), None),
     ],
-    ids=lambda told: " ".join(told) if isinstance(told, tuple) else str(told),
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
 def test_a_folder_named_like_a_dataset_or_preset_is_reported(tmp_path, command, problem):
     draw(tmp_path / "digits", n=3)

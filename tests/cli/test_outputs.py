@@ -31,7 +31,7 @@ def holds(folder):
         (["paper", "--sections", "equation1"], "--out"),
         (["data", "pack", "PHOTOS"], ""),
     ],
-    ids=lambda told: " ".join(told),
+    ids=" ".join,
 )
 def test_an_empty_output_path_is_refused(
     run_command, trained, tmp_path, monkeypatch, command, flag, place

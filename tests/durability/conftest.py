@@ -38,11 +38,11 @@ class Trained:
     """A run directory, and child processes that train it and can be killed."""
 
     def __init__(self, path: Path, arguments: Sequence[str] = DIGITS, steps: int = STEPS) -> None:
-        self.path, self.told, self.steps = path, arguments, steps
+        self.path, self.arguments, self.steps = path, arguments, steps
 
     def begin(self, *more: str, code: str = MAIN, **options) -> subprocess.Popen[str]:
         """Train from the start."""
-        return self._start([*self.told, *TICKS, *more], code, **options)
+        return self._start([*self.arguments, *TICKS, *more], code, **options)
 
     def resume(self, *more: str, **options) -> subprocess.Popen[str]:
         """Resume the training."""
