@@ -56,9 +56,10 @@ from advnets.sampling.sampler import (
     real_images,
 )
 from advnets.training import devices
+from advnets.training.callback import Callback, CallbackList
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.ema import EMA
-from advnets.training.trainer import Callbacks, Trainer
+from advnets.training.trainer import Hooks, Trainer
 
 INTERVAL = 10
 """Steps between updates of the averages."""
@@ -139,16 +140,13 @@ class ValidationScore:
         return {"mean": float(scores.mean()), "n": len(scores), "sigma": sigma}
 
 
-class PrintCallback:
+class PrintCallback(Callback):
     """A callback that prints every log event and every score."""
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Print one event."""
         values = event.get("scores", {"seconds": event.get("seconds")})
         print(f"step {event['step']:,}: {event['kind']} {values}", flush=True)
-
-    def on_step(self, step: int) -> None:
-        """Print nothing at a single step."""
 
 
 def train(
@@ -196,9 +194,7 @@ def train(
             directory=run,
             intervals=run_config.intervals,
             steps=cast(int, run_config.stage.steps),
-            callbacks=Callbacks(
-                observer=PrintCallback(), save_samples=lambda _, __: None, evaluate=evaluate
-            ),
+            hooks=Hooks(CallbackList([PrintCallback()]), lambda _, __: None, evaluate),
             stop_request=interruption,
             emas={"generator": emas},
             batch_size=batch_size,

@@ -87,7 +87,7 @@ def train_and_score(stage: config.Stage, seed: int, out: Path) -> dict[str, Any]
         runtime=config.Runtime(device="cpu", precision="float32", threads=1),
     )
     try:
-        train(run, out, Console(), resume=(out / "config.json").exists())
+        train(run, out, [Console()], resume=(out / "config.json").exists())
     except DivergedError as error:
         return {"collapsed": True, "why": str(error)}
     trained, digits = load(out), load_classifier("digits")

@@ -107,7 +107,7 @@ SUBPACKAGES = [
 
 def test_public_names():
     """A new public name has to be added here."""
-    names = ["AdvnetsError", "Config", "TrainedModel", "__version__", "load", "train"]
+    names = ["AdvnetsError", "Callback", "Config", "TrainedModel", "__version__", "load", "train"]
     assert sorted(advnets.__all__) == sorted([*names, *SUBPACKAGES])
     for name in advnets.__all__:
         assert getattr(advnets, name) is not None

@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from advnets.config import Config
     from advnets.errors import AdvnetsError
     from advnets.experiment.trained_model import TrainedModel, load
+    from advnets.training.callback import Callback
 
 _MODULE_OF = {
     "AdvnetsError": "advnets.errors",
+    "Callback": "advnets.training.callback",
     "Config": "advnets.config",
     "TrainedModel": "advnets.experiment.trained_model",
     "load": "advnets.experiment.trained_model",
@@ -49,6 +51,7 @@ _MODULE_OF = {
 
 __all__ = [
     "AdvnetsError",
+    "Callback",
     "Config",
     "TrainedModel",
     "__version__",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import check_output
 from advnets.presets.resume import resumed_config
 from advnets.run_directory import RunDirectory
+from advnets.trackers import tracker
+from advnets.training.callback import Callback
 
 
 @suggest_keywords
@@ -33,6 +36,8 @@ def train(
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     resume: bool = False,
     trust_code: bool = False,
+    callbacks: Sequence[Callback | str] = (),
+    progress: bool = True,
 ) -> TrainedModel:
     """Train a GAN and return the trained model.
 
@@ -53,6 +58,9 @@ def train(
         resume: continue the run in `out` from its newest checkpoint.
         trust_code: run the Python file that a config or a run names as its game. Without it, code
             runs only from a FILE.py:NAME given as `preset`.
+        callbacks: observers of the training, or names of trackers: "tensorboard", "wandb",
+            "mlflow", "trackio".
+        progress: print a progress bar, or a line per log interval where stderr is no terminal.
 
     Raises:
         AdvnetsError: with the message that the command line would print.
@@ -89,9 +97,12 @@ def train(
     trusted = trust_code or (isinstance(preset, str) and presets.is_game_spec(preset))
     if not (resume and RunDirectory(path).exists):
         check_output(path, "out", folder=True)
+    observers = [tracker(item) if isinstance(item, str) else item for item in callbacks]
     console = Console(config.images_per_step)
+    if progress:
+        observers.insert(0, console)
     try:
-        result = train_run(config, path, console, resume=resume, trust_code=trusted)
+        result = train_run(config, path, observers, resume=resume, trust_code=trusted)
     finally:
         console.close()
 

@@ -14,6 +14,7 @@ AdvnetsError
 │   ├── ConfigDiffersError  a run is resumed with another config than it was started with
 │   └── CheckpointError   a checkpoint is absent, cannot be read, or is of another version
 │       └── UnusableCheckpointError  a checkpoint is damaged or of another run
+├── CallbackError         a callback of a training raised an exception; the training is saved
 ├── StoppedError          a training that is part of another command was stopped
 ├── OutOfMemoryError      memory ran out, or would; the message says what to make smaller
 └── DivergedError         training diverged, or that had no effect
@@ -200,6 +201,16 @@ class ConfigDiffersError(RunError):
     """A run that is resumed with another config than it was started with."""
 
 
+class CallbackError(AdvnetsError):
+    """An exception that a callback raised; the training was saved and has stopped."""
+
+    def __init__(self, callback: str, method: str, step: int, raised: str) -> None:
+        super().__init__(
+            f"the callback {callback} raised {raised!r} in {method} at step {step:,}; the training "
+            "is saved: correct the callback, and resume"
+        )
+
+
 class CheckpointError(RunError):
     """A checkpoint that is absent, cannot be read, or is of another version."""
 
@@ -218,6 +229,10 @@ class OutOfMemoryError(AdvnetsError):
 
 class DivergedError(AdvnetsError):
     """A training that diverged, or that had no effect."""
+
+
+STABILITY_ADVICE = "start a new run with a lower learning rate or smaller initial weights"
+"""The advice on a training that diverged."""
 
 
 class DivergedWarning(UserWarning):

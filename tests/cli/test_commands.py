@@ -297,7 +297,7 @@ def test_every_option_of_train_is_in_one_group_of_help(run_command, monkeypatch)
             re.MULTILINE,
         )
     ]
-    shared_flags = ["out", "lr", "seed", "resume", "dry-run", "trust-code"]
+    shared_flags = ["out", "lr", "seed", "resume", "dry-run", "track", "trust-code"]
     assert sorted([*grouped, *shared_flags]) == sorted(flags)
 
 

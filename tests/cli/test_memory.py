@@ -47,7 +47,7 @@ def run(tmp_path_factory):
     data = config.Data(source=str(folder / "images"), size=64, batch_size=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADVNETS_CACHE", str(folder / "cache"))
-        train(replace(start.with_stage(stage), data=data), folder / "run", Console())
+        train(replace(start.with_stage(stage), data=data), folder / "run", [Console()])
     return folder / "run"
 
 
@@ -119,6 +119,6 @@ def test_sample_files_have_the_bytes_of_python_samples(run, tmp_path):
 
 
 def test_more_samples_than_fit_into_memory_are_refused_in_python(tiny, tmp_path, console):
-    train(tiny, tmp_path / "run", console)
+    train(tiny, tmp_path / "run", [console])
     with pytest.raises(OutOfMemoryError, match=r"GiB failed.; draw fewer images at once"):
         load(tmp_path / "run").sample(10**12)

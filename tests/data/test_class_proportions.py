@@ -287,7 +287,7 @@ def test_a_run_draws_classes_in_the_requested_proportions_and_records_them(
     )
     data = replace(tiny.data, normalize="symmetric")
     out = tmp_path / "run"
-    train(replace(tiny, data=data, stages=(stage,)), out, console)
+    train(replace(tiny, data=data, stages=(stage,)), out, [console])
     trained = load(out)
     counts = torch.tensor(trained.info.class_counts)
     assert len(counts) == 10
@@ -320,7 +320,7 @@ def test_a_run_draws_classes_in_the_requested_proportions_and_records_them(
 
 
 def test_uniform_proportions_of_a_run_without_classes_are_refused(tiny, tmp_path, console):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
     trained = load(tmp_path / "run")
     for ask in (trained.sample, trained.latents):
         with pytest.raises(UsageError, match="class_proportions 'uniform' was given, but "):

@@ -301,7 +301,7 @@ def test_too_few_images_for_neighbors_are_reported(digits, monkeypatch):
 
 
 def test_a_failed_metric_keeps_the_scores_of_the_others(tiny, tmp_path, console, monkeypatch):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
     trained = load(tmp_path / "run")
     monkeypatch.setattr(context, "MAX_TEST_IMAGES", 5)
     with pytest.raises(DataError, match="the metric prdc needs more than 5"):
@@ -314,7 +314,7 @@ def test_a_failed_metric_keeps_the_scores_of_the_others(tiny, tmp_path, console,
 
 def test_the_requested_number_of_samples_is_scored(tiny, tmp_path, console):
     """At most as many as there are real images to compare with."""
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
     trained = load(tmp_path / "run")
     counts = {
         n: [r["n_fake"] for r in trained.evaluate(("swd",), num_samples=n)] for n in (200, 5000)
@@ -345,6 +345,6 @@ def test_the_requested_number_of_samples_is_scored(tiny, tmp_path, console):
     ],
 )
 def test_options_without_effect_are_refused(tiny, tmp_path, console, metrics, requested, message):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
     with pytest.raises(UsageError, match=message):
         load(tmp_path / "run").evaluate(metrics, **requested)

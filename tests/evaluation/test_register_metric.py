@@ -63,7 +63,7 @@ def test_a_registered_metric_is_known_to_every_command(
             seed=seed,
             intervals=replace(tiny.intervals, eval_every=1, eval_metric="mg"),
         )
-        train(run, tmp_path / f"run-{seed}", console)
+        train(run, tmp_path / f"run-{seed}", [console])
 
     # The help of `evaluate` and the table of the documentation list it.
     help_text = " ".join(run_command("evaluate", "--help")[1].replace("│", " ").split())
@@ -152,7 +152,7 @@ def test_a_published_name_with_another_extractor_is_noted():
 
 
 def test_evaluate_notes_how_fid_differs(tiny, tmp_path, console, run_command):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
     code, out, err = run_command("evaluate", tmp_path / "run", "--metrics", "FID")
     assert code == 0
     assert "Fréchet distance" in out
@@ -161,7 +161,7 @@ def test_evaluate_notes_how_fid_differs(tiny, tmp_path, console, run_command):
 
 def test_a_metric_that_the_run_cannot_have_is_refused_first(tiny, tmp_path, console, run_command):
     """Nothing is computed, and no note precedes the error; the advice suits 8 x 8 images."""
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
     code, out, err = run_command("evaluate", tmp_path / "run", "--metrics", "fid", "is")
     assert (code, out) == (2, "")
     assert err == (

@@ -16,7 +16,7 @@ from advnets.run_directory import RunDirectory
 
 def test_a_parzen_score_during_training_is_an_event(tiny, tmp_path, console):
     run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
-    train(replace(run, intervals=replace(run.intervals, eval_every=4)), tmp_path / "run", console)
+    train(replace(run, intervals=replace(run.intervals, eval_every=4)), tmp_path / "run", [console])
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [event["weights"] for event in events] == ["ema", "last"]
     for event in events:
@@ -29,7 +29,7 @@ def test_a_parzen_score_during_training_is_an_event(tiny, tmp_path, console):
 def test_a_score_during_training_equals_that_of_evaluate(tiny, tmp_path, console):
     run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
     run = replace(run, intervals=replace(run.intervals, eval_every=2, eval_metric="frechet"))
-    train(run, tmp_path / "run", console)
+    train(run, tmp_path / "run", [console])
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [(e["step"], e["weights"]) for e in events] == [
         *((2, "ema"), (2, "last")),
@@ -52,7 +52,7 @@ def test_points_are_scored_during_training_with_100000_samples(
         data=replace(run.data, source=source, batch_size=50),
         intervals=config.Intervals(eval_every=2, eval_metric=score),
     )
-    assert train(run, tmp_path / "run", console).score == score  # the suggested metric
+    assert train(run, tmp_path / "run", [console]).score == score  # the suggested metric
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [event["weights"] for event in events] == ["ema", "last"]
     assert all((event["bins"], event["n"]) == (bins, 100_000) for event in events)
@@ -92,7 +92,7 @@ def test_a_metric_that_the_data_cannot_have_is_refused_before_training(
         intervals=replace(run.intervals, eval_every=2, eval_metric=score),
     )
     with pytest.raises(error, match=message):
-        train(run, tmp_path / "run", console)
+        train(run, tmp_path / "run", [console])
     assert not RunDirectory(tmp_path / "run").exists
 
 

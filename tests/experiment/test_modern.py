@@ -90,7 +90,7 @@ def test_options_of_the_recipe_train_on_points(source, options, tmp_path, consol
     game = replace(run.stage.game, **options)
     stage = replace(run.stage, **nets, game=game, steps=6)
     run = replace(run, data=replace(run.data, batch_size=50)).with_stage(stage)
-    train(run, tmp_path / "run", console)
+    train(run, tmp_path / "run", [console])
     tensors = read_checkpoint(RunDirectory(tmp_path / "run").newest_checkpoint()).tensors
     assert all(torch.isfinite(t).all() for t in tensors.values())
 
@@ -122,9 +122,9 @@ def test_residual_and_spectral_norm_runs_resume_bit_exactly(
         ema_rampup=0.5,
     )
     run = replace(tiny.with_stage(stage), data=replace(tiny.data, normalize="symmetric"))
-    train(run, tmp_path / "whole", console)
-    train(run.with_stage(replace(stage, steps=3)), tmp_path / "cut", console)
-    train(run, tmp_path / "cut", console, resume=True)
+    train(run, tmp_path / "whole", [console])
+    train(run.with_stage(replace(stage, steps=3)), tmp_path / "cut", [console])
+    train(run, tmp_path / "cut", [console], resume=True)
     uninterrupted, resumed = (
         read_checkpoint(RunDirectory(tmp_path / name).newest_checkpoint()).tensors
         for name in ("whole", "cut")

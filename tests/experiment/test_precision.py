@@ -28,7 +28,7 @@ def test_both_precisions_learn_the_same(tmp_path):
                 runtime=config.Runtime("cpu", precision, 1),
             )
             out = tmp_path / f"{precision}{seed}"
-            assert train(run, out, Console()).complete
+            assert train(run, out, [Console()]).complete
             records = load(out).evaluate()
             score = next(r for r in records if r["samples"] == "generator" and r["grid"] == "paper")
             nats.setdefault(precision, []).append(score["mean"])

@@ -27,7 +27,7 @@ def quick(name, **data):
 
 
 def test_paper_mnist_on_mnist(real_data, tmp_path, console):
-    train(quick("paper-mnist", directory=str(real_data)), tmp_path / "run", console)
+    train(quick("paper-mnist", directory=str(real_data)), tmp_path / "run", [console])
     trained = load(tmp_path / "run")
     assert trained.info.train == 50_000
     assert trained.sample(3).shape == (3, 1, 28, 28)
@@ -62,7 +62,7 @@ def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path, console):
     """On the Olivetti faces in TFD's layout: tests reader and stages, not a TFD result."""
     source = str(real_data / "faces" / "olivetti-tfd-layout-48.mat")
     run = small(quick("paper-tfd", source=source))
-    result = train(run, tmp_path / "run", console)
+    result = train(run, tmp_path / "run", [console])
     assert result.step == 4
     assert load(tmp_path / "run").sample(2).shape == (2, 1, 48, 48)
     events = RunDirectory(tmp_path / "run").events()
@@ -79,7 +79,7 @@ def test_paper_cifar_on_images_of_its_size(name, tmp_path, console):
     folder.mkdir()
     for i in range(30):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    train(small(quick(name, source=str(folder), batch_size=8)), tmp_path / "run", console)
+    train(small(quick(name, source=str(folder), batch_size=8)), tmp_path / "run", [console])
     samples = load(tmp_path / "run").sample(4)
     assert samples.shape == (4, 3, 32, 32)
     assert 0 <= samples.min() < samples.max() <= 1

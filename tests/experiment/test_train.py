@@ -19,21 +19,19 @@ from advnets.experiment.trained_model import load
 from advnets.extractors.builtin import Pixels
 from advnets.run_directory import RunDirectory
 from advnets.sampling.sampler import ComputeSettings, draw_samples
+from advnets.training.callback import Callback
 from advnets.training.checkpoint import read_checkpoint
 
 
-class Crash(Exception):  # noqa: N818
+class Crash(BaseException):
     """An exception that nothing in the package handles."""
 
 
-class Crashing:
+class Crashing(Callback):
     """A callback that raises at a step, as if the process had died: nothing is saved."""
 
     def __init__(self, step):
         self.step = step
-
-    def on_event(self, event):
-        pass
 
     def on_step(self, step):
         if step == self.step:
@@ -58,12 +56,12 @@ def last(run):
 
 def test_the_second_stage_starts_with_the_generator_of_the_first(two_stages, tmp_path, console):
     uninterrupted = tmp_path / "whole"
-    train(two_stages, uninterrupted, console)
+    train(two_stages, uninterrupted, [console])
     first = two_stages.stages[:1]
     second_stage = tmp_path / "alone"
-    train(replace(two_stages, stages=first), second_stage, console)
+    train(replace(two_stages, stages=first), second_stage, [console])
     with pytest.raises(Crash):
-        train(two_stages, tmp_path / "cut", Crashing(11))
+        train(two_stages, tmp_path / "cut", [Crashing(11)])
     initial = read_checkpoint(last(tmp_path / "cut"))
     assert initial.metadata["stage"] == 1
     assert initial.metadata["progress"]["step"] == 0
@@ -82,10 +80,10 @@ def test_adaptive_k_resumes_bit_exactly(tiny, tmp_path, step, console):
     """The last logged D(x) - D(G(z)) is in the checkpoint; k is 3 in some steps and 1 in others."""
     game = config.GANGame(k=3, adaptive_k_threshold=0.0008)
     run = tiny.with_stage(replace(tiny.stage, game=game))
-    train(run, tmp_path / "whole", console)
+    train(run, tmp_path / "whole", [console])
     with pytest.raises(Crash):
-        train(run, tmp_path / "cut", Crashing(step))
-    train(run, tmp_path / "cut", console, resume=True)
+        train(run, tmp_path / "cut", [Crashing(step)])
+    train(run, tmp_path / "cut", [console], resume=True)
     uninterrupted, resumed = last(tmp_path / "whole"), last(tmp_path / "cut")
     assert uninterrupted.read_bytes() == resumed.read_bytes()
     updates = read_checkpoint(uninterrupted).metadata["progress"]["updates"]
@@ -96,10 +94,10 @@ def test_adaptive_k_resumes_bit_exactly(tiny, tmp_path, step, console):
 def test_a_learned_prior_is_trained_averaged_and_resumed(tiny, tmp_path, console):
     generator = replace(tiny.stage.generator, prior="mixture", components=4)
     run = tiny.with_stage(replace(tiny.stage, generator=generator))
-    train(run, tmp_path / "whole", console)
+    train(run, tmp_path / "whole", [console])
     with pytest.raises(Crash):
-        train(run, tmp_path / "cut", Crashing(33))
-    train(run, tmp_path / "cut", console, resume=True)
+        train(run, tmp_path / "cut", [Crashing(33)])
+    train(run, tmp_path / "cut", [console], resume=True)
     checkpoint = last(tmp_path / "whole")
     assert checkpoint.read_bytes() == last(tmp_path / "cut").read_bytes()
     tensors = read_checkpoint(checkpoint).tensors
@@ -114,10 +112,10 @@ def test_a_learned_prior_is_trained_averaged_and_resumed(tiny, tmp_path, console
 @pytest.mark.parametrize("step", [1, 5, 9, 10, 11, 14, 20])
 def test_a_run_of_two_stages_resumes_bit_exactly_from_any_step(two_stages, tmp_path, step, console):
     uninterrupted, resumed = tmp_path / "whole", tmp_path / "cut"
-    train(two_stages, uninterrupted, console)
+    train(two_stages, uninterrupted, [console])
     with pytest.raises(Crash):
-        train(two_stages, resumed, Crashing(step))
-    result = train(two_stages, resumed, console, resume=True)
+        train(two_stages, resumed, [Crashing(step)])
+    result = train(two_stages, resumed, [console], resume=True)
     assert result.complete
     assert result.step == 20
     assert last(resumed).read_bytes() == last(uninterrupted).read_bytes()
@@ -135,10 +133,10 @@ def test_every_game_and_optimizer_resumes_bit_exactly(tiny, tmp_path, game, rule
         tiny.with_stage(stage),
         intervals=config.Intervals(log_every=10, sample_every=0, checkpoint_every=7),
     )
-    train(run, tmp_path / "whole", console)
+    train(run, tmp_path / "whole", [console])
     with pytest.raises(Crash):
-        train(run, tmp_path / "cut", Crashing(18))
-    train(run, tmp_path / "cut", console, resume=True)
+        train(run, tmp_path / "cut", [Crashing(18)])
+    train(run, tmp_path / "cut", [console], resume=True)
     assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
 
 
@@ -166,24 +164,24 @@ def scheduled(tiny):
 def test_schedules_resume_bit_exactly(scheduled, tmp_path, updates, console):
     game = replace(scheduled.stage.game, updates=updates)
     run = scheduled.with_stage(replace(scheduled.stage, game=game))
-    train(run, tmp_path / "whole", console)
+    train(run, tmp_path / "whole", [console])
     with pytest.raises(Crash):
-        train(run, tmp_path / "cut", Crashing(18))
-    train(run, tmp_path / "cut", console, resume=True)
+        train(run, tmp_path / "cut", [Crashing(18)])
+    train(run, tmp_path / "cut", [console], resume=True)
     assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
 
 
 def test_an_extended_run_keeps_the_length_of_its_schedules(scheduled, tmp_path, console):
     """It continues at the final values, like a run with schedules of this length from the start."""
-    train(scheduled, tmp_path / "run", console)
+    train(scheduled, tmp_path / "run", [console])
     longer = scheduled.with_stage(replace(scheduled.stage, steps=45))
-    train(longer, tmp_path / "run", console, resume=True)
+    train(longer, tmp_path / "run", [console], resume=True)
     uninterrupted = longer.with_stage(replace(longer.stage, schedule_steps=24))
-    train(uninterrupted, tmp_path / "whole", console)
+    train(uninterrupted, tmp_path / "whole", [console])
     assert last(tmp_path / "run").read_bytes() == last(tmp_path / "whole").read_bytes()
     with pytest.raises(ConfigDiffersError, match=r"stages.0.schedule_fraction: 0.8, 0.5"):
         changed = scheduled.with_stage(replace(scheduled.stage, schedule_fraction=0.5))
-        train(changed, tmp_path / "run", console, resume=True)
+        train(changed, tmp_path / "run", [console], resume=True)
 
 
 def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, console):
@@ -208,7 +206,7 @@ def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, console):
     }
     ends = {}
     for name, variant in stages.items():
-        train(scheduled.with_stage(variant), tmp_path / name, console)
+        train(scheduled.with_stage(variant), tmp_path / name, [console])
         ends[name] = read_checkpoint(last(tmp_path / name)).tensors
     last_weight, average = "players/generator/output.weight", "ema/generator/output.weight"
     weights = [tuple(tensors[average].flatten().tolist()) for tensors in ends.values()]
@@ -251,7 +249,7 @@ def test_options_change_what_is_learned(tiny, tmp_path, console):
     }
     ends = {}
     for name, run in others.items():
-        train(run, tmp_path / name, console)
+        train(run, tmp_path / name, [console])
         ends[name] = read_checkpoint(last(tmp_path / name)).tensors[
             "players/generator/output.weight"
         ]
@@ -264,7 +262,7 @@ def test_the_ema_half_life_changes_only_the_ema(tiny, tmp_path, console):
     ends = []
     for half_life in (300, 900):
         run = tiny.with_stage(replace(tiny.stage, steps=20, ema_half_life=half_life))
-        train(run, tmp_path / str(half_life), console)
+        train(run, tmp_path / str(half_life), [console])
         ends.append(read_checkpoint(last(tmp_path / str(half_life))).tensors)
     last_weight, average = "players/generator/output.weight", "ema/generator/output.weight"
     assert torch.equal(ends[0][last_weight], ends[1][last_weight])
@@ -273,16 +271,16 @@ def test_the_ema_half_life_changes_only_the_ema(tiny, tmp_path, console):
 
 def test_resuming_with_another_config_is_refused(tiny, tmp_path, console):
     run = tiny.with_stage(replace(tiny.stage, steps=2))
-    train(run, tmp_path / "run", console)
+    train(run, tmp_path / "run", [console])
     with pytest.raises(ConfigDiffersError, match="seed: 0, 1; resume without these options"):
-        train(replace(run, seed=1), tmp_path / "run", console, resume=True)
+        train(replace(run, seed=1), tmp_path / "run", [console], resume=True)
 
 
 def test_the_lock_is_released_when_a_training_fails(tiny, tmp_path, console):
     with pytest.raises(Crash):
-        train(tiny, tmp_path / "run", Crashing(3))
+        train(tiny, tmp_path / "run", [Crashing(3)])
     with pytest.raises(RunError, match="already holds a run"):
-        train(tiny, tmp_path / "run", console)
+        train(tiny, tmp_path / "run", [console])
 
 
 def test_the_real_row_is_the_score_of_the_training_images(tiny):
@@ -330,6 +328,6 @@ def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, con
             raise StoppedBySignal(signal.SIGTERM)
 
     with pytest.raises(StoppedBySignal):
-        train(tiny, tmp_path / "run", Stopped(None))
+        train(tiny, tmp_path / "run", [Stopped(None)])
     assert not RunDirectory(tmp_path / "run").exists
-    train(tiny, tmp_path / "run", console)
+    train(tiny, tmp_path / "run", [console])

@@ -107,7 +107,9 @@ def conditional(tiny):
 
 def test_samples_of_a_run_have_the_requested_class(conditional, tmp_path, console):
     """After 150 steps zeros are darker in the center than ones."""
-    train(conditional.with_stage(replace(conditional.stage, steps=150)), tmp_path / "run", console)
+    train(
+        conditional.with_stage(replace(conditional.stage, steps=150)), tmp_path / "run", [console]
+    )
     trained = load(tmp_path / "run")
     assert trained.conditional
     assert trained.info.classes == tuple("0123456789")
@@ -122,9 +124,9 @@ def test_samples_of_a_run_have_the_requested_class(conditional, tmp_path, consol
 
 def test_a_resumed_conditional_run_equals_an_uninterrupted_one(conditional, tmp_path, console):
     run = conditional.with_stage(replace(conditional.stage, steps=12))
-    train(run, tmp_path / "whole", console)
-    train(run.with_stage(replace(run.stage, steps=6)), tmp_path / "cut", console)
-    train(run, tmp_path / "cut", console, resume=True)
+    train(run, tmp_path / "whole", [console])
+    train(run.with_stage(replace(run.stage, steps=6)), tmp_path / "cut", [console])
+    train(run, tmp_path / "cut", [console], resume=True)
     uninterrupted, resumed = (
         load(tmp_path / name).sample(4, label="3") for name in ("whole", "cut")
     )
@@ -136,24 +138,24 @@ def test_unlabeled_data_are_refused(conditional, tmp_path, console):
     with pytest.raises(
         UsageError, match="a conditional game needs labels, and the data gaussian have none"
     ):
-        train(ring, tmp_path / "run", console)
+        train(ring, tmp_path / "run", [console])
 
 
 def test_networks_without_labels_are_refused(tiny, tmp_path, console):
     stage = replace(tiny.stage, discriminator=config.MaxoutConvDiscriminator())
     run = tiny.with_stage(replace(stage, game=config.ConditionalGame()))
     with pytest.raises(UsageError, match="MaxoutConvDiscriminator does not take class labels"):
-        train(run, tmp_path / "run", console)
+        train(run, tmp_path / "run", [console])
 
 
 def test_a_class_cannot_be_requested_of_an_unconditional_run(tiny, tmp_path, console):
-    train(tiny.with_stage(replace(tiny.stage, steps=2)), tmp_path / "run", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=2)), tmp_path / "run", [console])
     with pytest.raises(UsageError, match=r"a class was given, but .* is not class-conditional"):
         load(tmp_path / "run").sample(3, label="7")
 
 
 def test_an_unknown_class_is_refused(conditional, tmp_path, console):
-    train(conditional.with_stage(replace(conditional.stage, steps=2)), tmp_path / "run", console)
+    train(conditional.with_stage(replace(conditional.stage, steps=2)), tmp_path / "run", [console])
     with pytest.raises(Exception, match="no class is called '12'; did you mean"):
         load(tmp_path / "run").sample(3, label="12")
 

@@ -54,7 +54,7 @@ def test_labeled_minibatches_have_their_own_size(tiny):
 @pytest.mark.parametrize("unlabeled", [False, True])
 def test_the_classification_error_of_d_is_evaluated(tiny, tmp_path, console, unlabeled):
     game = config.SemiSupervisedGame(labels=20, unlabeled_loss=unlabeled)
-    train(run_of(tiny, game, **SEMI), tmp_path / "run", console)
+    train(run_of(tiny, game, **SEMI), tmp_path / "run", [console])
     trained = load(tmp_path / "run")
     (record,) = trained.evaluate(("classification-error",))
     test = open_data(trained.config.data).dataset.test
@@ -98,9 +98,9 @@ EXTENSIONS = {
 def test_a_resumed_run_equals_an_uninterrupted_one(name, tiny, tmp_path, console):
     game, stage = EXTENSIONS[name]
     run = run_of(tiny, game, **{**stage, "steps": 14})
-    train(run, tmp_path / "whole", console)
-    train(run_of(tiny, game, **{**stage, "steps": 7}), tmp_path / "cut", console)
-    train(run, tmp_path / "cut", console, resume=True)
+    train(run, tmp_path / "whole", [console])
+    train(run_of(tiny, game, **{**stage, "steps": 7}), tmp_path / "cut", [console])
+    train(run, tmp_path / "cut", [console], resume=True)
     for uninterrupted, resumed in zip(
         *(sorted((tmp_path / run / "checkpoints").glob("*14*")) for run in ("whole", "cut")),
         strict=True,
@@ -110,7 +110,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name, tiny, tmp_path, console
 
 def test_reconstructions_are_evaluated(tiny, tmp_path, console):
     game, stage = EXTENSIONS["inference"]
-    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", console)
+    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", [console])
     trained = load(tmp_path / "run")
     names = {r["samples"]: r for r in trained.evaluate(("reconstruction",))}
     splits = open_data(trained.config.data).dataset
@@ -138,7 +138,7 @@ def test_reconstructions_are_evaluated(tiny, tmp_path, console):
 def test_the_elbo_is_evaluated_on_test_images(tiny, tmp_path, console):
     """The bound of many z is at least the ELBO, on the same images."""
     game, stage = EXTENSIONS["elbo"]
-    train(run_of(tiny, game, **{**stage, "steps": 60}), tmp_path / "run", console)
+    train(run_of(tiny, game, **{**stage, "steps": 60}), tmp_path / "run", [console])
     (record,) = load(tmp_path / "run").evaluate(("elbo",))
     assert record["elbo"] < record["iwae_bound"] < 0
     assert record["kl"] >= 0
@@ -146,7 +146,7 @@ def test_the_elbo_is_evaluated_on_test_images(tiny, tmp_path, console):
 
 def test_inpainting_is_evaluated(tiny, tmp_path, console):
     game, stage = EXTENSIONS["completion"]
-    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", console)
+    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", [console])
     trained = load(tmp_path / "run")
     records = trained.evaluate(("inpainting",))
     kinds = {"upper half", "lower half", "left half", "right half", "box", "pixels"}
@@ -158,15 +158,15 @@ def test_inpainting_is_evaluated(tiny, tmp_path, console):
 
 
 def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, console):
-    train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", [console])
     game = config.LatentRegressionGame(config.MLPEncoder(hidden_sizes=(16,)))
     with pytest.raises(
         UsageError, match=r"generator_run is not set; give --game\.generator-run RUN"
     ):
-        train(run_of(tiny, game, steps=5), tmp_path / "none", console)
+        train(run_of(tiny, game, steps=5), tmp_path / "none", [console])
     game = replace(game, generator_run=str(tmp_path / "first"))
     stage = {"generator": config.MLPGenerator(), "discriminator": config.NoDiscriminator()}
-    train(run_of(tiny, game, steps=5, **stage), tmp_path / "after", console)
+    train(run_of(tiny, game, steps=5, **stage), tmp_path / "after", [console])
     first, after = load(tmp_path / "first"), load(tmp_path / "after")
     assert torch.equal(first.sample(4), after.sample(4))
     with pytest.raises(
@@ -210,7 +210,7 @@ def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, 
 )
 def test_unsuitable_networks_and_labels_are_refused(game, stage, message, tiny, tmp_path, console):
     with pytest.raises(AdvnetsError, match=message):
-        train(run_of(tiny, game, **stage), tmp_path / "run", console)
+        train(run_of(tiny, game, **stage), tmp_path / "run", [console])
     with pytest.raises(UsageError, match="likelihood_std is 0"):
         config.VAEGame(likelihood_std=0.0)
 
@@ -226,6 +226,6 @@ def test_unsuitable_networks_and_labels_are_refused(game, stage, message, tiny, 
     ],
 )
 def test_unsuitable_metrics_are_refused(metric, message, tiny, tmp_path, console):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
     with pytest.raises(UsageError, match=message):
         load(tmp_path / "run").evaluate((metric,))

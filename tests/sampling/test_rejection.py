@@ -160,7 +160,7 @@ def test_d_of_every_game_scores_samples_one_by_one(name, tiny):
 
 
 def test_scores_of_selected_samples_have_rows_of_their_own(tiny, tmp_path, console):
-    train(tiny, tmp_path / "run", console)
+    train(tiny, tmp_path / "run", [console])
     trained = load(tmp_path / "run")
     d, samples = trained.discriminator, trained.sample(1000)
     chosen = trained.sample(400, keep_fraction=0.4)
@@ -184,7 +184,7 @@ def test_scores_of_selected_samples_have_rows_of_their_own(tiny, tmp_path, conso
 
 @pytest.mark.parametrize("metric", ["probe", "classification-error", "elbo"])
 def test_metrics_that_use_no_samples_refuse_a_keep_fraction(metric, tiny, tmp_path, console):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", console)
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
     with pytest.raises(UsageError, match=f"the metric {metric} uses no samples"):
         load(tmp_path / "run").evaluate((metric,), keep_fraction=0.5)
 
@@ -196,7 +196,7 @@ def test_games_without_a_discriminator_refuse_a_keep_fraction(tiny, tmp_path, co
         game=config.VAEGame(config.MLPEncoder(hidden_sizes=(8,))),
         steps=1,
     )
-    train(tiny.with_stage(stage), tmp_path / "run", console)
+    train(tiny.with_stage(stage), tmp_path / "run", [console])
     trained = load(tmp_path / "run")
     with pytest.raises(
         UsageError, match="has no discriminator; the players of its game are generator"

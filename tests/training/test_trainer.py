@@ -15,13 +15,14 @@ from advnets.errors import DivergedError, StoppedBySignal
 from advnets.protocols import Batch, Phase, PhaseOutput
 from advnets.rng import RNG
 from advnets.run_directory import RunDirectory
+from advnets.training.callback import Callback, CallbackList
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.devices import StopRequest, catch_stop_signals
 from advnets.training.ema import EMA
 from advnets.training.optimizers import make_optimizer
 from advnets.training.step import TrainState
 from advnets.training.trainer import (
-    Callbacks,
+    Hooks,
     InitialWeights,
     Timer,
     Trainer,
@@ -67,15 +68,17 @@ class Poisoned:
         )
 
 
-class Recorder:
+class Recorder(Callback):
     def __init__(self):
         self.events = []
 
     def on_event(self, event):
         self.events.append(event)
 
-    def on_step(self, step):
-        pass
+
+def recorder(trainer):
+    """Return the callback of a trainer."""
+    return trainer.hooks.callbacks.callbacks[0]
 
 
 @pytest.fixture
@@ -89,13 +92,15 @@ def make(tmp_path):
         state = TrainState(
             Poisoned(is_bad), players, optimizers, Batches(), RNG(0, purpose="stage0")
         )
-        callbacks = Callbacks(Recorder(), lambda generator, step: None, lambda generator: {})
+        hooks = Hooks(
+            CallbackList([Recorder()]), lambda generator, step: None, lambda generator: {}
+        )
         return Trainer(
             state=state,
             directory=run,
             intervals=config.Intervals(log_every=5, sample_every=0, checkpoint_every=5),
             steps=steps,
-            callbacks=callbacks,
+            hooks=hooks,
             stop_request=StopRequest() if interruption is None else interruption,
             emas={"generator": EMA(player, half_life=10, batch_size=2)},
         )
@@ -106,7 +111,7 @@ def make(tmp_path):
 def test_a_training_logs_and_saves_at_its_intervals(make):
     trainer = make()
     assert trainer.run()
-    kinds = [(event["kind"], event["step"]) for event in trainer.callbacks.observer.events]
+    kinds = [(event["kind"], event["step"]) for event in recorder(trainer).events]
     assert kinds == [("log", 5), ("log", 10), ("log", 15), ("log", 20)]
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(20)
 
@@ -115,9 +120,9 @@ def test_logged_metrics_are_means_since_the_last_log(make):
     """Means of the weight before each step, over 5 steps each, from the first log on."""
     trainer, weights = make(), [1.0]
     weight = trainer.state.players["generator"].w
-    trainer.callbacks.observer.on_step = lambda step: weights.append(weight.item())
+    recorder(trainer).on_step = lambda step: weights.append(weight.item())
     assert trainer.run()
-    logs = [event for event in trainer.callbacks.observer.events if event["kind"] == "log"]
+    logs = [event for event in recorder(trainer).events if event["kind"] == "log"]
     for n, log in enumerate(logs):
         assert log["w"] == pytest.approx(sum(weights[5 * n : 5 * n + 5]) / 5, rel=1e-5)
         assert log["epoch"] == log["step"] == 5 * n + 5
@@ -150,10 +155,10 @@ def test_evaluation_does_not_count_as_training_time(make):
         return {}
 
     trainer = make()
-    trainer.callbacks = replace(trainer.callbacks, evaluate=look)
+    trainer.hooks = replace(trainer.hooks, evaluate=look)
     trainer.intervals = replace(trainer.intervals, eval_every=5)
     trainer.run()
-    logs = [event for event in trainer.callbacks.observer.events if event["kind"] == "log"]
+    logs = [event for event in recorder(trainer).events if event["kind"] == "log"]
     assert len(logs) == 4
     for log in logs:
         assert 0 < log["seconds"] < 0.2
@@ -164,7 +169,7 @@ def test_after_a_non_finite_step_training_continues_from_the_last_good_state(mak
     """Step 7 of the first attempt is bad: return to step 5, then other random numbers."""
     trainer = make(lambda rng: rng.step == 7 and "#" not in rng.purpose)
     assert trainer.run()
-    events = trainer.callbacks.observer.events
+    events = recorder(trainer).events
     (rollback,) = [event for event in events if event["kind"] == "rollback"]
     assert rollback == {"step": 5, "kind": "rollback", "diverged_step": 10, "attempt": 1}
     assert [event["step"] for event in events] == [5, 5, 10, 15, 20]
@@ -195,7 +200,7 @@ def test_the_third_roll_back_ends_the_run_with_advice(make):
         f"{trainer.directory.checkpoint_file(10)}: start a new run with a lower learning rate or "
         "smaller initial weights"
     )
-    kinds = [event["kind"] for event in trainer.callbacks.observer.events]
+    kinds = [event["kind"] for event in recorder(trainer).events]
     assert kinds.count("rollback") == 2
 
 
@@ -217,7 +222,7 @@ def test_a_signal_after_the_first_step_waits_for_the_end_of_the_step(make, numbe
     """A real signal: the step is finished and its state saved, and nothing is raised."""
     with catch_stop_signals() as interruption:
         trainer = make(interruption=interruption)
-        trainer.callbacks.observer.on_step = lambda step: step == 1 and os.kill(os.getpid(), number)
+        recorder(trainer).on_step = lambda step: step == 1 and os.kill(os.getpid(), number)
         try:
             assert not trainer.run()
         except StoppedBySignal as stop:  # a KeyboardInterrupt would end the tests
@@ -231,7 +236,7 @@ def test_non_finite_numbers_in_the_last_step_are_rolled_back(make):
     trainer = make(lambda rng: rng.step == 19 and "#" not in rng.purpose)
     trainer.intervals = replace(trainer.intervals, log_every=0, checkpoint_every=0)
     assert trainer.run()
-    kinds = [(event["kind"], event["step"]) for event in trainer.callbacks.observer.events]
+    kinds = [(event["kind"], event["step"]) for event in recorder(trainer).events]
     assert kinds == [("rollback", 0)]
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(20)
     assert trainer.problem() is None
@@ -246,11 +251,11 @@ def test_non_finite_samples_are_rolled_back(make):
         if len(calls) == 2:
             raise DivergedError("the generator makes numbers that are not finite")
 
-    trainer.callbacks = replace(trainer.callbacks, save_samples=look)
+    trainer.hooks = replace(trainer.hooks, save_samples=look)
     trainer.intervals = replace(trainer.intervals, sample_every=10)
     assert trainer.run()
     assert calls == [10, 20, 20]
-    rollbacks = [e for e in trainer.callbacks.observer.events if e["kind"] == "rollback"]
+    rollbacks = [e for e in recorder(trainer).events if e["kind"] == "rollback"]
     assert [(e["step"], e["diverged_step"]) for e in rollbacks] == [(15, 20)]
 
 
@@ -272,7 +277,7 @@ def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
         "generator": make_optimizer(config.SGD(lr=100.0), [trainer.state.players["generator"].w])
     }
     assert trainer.run()
-    rollbacks = [e for e in trainer.callbacks.observer.events if e["kind"] == "rollback"]
+    rollbacks = [e for e in recorder(trainer).events if e["kind"] == "rollback"]
     assert [(e["step"], e["diverged_step"]) for e in rollbacks] == [(5, 10)]
     for file in trainer.directory.checkpoint_files():
         assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
@@ -295,10 +300,10 @@ def test_a_last_step_between_logs_is_logged_and_changes_no_state(make):
     """A run of 18 steps resumed to 23 ends like one of 23 steps, with the same last metrics."""
     short = make(steps=18, name="short")
     assert short.run()
-    assert [e["step"] for e in short.callbacks.observer.events] == [5, 10, 15, 18]
+    assert [e["step"] for e in recorder(short).events] == [5, 10, 15, 18]
     longer, uninterrupted = make(steps=23, name="short"), make(steps=23, name="whole")
     longer.restore(read_checkpoint(longer.directory.newest_checkpoint()))
-    fifteenth, observed = short.callbacks.observer.events[2], longer.state.last_metrics
+    fifteenth, observed = recorder(short).events[2], longer.state.last_metrics
     assert observed == {name: fifteenth[name] for name in observed}
     for trainer in (longer, uninterrupted):
         assert trainer.run()
@@ -344,7 +349,7 @@ def test_a_run_resumed_between_logs_equals_an_uninterrupted_one(make):
     ]
     assert ends[0] == ends[1]
     means = [
-        {e["step"]: e["w"] for e in trainer.callbacks.observer.events if e["kind"] == "log"}
+        {e["step"]: e["w"] for e in recorder(trainer).events if e["kind"] == "log"}
         for trainer in (uninterrupted, repeated)
     ]
     assert means[1] == {step: w for step, w in means[0].items() if step > 8}
@@ -437,7 +442,7 @@ def test_the_ema_is_that_of_the_weights_after_every_step_of_the_stage(make, cut)
     weights = []
     uninterrupted = ramped(name="whole")
     weight = uninterrupted.state.players["generator"].w
-    uninterrupted.callbacks.observer.on_step = lambda step: weights.append(weight.item())
+    recorder(uninterrupted).on_step = lambda step: weights.append(weight.item())
     assert uninterrupted.run()
     expected = 1.0
     for n, last in enumerate(weights, 1):

@@ -32,7 +32,7 @@ def small(game):
 
 
 def trained(folder, game):
-    train(small(game), folder / "run", Console())
+    train(small(game), folder / "run", [Console()])
     return load(folder / "run")
 
 
@@ -49,7 +49,7 @@ def residual(tmp_path):
         "discriminator": config.ResidualDiscriminator(base_channels=8, group_size=8),
     }
     run = small(config.GANGame())
-    train(run.with_stage(replace(run.stage, **pair)), tmp_path / "run", Console())
+    train(run.with_stage(replace(run.stage, **pair)), tmp_path / "run", [Console()])
     return load(tmp_path / "run")
 
 
@@ -62,7 +62,7 @@ def larger(tmp_path_factory, monkeypatch_module):
     data = replace(run.data, source=str(folder / "images"), size=16, channels=1)
     stage = replace(run.stage, steps=4)
     monkeypatch_module.setenv("ADVNETS_CACHE", str(folder / "cache"))
-    train(replace(run, data=data, stages=(stage,)), folder / "run", Console())
+    train(replace(run, data=data, stages=(stage,)), folder / "run", [Console()])
     return load(folder / "run")
 
 

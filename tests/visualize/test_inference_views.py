@@ -50,7 +50,7 @@ def runs(tmp_path_factory):
             stages=(replace(stage, steps=5),),
             runtime=config.Runtime(device="cpu", precision="float32", threads=1),
         )
-        train(run, folder / name, Console())
+        train(run, folder / name, [Console()])
     return {name: load(folder / name) for name in stages}
 
 

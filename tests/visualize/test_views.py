@@ -265,7 +265,7 @@ def test_a_d_without_convolutions_has_no_features(tiny, tmp_path, console):
     from advnets.experiment.train import train
     from advnets.experiment.trained_model import load
 
-    train(tiny.with_stage(tiny.stage), tmp_path / "run", console)
+    train(tiny.with_stage(tiny.stage), tmp_path / "run", [console])
     for view in (GuidedBackprop(), Activations()):
         with pytest.raises(UsageError, match="give a run of a DCGAN preset"):
             view.render(load(tmp_path / "run"))

@@ -61,6 +61,9 @@ class Train(ValidatedConfig):
     trust_code: Annotated[bool, FlagCreatePairsOff] = False
     """With --resume, run the Python file that the run's config.json names as its game. Without it,
     Python code runs only from a FILE.py:NAME given as PRESET."""
+    track: Annotated[tuple[str, ...], arg(metavar="TRACKER ...")] = ()
+    """Trackers that the run is also logged to: tensorboard, wandb, mlflow, trackio. Each needs its
+    extra, for example `pip install 'advnets[tensorboard]'`."""
     stage: Annotated[Stage, arg(name="")] = field(default_factory=Stage)
     runtime: Annotated[Runtime, arg(name="")] = field(default_factory=Runtime)
     intervals: Annotated[Intervals, arg(name="")] = field(default_factory=Intervals)
@@ -99,6 +102,7 @@ class Train(ValidatedConfig):
         from advnets.experiment.train import train
         from advnets.files import check_output
         from advnets.run_directory import RunDirectory
+        from advnets.trackers import tracker
 
         # Check the data and the output before any work.
         config = self.config(start)
@@ -116,9 +120,12 @@ class Train(ValidatedConfig):
             return 0
 
         # Train.
+        trackers = [tracker(name) for name in self.track]
         start_time, callback = time.monotonic(), console.Console(config.images_per_step)
         try:
-            result = train(config, out, callback, resume=self.resume, trust_code=trusted)
+            result = train(
+                config, out, [callback, *trackers], resume=self.resume, trust_code=trusted
+            )
         finally:
             callback.close()
 

@@ -18,6 +18,7 @@ from advnets.files import shell_quote
 from advnets.output import TextStream, make_tolerant
 from advnets.plots.training_curves import curve_spec, metric_names
 from advnets.report.score_text import describe_result
+from advnets.training.callback import Callback
 
 if TYPE_CHECKING:
     from advnets.experiment.dry_run import DryRunReport
@@ -30,7 +31,7 @@ CLASSES_SHOWN = 20
 """The most classes that are counted one by one."""
 
 
-class Console:
+class Console(Callback):
     """A training callback that prints events and progress."""
 
     def __init__(self, images_per_step: int = 1, stream: TextStream | None = None) -> None:

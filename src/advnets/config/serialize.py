@@ -160,6 +160,19 @@ def _differences(path: str, first: object, second: object) -> list[str]:
     ]
 
 
+def flat(record: object, prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested dicts and lists of dicts by dotted names, as `stages.0.steps`."""
+    value = list_to_dict(record)
+    if not isinstance(value, dict):
+        return {prefix: value}
+    items = cast(dict[str, object], value).items()
+    return {
+        name: content
+        for key, item in items
+        for name, content in flat(item, f"{prefix}.{key}".lstrip(".")).items()
+    }
+
+
 def list_to_dict(value: object) -> object:
     """Return a list of dicts, such as stages, as a dict by number; anything else as it is."""
     if isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):

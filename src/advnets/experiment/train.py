@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,12 @@ from advnets.report.run_report import write_report
 from advnets.run_directory import RunDirectory
 from advnets.sampling.sampler import ComputeSettings, draw_samples, grid_classes
 from advnets.training import devices
+from advnets.training.callback import Callback, CallbackList
 from advnets.training.checkpoint import Checkpoint
 from advnets.training.ema import EMA
 from advnets.training.memory import explain_errors, memory_limit
 from advnets.training.step import TrainState
-from advnets.training.trainer import Callback, Callbacks, Problem, Trainer
+from advnets.training.trainer import Hooks, Problem, Trainer
 
 GRID_IMAGES, PLOT_POINTS = 100, 2500
 """The number of samples in a grid of images, and in a plot of points."""
@@ -75,7 +76,7 @@ class TrainResult:
 def train(
     run_config: config.Config,
     out: Path,
-    callback: Callback,
+    callbacks: Sequence[Callback] = (),
     *,
     resume: bool = False,
     trust_code: bool = False,
@@ -95,6 +96,7 @@ def train(
         DataError: the data is missing or invalid, or has changed since the run started.
         DivergedError: NaN or infinite values occurred for the third time.
         OutOfMemoryError: the training needs more memory than there is.
+        CallbackError: a callback raised an exception; the training was saved before it stopped.
     """
     # Check the values of a new run that need neither data nor the run directory.
     check_trusted(run_config, trust_code=trust_code)
@@ -113,7 +115,8 @@ def train(
         session.trust_code = trust_code
         try:
             with explain_errors(SMALLER):
-                return _run_session(run, session, interruption, callback, resume=resume)
+                listed = CallbackList(callbacks)
+                return _run_session(run, session, interruption, listed, resume=resume)
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
             raise
@@ -127,12 +130,14 @@ def _run_session(
     run: RunDirectory,
     session: Session,
     interruption: devices.StopRequest,
-    callback: Callback,
+    callbacks: CallbackList,
     *,
     resume: bool,
 ) -> TrainResult:
     """Train what is left of a run, and log its start and end as events."""
     device = devices.setup_process(session.config.runtime)
+    callbacks.on_start(run.path, session.config, session.step)
+    callbacks.check()
 
     # Log the start.
     event: dict[str, Any] = {
@@ -150,21 +155,26 @@ def _run_session(
         event["repeated"] = session.repeated
     event["data"] = data_summary(session.data.dataset, session.config)
     run.append_event(event)
-    callback.on_event(event)
+    callbacks.on_event(event)
     if files := {file.name: file.reason for file in session.data.dataset.skipped_files}:
         event = {"kind": "skipped_files", "step": session.step, "files": files}
         run.append_event(event)
-        callback.on_event(event)
+        callbacks.on_event(event)
 
     # Train.
     with memory_limit(device, session.config.runtime.threads):
-        complete = _train_stages(run, session, device, interruption, callback)
+        complete = _train_stages(run, session, device, interruption, callbacks)
 
     # Log the end, and write the report.
     event = {"kind": "end", "step": session.step, "reason": "done"}
     if session.problem is not None:
         event |= {"reason": session.problem.reason, "problem": session.problem.detail}
-    run.append_event(event if complete else event | {"reason": "stopped"})
+    if not complete:
+        event["reason"] = "stopped"
+    run.append_event(event)
+    callbacks.on_event(event)
+    callbacks.on_end(session.step, event["reason"])
+    callbacks.check()
     return TrainResult(
         run=run.path,
         complete=complete,
@@ -335,11 +345,11 @@ def _train_stages(
     session: Session,
     device: torch.device,
     interruption: devices.StopRequest,
-    callback: Callback,
+    callbacks: CallbackList,
 ) -> bool:
     """Train the remaining stages; return whether the run is complete."""
     complete, previous = True, None
-    callbacks = _make_callbacks(run, session, device, callback)
+    hooks = _make_hooks(run, session, device, callbacks)
     for number in range(session.stage, len(session.config.stages)):
         # Build the stage; its generator may start from a trained one.
         state = setup.make_train_state(
@@ -348,7 +358,7 @@ def _train_stages(
         generator = state.players["generator"]
         if session.restore is None:
             _load_trained_weights(generator, session.config.stages[number], previous)
-        trainer = _make_trainer(run, session, number, state, callbacks, interruption)
+        trainer = _make_trainer(run, session, number, state, hooks, interruption)
         if session.restore is not None:
             trainer.restore(session.restore)
             session.restore = None
@@ -381,7 +391,7 @@ def _make_trainer(
     session: Session,
     number: int,
     state: TrainState,
-    callbacks: Callbacks,
+    hooks: Hooks,
     interruption: devices.StopRequest,
 ) -> Trainer:
     """Return the trainer of a stage, with EMAs that start at the players' weights."""
@@ -396,7 +406,7 @@ def _make_trainer(
         directory=run,
         intervals=run_config.intervals,
         steps=stage.steps or 0,
-        callbacks=callbacks,
+        hooks=hooks,
         stop_request=interruption,
         emas=emas,
         stage=number,
@@ -407,10 +417,10 @@ def _make_trainer(
     )
 
 
-def _make_callbacks(
-    run: RunDirectory, session: Session, device: torch.device, callback: Callback
-) -> Callbacks:
-    """Return the trainer's callbacks: events, sample files, and evaluation."""
+def _make_hooks(
+    run: RunDirectory, session: Session, device: torch.device, callbacks: CallbackList
+) -> Hooks:
+    """Return the functions of the trainer that save samples and evaluate, and its callbacks."""
     data, seed = session.data, session.config.seed
     settings = ComputeSettings.from_runtime(session.config.runtime, device)
     conditional = session.config.stage.game.conditional
@@ -431,4 +441,4 @@ def _make_callbacks(
     def evaluate(generator: nn.Module) -> Mapping[str, Any]:
         return evaluate_during_training(generator, data, session.config, settings)
 
-    return Callbacks(observer=callback, save_samples=save_samples, evaluate=evaluate)
+    return Hooks(callbacks, save_samples, evaluate)

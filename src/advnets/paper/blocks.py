@@ -19,7 +19,7 @@ from advnets.experiment.train import train
 from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import write_atomically
 from advnets.run_directory import RunDirectory
-from advnets.training.trainer import Callback
+from advnets.training.callback import Callback
 
 _MARK = r"[$`{}\\]"
 ESCAPED_MARKUP = rf"\\{_MARK}"
@@ -175,7 +175,7 @@ class SectionContext:
         """
         out = self.runs_dir / name
         self.log(f"{name}: {out}")
-        result = train(run, out, self.callback, resume=RunDirectory(out).exists)
+        result = train(run, out, [self.callback], resume=RunDirectory(out).exists)
         if not result.complete:
             raise StoppedError(
                 f"{out} was stopped at step {result.step:,} and saved; run the same command again "

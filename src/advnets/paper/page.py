@@ -33,7 +33,7 @@ from advnets.paper.blocks import (
 )
 from advnets.report.html import Html, data_uri, document, element, void
 from advnets.run_records import versions
-from advnets.training.trainer import Callback
+from advnets.training.callback import Callback
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ from advnets import config
 from advnets.data.class_proportions import ClassProportions, Labels, check_labels
 from advnets.data.dataset import Split, StreamingSplit
 from advnets.data.normalization import Normalizer
-from advnets.errors import DataError, DivergedError, UsageError
+from advnets.errors import STABILITY_ADVICE, DataError, DivergedError, UsageError
 from advnets.protocols import ConditionalGenerator, Fusable, Generator
 from advnets.rng import RNG
 from advnets.training.devices import PRECISIONS
-from advnets.training.trainer import ADVICE
 
 if TYPE_CHECKING:
     from advnets.data.prepared import PreparedData
@@ -169,7 +168,8 @@ def generate_batches(
                 images = net(z)
             if not bool(images.isfinite().all()):
                 raise DivergedError(
-                    f"the generator's output is not finite, as its weights have diverged; {ADVICE}"
+                    "the generator's output is not finite, as its weights have diverged; "
+                    f"{STABILITY_ADVICE}"
                 )
             yield images
     finally:

@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from advnets.config import Intervals
-from advnets.errors import DivergedError
+from advnets.errors import STABILITY_ADVICE, DivergedError
 from advnets.run_directory import RunDirectory
+from advnets.training.callback import CallbackList
 from advnets.training.checkpoint import (
     Checkpoint,
     Owner,
@@ -36,24 +37,11 @@ _SUMS = "metric_sums/"
 """Prefix of the sums of metrics in a checkpoint."""
 
 
-@runtime_checkable
-class Callback(Protocol):
-    """An observer of training: a progress bar, a log, a notebook."""
-
-    def on_event(self, event: Mapping[str, Any]) -> None:
-        """Handle an event, after it is written to the run's log."""
-        ...
-
-    def on_step(self, step: int) -> None:
-        """Handle the end of a step."""
-        ...
-
-
 @dataclass(frozen=True)
-class Callbacks:
-    """The functions that the training loop calls at its intervals, and the observer of events."""
+class Hooks:
+    """The functions that the training loop calls at its intervals, and the callbacks."""
 
-    observer: Callback
+    callbacks: CallbackList
     save_samples: Callable[[nn.Module, int], None]
     """Save samples of a generator, at a step."""
     evaluate: Callable[[nn.Module], Mapping[str, Any]]
@@ -84,7 +72,7 @@ class Trainer:
     intervals: Intervals
     steps: int
     """The last step of the stage."""
-    callbacks: Callbacks
+    hooks: Hooks
     stop_request: StopRequest
     emas: Mapping[str, EMA] = field(default_factory=dict[str, EMA])
     """EMA of each player's weights; they do not affect training."""
@@ -130,6 +118,8 @@ class Trainer:
     def run(self) -> bool:
         """Train until the last step or a request to stop; return whether the stage is complete.
 
+        An exception of a callback is a request to stop.
+
         Raises:
             DivergedError: non-finite numbers occurred for the third time.
             WriteError: a checkpoint could not be written; the previous one stays valid.
@@ -139,7 +129,7 @@ class Trainer:
             self.save()  # a state to roll back to
         self._last_log = Timer(progress.batches_read)
         while True:
-            while self.state.progress.step < self.steps and not self.stop_request:
+            while self.state.progress.step < self.steps and not self._stop_requested:
                 self._step()
             # Save the final state; if it is not finite, roll back and continue training.
             if self.directory.checkpoint_file(self.step).exists():
@@ -148,6 +138,10 @@ class Trainer:
                 self.save()
                 break
         return self.state.progress.step >= self.steps
+
+    @property
+    def _stop_requested(self) -> bool:
+        return bool(self.stop_request) or self.hooks.callbacks.error is not None
 
     def problem(self) -> Problem | None:
         """Return why the final state of the stage is not usable, or None if it is."""
@@ -162,7 +156,7 @@ class Trainer:
             ema.update(self.state.players[name], self.state.progress.step)
         self._accumulate(output.metrics, output.finite)
         self.stop_request.deferred = True  # from the first step on there is a state to save
-        self.callbacks.observer.on_step(self.step)
+        self.hooks.callbacks.on_step(self.step)
 
         # Before anything is logged, saved or evaluated, check that all numbers were finite.
         due = self._due
@@ -178,7 +172,9 @@ class Trainer:
         start = Timer()
         try:
             if sampling:
-                self.callbacks.save_samples(self.sampled_generator, self.step)
+                self.hooks.save_samples(self.sampled_generator, self.step)
+                path = self.directory.sample_file(self.step)
+                self.hooks.callbacks.on_samples(self.step, path)
             if evaluating:
                 self._evaluate()
         except DivergedError:  # samples of finite weights can be non-finite
@@ -191,7 +187,7 @@ class Trainer:
     def _evaluate(self) -> None:
         event = {"kind": "evaluate", "epoch": self._epoch}
         for weights, generator in self.generators.items():
-            self._record_event({**event, "weights": weights, **self.callbacks.evaluate(generator)})
+            self._record_event({**event, "weights": weights, **self.hooks.evaluate(generator)})
 
     @property
     def _epoch(self) -> float:
@@ -237,7 +233,8 @@ class Trainer:
         if self.attempt >= MAX_ROLLBACKS:
             raise DivergedError(
                 f"non-finite numbers occurred by step {diverged_step} for the {MAX_ROLLBACKS}rd "
-                f"time; the last good state is {self.directory.newest_checkpoint()}: {ADVICE}"
+                f"time; the last good state is {self.directory.newest_checkpoint()}: "
+                f"{STABILITY_ADVICE}"
             )
         attempt = self.attempt
 
@@ -312,7 +309,7 @@ class Trainer:
     def _record_event(self, event: Mapping[str, Any]) -> None:
         event = {"step": self.step, **event}
         self.directory.append_event(event)
-        self.callbacks.observer.on_event(event)
+        self.hooks.callbacks.on_event(event)
 
     def save(self) -> Path:
         """Write a checkpoint of the whole state; keep the newest few.
@@ -335,6 +332,7 @@ class Trainer:
         }
         write_checkpoint(path, Checkpoint(tensors, metadata, self.identity))
         self.directory.prune_checkpoints(CHECKPOINTS_KEPT, self._regular_checkpoints()[-1:])
+        self.hooks.callbacks.on_checkpoint(self.step, path)
         return path
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -358,9 +356,6 @@ class Trainer:
         self._summed_steps = metadata["summed_steps"]
         self._last_log = Timer(state.progress.batches_read)
 
-
-ADVICE = "start a new run with a lower learning rate or smaller initial weights"
-"""Advice after a divergence."""
 
 WEIGHT_GROWTH = 1e6
 """Limit of the absolute weights at the end, in units of the largest initial one (at least 1)."""
@@ -431,7 +426,7 @@ def training_problem(
 
 def _diverged(quantity: str, value: float, limit: float) -> Problem:
     return Problem(
-        "diverged", f"{quantity} is {value:.3g}, and the limit is {limit:,.0f}; {ADVICE}"
+        "diverged", f"{quantity} is {value:.3g}, and the limit is {limit:,.0f}; {STABILITY_ADVICE}"
     )
 
 

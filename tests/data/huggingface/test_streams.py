@@ -269,7 +269,7 @@ def test_a_run_on_a_stream_resumes_bit_exactly(
     ends = []
     for name, parts in {"whole": [12], "halves": [6, 12]}.items():
         for i, steps in enumerate(parts):
-            train(run_config(steps), tmp_path / name, console, resume=i > 0)
+            train(run_config(steps), tmp_path / name, [console], resume=i > 0)
         ends.append(read_checkpoint(RunDirectory(tmp_path / name).newest_checkpoint()))
     uninterrupted, halves = ends
     assert uninterrupted.tensors.keys() == halves.tensors.keys()

@@ -119,7 +119,7 @@ def test_classes_are_counted_by_their_nearest_images():
 
 
 def test_section_is_built(tiny, context, tmp_path, monkeypatch):
-    train(tiny, tmp_path / "run", context.callback)
+    train(tiny, tmp_path / "run", [context.callback])
     monkeypatch.setattr(density, "reference_run", lambda _: load(tmp_path / "run"))
     section = density.build(replace(context, folder=tmp_path))
     assert (tmp_path / "digits.png").exists()

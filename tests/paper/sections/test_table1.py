@@ -188,7 +188,7 @@ def test_score_during_training_equals_that_of_a_shorter_training(context, tmp_pa
     run = trainings.faces_run(context)
     trained = load(context.runs_dir / run.name)
     shorter = run.config.with_stage(replace(run.config.stage, steps=2))
-    train(shorter, tmp_path / "shorter", context.callback)
+    train(shorter, tmp_path / "shorter", [context.callback])
     centers = samples_of(tmp_path / "shorter")
     for fold in (1, 2, 3):
         first, last = table1.training_scores(trained, fold)

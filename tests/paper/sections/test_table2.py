@@ -174,7 +174,7 @@ def test_paper_table_is_complete():
 
 
 def test_section_is_built(tiny, tmp_path, monkeypatch, console):
-    train(tiny, tmp_path / "run", console)
+    train(tiny, tmp_path / "run", [console])
     monkeypatch.setattr(table2, "reference_run", lambda _: load(tmp_path / "run"))
     monkeypatch.setattr(table2, "LENGTHS", (1, 20))
     monkeypatch.setattr(

@@ -1,0 +1,194 @@
+"""Experiment trackers as callbacks: TensorBoard, Weights & Biases, MLflow and trackio.
+
+Each logs every number of a log or an evaluation at its step, the grids of samples as images, and
+the config. A tracker that fails does not stop the training.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from advnets.config import Config
+from advnets.config.serialize import flat, to_json
+from advnets.errors import UnknownNameError, require
+from advnets.training.callback import Callback
+
+PROJECT = "advnets"
+"""The project or experiment that the runs are logged to."""
+
+
+class Tracker(Callback):
+    """The base class of trackers: an exception of a tracker does not stop the training."""
+
+    required = False
+
+    def on_log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Log the metrics."""
+        self.log_scalars(step, _numbers(metrics, "train"))
+
+    def on_evaluate(self, step: int, scores: Mapping[str, Any]) -> None:
+        """Log the scores under the name of the weights."""
+        self.log_scalars(step, _numbers(scores, f"eval/{scores['weights']}"))
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log numbers, by their names."""
+        raise NotImplementedError
+
+
+def _numbers(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Return the numbers among metrics, their names under a prefix."""
+    return {
+        f"{prefix}/{name}": value
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _flat_config(config: Config) -> dict[str, Any]:
+    """Return the options of a config by dotted names."""
+    return flat(to_json(config))
+
+
+class TensorBoard(Tracker):
+    """TensorBoard files in the folder tensorboard/ of the run: `tensorboard --logdir runs`."""
+
+    def __init__(self) -> None:
+        require("tensorboard", "tensorboard")
+        self.writer: Any = None
+
+    def on_start(self, run: Path, config: Config, step: int) -> None:
+        """Open a file of events; those after `step` are of a training that is repeated."""
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        lines = [f"    {name}: {value}" for name, value in _flat_config(config).items()]
+        self.writer.add_text("config", "\n".join(lines), step)
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Add the scalars, and write them to the file."""
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def on_samples(self, step: int, path: Path) -> None:
+        """Add the grid of samples."""
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))
+        self.writer.add_image("samples", pixels, step, dataformats="HWC")
+
+    def on_end(self, step: int, reason: str) -> None:  # noqa: ARG002
+        """Close the file."""
+        self.writer.close()
+
+
+class WandB(Tracker):
+    """Weights & Biases; WANDB_MODE=offline keeps the run in the run directory."""
+
+    def __init__(self) -> None:
+        self.wandb: Any = require("wandb", "wandb")
+        self.run: Any = None
+
+    def on_start(self, run: Path, config: Config, step: int) -> None:
+        """Start a run; a resumed one is another run of the group of the run directory."""
+        self.run = self.wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=run.name if step == 0 else f"{run.name} from step {step:,}",
+            group=run.name,
+            dir=str(run),
+            config=_flat_config(config),
+        )
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log the scalars."""
+        self.run.log(dict(scalars), step=step)
+
+    def on_samples(self, step: int, path: Path) -> None:
+        """Log the grid of samples."""
+        self.run.log({"samples": self.wandb.Image(str(path))}, step=step)
+
+    def on_end(self, step: int, reason: str) -> None:  # noqa: ARG002
+        """Finish the run."""
+        self.run.summary["reason"] = reason
+        self.run.finish()
+
+
+class MLflow(Tracker):
+    """MLflow, at the server or folder of MLFLOW_TRACKING_URI, else in ./mlruns."""
+
+    def __init__(self) -> None:
+        self.mlflow: Any = require("mlflow", "mlflow")
+
+    def on_start(self, run: Path, config: Config, step: int) -> None:
+        """Start a run of the name of the run directory, and log the config as parameters."""
+        self.mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
+        self.mlflow.start_run(run_name=run.name)
+        self.mlflow.log_params({**_flat_config(config), "first_step": step})
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log the scalars; dots replace slashes, which are folders, and spaces invalid letters."""
+        allowed = {
+            re.sub(r"[^\w\-.: ]", " ", name.replace("/", ".")).strip(): value
+            for name, value in scalars.items()
+        }
+        self.mlflow.log_metrics(allowed, step=step)
+
+    def on_samples(self, step: int, path: Path) -> None:  # noqa: ARG002
+        """Log the grid of samples as an artifact."""
+        self.mlflow.log_artifact(str(path), "samples")
+
+    def on_end(self, step: int, reason: str) -> None:  # noqa: ARG002
+        """End the run."""
+        self.mlflow.set_tag("reason", reason)
+        self.mlflow.end_run("FINISHED" if reason == "done" else "KILLED")
+
+
+class Trackio(Tracker):
+    """trackio, a local dashboard: `trackio show --project advnets`."""
+
+    def __init__(self) -> None:
+        self.trackio: Any = require("trackio", "trackio")
+
+    def on_start(self, run: Path, config: Config, step: int) -> None:
+        """Start a run of the name of the run directory."""
+        name = run.name if step == 0 else f"{run.name} from step {step:,}"
+        self.trackio.init(project=PROJECT, name=name, config=_flat_config(config))
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log the scalars."""
+        self.trackio.log(dict(scalars), step=step)
+
+    def on_samples(self, step: int, path: Path) -> None:
+        """Log the grid of samples."""
+        self.trackio.log({"samples": self.trackio.Image(str(path))}, step=step)
+
+    def on_end(self, step: int, reason: str) -> None:  # noqa: ARG002
+        """Finish the run."""
+        self.trackio.finish()
+
+
+TRACKERS: dict[str, type[Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "mlflow": MLflow,
+    "trackio": Trackio,
+}
+"""The trackers, by the values of `--track`."""
+
+
+def tracker(name: str) -> Tracker:
+    """Return a tracker by name.
+
+    Raises:
+        UnknownNameError: there is no such tracker.
+        MissingExtraError: its library is not installed.
+    """
+    if name not in TRACKERS:
+        raise UnknownNameError("tracker", name, TRACKERS)
+    return TRACKERS[name]()

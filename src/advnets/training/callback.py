@@ -1,0 +1,112 @@
+"""Callbacks: observers of a training, such as the console, a tracker or code of the user."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from advnets.config import Config
+from advnets.errors import CallbackError, RunWarning
+
+
+class Callback:
+    """An observer of training; a subclass overrides the methods that it needs.
+
+    The methods run in the training process, between two steps, and their time is not counted in
+    images_per_second. A callback cannot change the training: it draws no random numbers of it.
+    """
+
+    required: bool = True
+    """Whether an exception stops the training, after a checkpoint is saved. If not, a warning is
+    given once and the callback is not called again."""
+
+    def on_start(self, run: Path, config: Config, step: int) -> None:
+        """Handle the start of the training in a run directory, or its resumption after `step`."""
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Handle an event as it was appended to events.jsonl; the other methods are for parts."""
+
+    def on_step(self, step: int) -> None:
+        """Handle the end of a step: k updates of D and one of G."""
+
+    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Handle the means of losses and other metrics since the last log."""
+
+    def on_samples(self, step: int, path: Path) -> None:
+        """Handle a grid of samples, a PNG file."""
+
+    def on_evaluate(self, step: int, scores: Mapping[str, Any]) -> None:
+        """Handle the scores of the generator with the weights `scores["weights"]`."""
+
+    def on_checkpoint(self, step: int, path: Path) -> None:
+        """Handle a checkpoint that was written."""
+
+    def on_end(self, step: int, reason: str) -> None:
+        """Handle the end: "done", "stopped", or the reason why the last state is not usable."""
+
+
+class CallbackList(Callback):
+    """Several callbacks, called in their order; an exception of one never loses the training."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = list(callbacks)
+        self.error: CallbackError | None = None
+        """The first exception of a required callback: the training saves and stops."""
+
+    def check(self) -> None:
+        """Raise the first exception of a required callback, if there was one.
+
+        Raises:
+            CallbackError: a callback raised it.
+        """
+        if self.error is not None:
+            raise self.error
+
+    def on_start(self, run: Path, config: Config, step: int) -> None:
+        """Call on_start of all."""
+        self._call("on_start", 0, run, config, step)
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Call on_event of all, and the method for this kind of event."""
+        step, kind = event["step"], event["kind"]
+        self._call("on_event", step, event)
+        if kind in ("log", "evaluate"):
+            content = {name: value for name, value in event.items() if name not in ("kind", "step")}
+            self._call(f"on_{kind}", step, step, content)
+
+    def on_step(self, step: int) -> None:
+        """Call on_step of all."""
+        self._call("on_step", step, step)
+
+    def on_samples(self, step: int, path: Path) -> None:
+        """Call on_samples of all."""
+        self._call("on_samples", step, step, path)
+
+    def on_checkpoint(self, step: int, path: Path) -> None:
+        """Call on_checkpoint of all."""
+        self._call("on_checkpoint", step, step, path)
+
+    def on_end(self, step: int, reason: str) -> None:
+        """Call on_end of all."""
+        self._call("on_end", step, step, reason)
+
+    def _call(self, method: str, step: int, *arguments: object) -> None:
+        for callback in tuple(self.callbacks):
+            try:
+                getattr(callback, method)(*arguments)
+            except Exception as error:
+                name = type(callback).__name__
+                raised = f"{type(error).__name__}: {error}".rstrip(": ")
+                if callback.required:
+                    self.error = self.error or CallbackError(name, method, step, raised)
+                    self.error.__cause__ = error
+                else:
+                    self.callbacks.remove(callback)
+                    warnings.warn(
+                        f"{name} raised {raised!r} in {method} at step {step:,}; the training "
+                        "continues without it",
+                        RunWarning,
+                        stacklevel=3,
+                    )
