@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from advnets import presets
-from advnets.cli.console import Console
+from advnets.cli.console import Console, say_number
 from advnets.config import Config, Data
 from advnets.errors import DivergedWarning, suggest_keywords
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import check_output
-from advnets.presets.resume import resumed_config
+from advnets.presets.resume import new_out, newest_out, resumed_config
 from advnets.run_directory import RunDirectory
 from advnets.trackers import tracker
 from advnets.training.callback import Callback
@@ -48,7 +48,8 @@ def train(
         preset: the name of a preset, FILE.py:NAME of a custom game, or a config; None: digits.
         data: a named dataset, the path of your own data, or a data config.
         data_dir: the directory of named datasets.
-        out: the run directory; None: runs/, by the name of the preset or of your data.
+        out: the run directory; None: runs/NAME, with the name of the preset or of your data, and
+            NAME-2, NAME-3, … where these hold runs; with `resume` the newest of them.
         epochs: length of the training in passes over the training images.
         steps: length of the training in steps.
         lr: learning rate of both players.
@@ -93,8 +94,12 @@ def train(
     config = config.override(data=source, stage=stage, lr=lr, runtime=runtime, seed=seed)
 
     # Check the output before any work, then train.
-    path = path or presets.default_out(config, preset if isinstance(preset, str) else None)
-    trusted = trust_code or (isinstance(preset, str) and presets.is_game_spec(preset))
+    name = preset if isinstance(preset, str) else None
+    if path is None:
+        path = newest_out(config, name) if resume else new_out(config, name)
+        if progress and not resume:
+            say_number(path, presets.default_out(config, name))
+    trusted = trust_code or (name is not None and presets.is_game_spec(name))
     if not (resume and RunDirectory(path).exists):
         check_output(path, "out", folder=True)
     observers = [tracker(item) if isinstance(item, str) else item for item in callbacks]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+import advnets
+from advnets import presets
+from advnets.presets.resume import new_out, newest_out
 from advnets.run_directory import RunDirectory
 
 
@@ -133,6 +138,45 @@ def test_the_default_run_directory_is_named_by_the_data(run_command, tmp_path, m
         assert code == 2
         assert err == "advnets: runs/moons was started on moons, not ring; leave ring out\n"
         shutil.rmtree("runs")
+
+
+def test_a_second_run_of_a_name_gets_the_next_number(run_command, tmp_path, monkeypatch, quick):
+    """It overwrites nothing, says its folder, and is the one that --resume continues."""
+    monkeypatch.chdir(tmp_path)
+    assert run_command("train", "digits", *quick)[0] == 0
+    first = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    code, out, err = run_command("train", "digits", *quick, "--seed", "1")
+    assert code == 0
+    assert err.startswith("advnets: runs/digits is taken; the run is runs/digits-2\n")
+    assert "  advnets sample runs/digits-2 " in out
+    assert {path: path.read_bytes() for path in first} == first
+
+    # From Python as well.
+    assert advnets.train("digits", steps=1, progress=False).run.path == Path("runs/digits-3")
+    code, _, err = run_command("train", "--resume", "--steps", "2")
+    assert (code, "from step 1," in err) == (0, True)
+    assert RunDirectory(Path("runs/digits-3")).newest_checkpoint().stem == "step-00000002"
+
+    # A number is not used again while a later run exists, so that the highest is the newest.
+    shutil.rmtree("runs/digits-2")
+    assert new_out(presets.get_preset("digits")) == Path("runs/digits-4")
+    assert newest_out(presets.get_preset("digits")) == Path("runs/digits-3")
+
+
+def test_a_number_in_the_name_of_other_data_is_no_number_of_a_run(
+    run_command, tmp_path, monkeypatch, quick
+):
+    """As run 2 of photos beside the first run of photos-2."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "photos-2"):
+        Path(name).mkdir()
+        for i in range(8):
+            Image.new("RGB", (8, 8), (30 * i, 0, 0)).save(f"{name}/{i}.png")
+    for data, out in (("photos-2", "photos-2"), ("photos", "photos"), ("photos", "photos-3")):
+        assert run_command("train", data, "--size", "8", *quick, "--steps", "1")[0] == 0
+        assert RunDirectory(Path("runs") / out).exists
+    assert run_command("train", "photos-2", "--resume", "--steps", "2")[0] == 0
+    assert RunDirectory(Path("runs/photos-2")).newest_checkpoint().stem == "step-00000002"
 
 
 def test_a_resumed_run_says_how_many_steps_it_repeats(run_command, tmp_path, quick):

@@ -46,7 +46,8 @@ class Train(ValidatedConfig):
     """Preset to train, path of your data, or FILE.py:NAME of a custom game."""
     data: Annotated[Data, arg(name="")] = field(default_factory=Data)
     out: Annotated[Path | None, arg(metavar="RUN")] = None
-    """Run directory; None: runs/NAME, with the name of the preset or of your data."""
+    """Run directory; None: runs/NAME, with the name of the preset or of your data, and runs/NAME-2,
+    runs/NAME-3, … where these hold runs; with --resume, the newest of them."""
     lr: float | None = None
     """Learning rate of both players, in place of --generator-optimizer.lr and
     --discriminator-optimizer.lr; None: those of the preset."""
@@ -101,6 +102,7 @@ class Train(ValidatedConfig):
         from advnets.experiment.dry_run import dry_run
         from advnets.experiment.train import train
         from advnets.files import check_output
+        from advnets.presets.resume import new_out, newest_out
         from advnets.run_directory import RunDirectory
         from advnets.trackers import tracker
 
@@ -108,7 +110,7 @@ class Train(ValidatedConfig):
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_game_spec(typed))
         spec.reject_run_directory(config.data.source)
-        out = presets.default_out(config, typed) if self.out is None else self.out
+        out = self.out or (newest_out if self.resume else new_out)(config, typed)
         if not (self.resume and RunDirectory(out).exists):
             check_output(out, folder=True)
         if typed in presets.PRESETS and not spec.is_dataset_name(typed) and not self.resume:
@@ -121,6 +123,8 @@ class Train(ValidatedConfig):
 
         # Train.
         trackers = [tracker(name) for name in self.track]
+        if self.out is None and not self.resume:
+            console.say_number(out, presets.default_out(config, typed))
         start_time, callback = time.monotonic(), console.Console(config.images_per_step)
         try:
             result = train(

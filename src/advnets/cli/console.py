@@ -146,6 +146,12 @@ class Console(Callback):
             self.bar.refresh()
 
 
+def say_number(out: Path, default: Path) -> None:
+    """Print that a run without a folder of its own has another name, where the default is taken."""
+    if out != default:
+        print(printable(f"advnets: {default} is taken; the run is {out}"), file=sys.stderr)
+
+
 def metrics_text(event: Mapping[str, Any]) -> str:
     """Return D(x), D(G(z)) and V of a log event, or what a game without them logs first."""
     curve = curve_spec([event])

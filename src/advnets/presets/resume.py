@@ -1,7 +1,8 @@
-"""The config of a run that is resumed."""
+"""The folder of a run for which none is given, and the config of a run that is resumed."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,56 @@ from advnets.errors import RunError, UsageError
 from advnets.experiment.stored_run import StoredRun
 from advnets.games.custom import custom_games, update_game_paths
 from advnets.presets.registry import DEFAULT, default_out, is_data, is_game_spec, starting_config
+from advnets.run_directory import RunDirectory
+
+
+def new_out(config: Config, name: str | None = None) -> Path:
+    """Return the folder of a new run: the default one, or where it is taken NAME-2, NAME-3, ….
+
+    `name` is the PRESET argument. A number is never used again while a later run exists.
+    """
+    base = default_out(config, name)
+    number = max(_numbered_runs(base, name), default=0) + 1
+    while (path := _numbered(base, number)).joinpath(".lock").exists() or RunDirectory(path).exists:
+        number += 1
+    return path
+
+
+def newest_out(config: Config, name: str | None = None) -> Path:
+    """Return the folder of the newest run that has no folder of its own, to resume it.
+
+    `name` is the PRESET argument. Without such a run it is the default folder.
+    """
+    base = default_out(config, name)
+    return _numbered(base, max(_numbered_runs(base, name), default=1))
+
+
+def _numbered(base: Path, number: int) -> Path:
+    return base if number == 1 else base.with_name(f"{base.name}-{number}")
+
+
+def _numbered_runs(base: Path, name: str | None) -> list[int]:
+    """Return the numbers of the runs whose default folder is `base`, which has number 1.
+
+    The preset semi-supervised-mnist-2016 is not run 2016 of semi-supervised-mnist.
+    """
+    pattern = re.compile(re.escape(base.name) + r"(?:-([1-9]\d{0,8}))?")
+    folders = base.parent.iterdir() if base.parent.is_dir() else ()
+    numbers = [int(match[1] or 1) for f in folders if (match := pattern.fullmatch(f.name))]
+    return [n for n in numbers if _is_default_run(_numbered(base, n), base, name)]
+
+
+def _is_default_run(path: Path, base: Path, name: str | None) -> bool:
+    if not RunDirectory(path).exists:
+        return False
+    try:
+        return default_out(StoredRun.read(path).config, name) == base
+    except RunError:  # it is reported where the run is used
+        return True
 
 
 def resumed_config(out: Path | None, name: str | None, source: str | None = None) -> Config:
-    """Return the config of the run in `out`, or in the default folder of a preset and its data.
+    """Return the config of the run in `out`, or of the newest one of a preset and its data.
 
     Raises:
         RunError: there is no run, or its game is from another file than `name`.
@@ -23,7 +70,7 @@ def resumed_config(out: Path | None, name: str | None, source: str | None = None
     start = starting_config(name or DEFAULT)
     if source is not None:
         start = replace(start, data=replace(start.data, source=source))
-    path = out or default_out(start, name)
+    path = out or newest_out(start, name)
     stored = StoredRun.read(path).config
     if name is None:
         return stored
