@@ -146,3 +146,16 @@ def test_large_valid_numbers_are_accepted():
     assert config.SGD(lr=3e38).lr == 3e38
     assert config.Stage(steps=10**12).steps == 10**12
     assert config_of("advnets train digits --seed 99999999999999999999").seed > 10**19
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: config.GANGame(objective="wgan"), r"objective is 'wgan'; .*mean wasserstein\?"),
+        (lambda: config.GANGame(augmentations=("flop",)), "augmentations is 'flop'; it must be"),
+        (lambda: config.MLPGenerator(output_bias="mean"), "output_bias is 'mean'; it must be"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()

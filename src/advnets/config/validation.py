@@ -1,12 +1,13 @@
-"""Checks of the numbers in configs, made when a config is created."""
+"""Checks of the numbers and names in configs, made when a config is created."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
 
-from advnets.errors import UsageError
+from advnets.errors import UsageError, suggestion
 
 LARGEST_FLOAT = 3.4028234663852886e38
 """The largest float32: a larger number would become infinite in the computation."""
@@ -19,13 +20,13 @@ LARGEST_KERNEL = 1000
 
 
 class ValidatedConfig:
-    """The base of dataclasses that hold a user's values: every number in them is finite.
+    """The base of dataclasses that hold a user's values: finite numbers and known names.
 
     Floats are at most the largest float32 in absolute value, and integers at most
-    `largest_integer`. Seeds may be any integer.
+    `largest_integer`. Seeds may be any integer. The names in a field of a Literal are its values.
 
     Raises:
-        UsageError: a number is too large or not finite.
+        UsageError: a number is too large or not finite, or a name is unknown.
     """
 
     largest_integer: ClassVar[int] = 10**15
@@ -36,6 +37,13 @@ class ValidatedConfig:
         for field in fields(self):
             for number in _numbers(getattr(self, field.name)):
                 self._check_finite(field.name, number)
+        for name, choices in _choices(type(self)).items():
+            value = getattr(self, name)
+            for item in cast(tuple[object, ...], value) if isinstance(value, tuple) else (value,):
+                if isinstance(item, str) and item not in choices:
+                    message = f"{name} is {item!r}; it must be one of {', '.join(choices)}"
+                    hint = suggestion(item, choices)
+                    raise UsageError(f"{message}; {hint}" if hint else message)
 
     def _check_finite(self, name: str, number: int | float) -> None:
         if isinstance(number, float) and not abs(number) <= LARGEST_FLOAT:
@@ -45,6 +53,23 @@ class ValidatedConfig:
         limit = self.largest_integer
         if isinstance(number, int) and abs(number) > limit and not name.endswith("seed"):
             raise UsageError(f"{name} is {number}; it must be at most {limit:,}")
+
+
+@cache
+def _choices(config_class: type[ValidatedConfig]) -> dict[str, tuple[str, ...]]:
+    """Return the names that the fields of a config accept, for fields with a Literal."""
+    hints = get_type_hints(config_class)
+    choices = {field.name: tuple(_literals(hints[field.name])) for field in fields(config_class)}
+    return {name: names for name, names in choices.items() if names}
+
+
+def _literals(hint: object) -> Iterator[str]:
+    """Yield the strings of a Literal, or of those in a union or tuple."""
+    for argument in get_args(hint):
+        if get_origin(hint) is not Literal:
+            yield from _literals(argument)
+        elif isinstance(argument, str):
+            yield argument
 
 
 def _numbers(value: object) -> Iterator[int | float]:
