@@ -116,7 +116,7 @@ ERRORS = [
     ),
     (
         ("train", "digits", "--game.pac", "3"),
-        "advnets: --game.pac is 3 and does not divide --batch-size 100; give --batch-size 102\n",
+        "advnets: --game.pac is 3 and does not divide --batch-size 100; set --batch-size to 102\n",
     ),
     (
         ("train", "digits", "--compile", "--cuda-graph", "--dry-run"),
@@ -438,8 +438,8 @@ def test_points_from_the_command_line(run_command, tmp_path, monkeypatch):
     code, _, err = run_command("train", "digits", "--data", "ring", "--out", "runs/no")
     assert (code, err) == (
         2,
-        "advnets: the normalization 'unit' does not apply to points; set --normalize to none or "
-        "standard, or use the preset points\n",
+        "advnets: --normalize is 'unit', which does not apply to points; set --normalize to none "
+        "or standard, or use the preset points\n",
     )
 
 

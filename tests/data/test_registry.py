@@ -145,8 +145,8 @@ def test_a_hub_name_is_passed_with_its_options(monkeypatch):
 def test_points_and_images_have_different_normalizers():
     """Normalizers of images do not apply to points, nor the reverse."""
     for source, scaling, advice in (
-        ("ring", "unit", "set --normalize to none or standard, or use the preset points"),
-        ("digits", "none", "set --normalize to unit, symmetric or contrast"),
+        ("ring", "unit", "set normalize to none or standard, or use the preset points"),
+        ("digits", "none", "set normalize to unit, symmetric or contrast"),
     ):
         with pytest.raises(UsageError, match=advice):
             fit_normalizer(scaling, open_dataset(source).train)

@@ -333,15 +333,15 @@ def test_the_requested_number_of_samples_is_scored(tiny, tmp_path, console):
         (
             ("parzen",),
             {"extractor": "pixels"},
-            "--extractor is pixels, and no feature extractor is used by parzen",
+            "extractor is pixels, and no feature extractor is used by parzen",
         ),
         (
             ("mixture", "probe"),
             {"num_samples": 9},
-            "--num-samples is 9, and mixture, probe cannot use",
+            "num_samples is 9, and mixture, probe cannot use",
         ),
-        (("swd",), {"num_samples": 0}, "--num-samples is 0; expected 10 or more"),
-        (("swd",), {"probe_labels": (5,)}, "--probe-labels is 5, which only the metric probe uses"),
+        (("swd",), {"num_samples": 0}, "num_samples is 0; expected 10 or more"),
+        (("swd",), {"probe_labels": (5,)}, "probe_labels is 5, which only the metric probe uses"),
     ],
 )
 def test_options_without_effect_are_refused(tiny, tmp_path, console, metrics, requested, message):

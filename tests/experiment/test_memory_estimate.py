@@ -151,7 +151,7 @@ def test_a_batch_of_one_with_batch_normalization_is_a_sentence(run_command, tmp_
         assert code == 2, err
         assert err.splitlines()[-1] == (
             "advnets: batch normalization needs more than one value per channel and got a batch of "
-            "1; give --batch-size 2 or more, or turn batch normalization off"
+            "1; set --batch-size to 2 or more, or turn batch normalization off"
         )
         assert not (tmp_path / "run").exists()
 

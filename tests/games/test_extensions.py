@@ -130,7 +130,7 @@ def test_reconstructions_are_evaluated(tiny, tmp_path, console):
     unasked = {r["labels"] for r in trained.evaluate(("probe",))}
     assert unasked == {100, 1000}
     with pytest.raises(
-        UsageError, match="--probe-labels is 20 -1; expected numbers of labels, or 0 for all"
+        UsageError, match="probe_labels is 20 -1; expected numbers of labels, or 0 for all"
     ):
         trained.evaluate(("probe",), probe_labels=(20, -1))
 
@@ -160,9 +160,7 @@ def test_inpainting_is_evaluated(tiny, tmp_path, console):
 def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, console):
     train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", [console])
     game = config.LatentRegressionGame(config.MLPEncoder(hidden_sizes=(16,)))
-    with pytest.raises(
-        UsageError, match=r"generator_run is not set; give --game\.generator-run RUN"
-    ):
+    with pytest.raises(UsageError, match=r"generator_run is not set; set generator_run to the dir"):
         train(run_of(tiny, game, steps=5), tmp_path / "none", [console])
     game = replace(game, generator_run=str(tmp_path / "first"))
     stage = {"generator": config.MLPGenerator(), "discriminator": config.NoDiscriminator()}
@@ -178,11 +176,11 @@ def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, 
 @pytest.mark.parametrize(
     ("game", "stage", "message"),
     [
-        (EXTENSIONS["elbo"][0], {}, "give --generator.prior normal"),
+        (EXTENSIONS["elbo"][0], {}, "set prior to normal"),
         (
             replace(EXTENSIONS["elbo"][0], encoder=config.MLPEncoder(deterministic=True)),
             EXTENSIONS["elbo"][1],
-            "and the encoder is deterministic",
+            "deterministic is set, but the ELBO needs",
         ),
         (
             EXTENSIONS["inference"][0],
@@ -218,7 +216,7 @@ def test_unsuitable_networks_and_labels_are_refused(game, stage, message, tiny, 
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("class-accuracy", "give a conditional run"),
+        ("class-accuracy", "give a class-conditional run"),
         ("classification-error", "give a semi-supervised run"),
         ("reconstruction", "give a run of inference-mnist"),
         ("inpainting", "give a run of inpainting-mnist"),

@@ -140,10 +140,10 @@ def test_d_has_k_updates_below_the_threshold_and_one_above(observed, expected):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"adaptive_k_threshold": 0.3, "k": 1}, r"give --game\.updates alternating --game\.k 2"),
+        ({"adaptive_k_threshold": 0.3, "k": 1}, r"set updates to alternating and k to 2"),
         (
             {"adaptive_k_threshold": 0.3, "k": 2, "updates": "simultaneous"},
-            r"--game\.updates alternating",
+            "set updates to alternating",
         ),
         (
             {"adaptive_k_threshold": 0.3, "k": 2, "relativistic": True},

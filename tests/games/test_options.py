@@ -374,7 +374,7 @@ def test_mixture_weights_have_the_reinforce_gradient_and_all_else_is_unchanged(u
             {"k": 5, "updates": "simultaneous"},
             "k is 5, but simultaneous updates update D once",
         ),
-        (config.ConditionalGame, {"pac": 2}, "D is given the label of one image; leave --game.p"),
+        (config.ConditionalGame, {"pac": 2}, "D is given the label of one image; leave pac"),
         (config.InpaintingGame, {"pac": 2}, "D is given the mask of one image; leave"),
         (
             config.InpaintingGame,
@@ -405,7 +405,7 @@ def test_invalid_options_are_refused(kind, options, message):
         ),
         (
             {"game": config.GANGame(objective="wasserstein")},
-            "needs a bound on D's gradients.* give --game.gp-weight 10",
+            "needs a bound on D's gradients.* set gp_weight to 10",
         ),
         (
             {
@@ -483,7 +483,7 @@ def test_augmentations_by_less_than_a_pixel_are_refused(kind, size, message_patt
 
 def test_an_adaptive_k_without_logging_is_refused(tiny):
     run = tiny.with_stage(replace(tiny.stage, game=config.GANGame(k=2, adaptive_k_threshold=0.5)))
-    with pytest.raises(UsageError, match=r"and log_every is 0; give --log-every 100"):
+    with pytest.raises(UsageError, match=r"and log_every is 0; set log_every to 100"):
         replace(run, intervals=replace(tiny.intervals, log_every=0))
 
 
@@ -492,7 +492,7 @@ def test_options_that_do_not_fit_the_data_are_refused(tiny):
         (
             config.GANGame(pac=3),
             tiny.data,
-            "pac is 3 and does not divide batch_size 20; give --batch-size 21",
+            "pac is 3 and does not divide batch_size 20; set batch_size to 21",
         ),
         (
             config.GANGame(augment_prob=0.5),

@@ -52,7 +52,7 @@ def test_consistency_rewards_equal_classes_under_augmentation(linear_g):
     views = augment(x, options["augmentations"], torch.ones(()), NOISE.split_streams("real"))
     classes = (d.class_logits(d.hidden(output)) for output in (views, x))
     torch.testing.assert_close(consistent.metrics["information"], mutual_information(*classes))
-    with pytest.raises(UsageError, match=r"give --game\.augmentations translate affine"):
+    with pytest.raises(UsageError, match=r"set augmentations to translate affine"):
         config.SemiSupervisedGame(consistency=1.0)
     with pytest.raises(UsageError, match="channels has 2 values and strides has 1"):
         config.SemiSupervisedConvDiscriminator(channels=(8, 8), strides=(2,))

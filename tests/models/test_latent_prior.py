@@ -207,10 +207,10 @@ def test_a_game_learns_the_component_probabilities_of_the_data(updates, pack):
 def test_learned_mixtures_are_refused_where_no_game_trains_them():
     generator = config.MLPGenerator(prior="learned-mixture")
     for game, message in (
-        (config.VAEGame(), "which VAEGame does not provide; give --generator.prior mixture"),
+        (config.VAEGame(), "which VAEGame does not provide; set prior to mixture"),
         (
             config.GANGame(reuse_fakes=True),
-            "and reuse_fakes draws none; leave --game.reuse-fakes out, or",
+            "and reuse_fakes draws none; leave reuse_fakes out, or",
         ),
     ):
         with pytest.raises(UsageError, match=message):

@@ -160,7 +160,7 @@ def test_recorded_draws_can_be_replayed_at_any_step():
     ("chosen", "game", "message"),
     [
         ({"compile": True, "cuda_graph": True}, {}, "compile and cuda_graph are both set"),
-        ({"compile": True}, {"reuse_fakes": True}, "give --game.no-reuse-fakes"),
+        ({"compile": True}, {"reuse_fakes": True}, "turn reuse_fakes off"),
         ({"cuda_graph": True}, {}, "cuda_graph is set on cpu; it needs --device cuda"),
     ],
 )

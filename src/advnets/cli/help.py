@@ -255,14 +255,14 @@ def _flag_suggestion(flag: str, known: Sequence[str]) -> str:
 def with_flags(message: str, arguments: Sequence[str], full: Callable[[], str]) -> str:
     """Return a message about config fields, such as batch_size, with flags in their place.
 
-    `full` returns the help of the command, of which the flags that were not typed are read. Unless
-    one of the fields was typed as a flag, the message stays as it is: the value is then from
-    elsewhere, such as the options of a dataset.
+    `full` returns the help of the command, of which the flags that were not typed are read. The
+    options of a dataset, as in ring:modes=8, keep their names.
     """
     typed = [a.partition("=")[0].replace("_", "-") for a in arguments if a.startswith("--")]
     fields = {match[0] for match in _CONFIG_FIELD.finditer(message)}
+    fields -= {option[0] for option in re.finditer(r"(?<=[:,])\w+(?==)", " ".join(arguments))}
     names = {field: field.replace("_", "-") for field in fields}
-    if not {*names.values()} & {*map(_field_name, typed)}:
+    if not names:
         return message
 
     # Prefer flags that were typed, then those of the same groups, as hidden sizes have two.
@@ -272,7 +272,7 @@ def with_flags(message: str, arguments: Sequence[str], full: Callable[[], str]) 
 
     def flags(match: re.Match[str]) -> str:
         for candidates in typed, same_groups, known:
-            if found := [flag for flag in candidates if _field_name(flag) == names[match[0]]]:
+            if found := [flag for flag in candidates if _field_name(flag) == names.get(match[0])]:
                 return " or ".join(dict.fromkeys(found))
         return match[0]
 
@@ -282,9 +282,10 @@ def with_flags(message: str, arguments: Sequence[str], full: Callable[[], str]) 
 _FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 _CONFIG_FIELD = re.compile(
     r"(?<![\w./'-])(?:[a-z]\w*_\w+(?![\w./'-])|(?:(?<=^)|(?<=and )|(?<=or ))[a-z]\w*"
-    r"(?= (?:is|are|has|and|or|does|needs) ))"
+    r"(?= (?:is|are|has|and|or|does|needs) )"
+    r"|(?:(?<=set )|(?<=leave )|(?<=turn )|(?<=and )|(?<=or ))[a-z]\w*(?= (?:to|out|off|and)\b))"
 )
-"""A name with an underscore, or a word of which the message says that it is or has something."""
+"""A name with an underscore, or a word that the message describes or says how to change."""
 
 
 def _field_name(flag: str) -> str:

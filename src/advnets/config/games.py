@@ -104,8 +104,8 @@ class GANGame(BaseGame):
             ]
             check_values(
                 self,
-                "more than 0 in a geometric schedule; give another weight, or "
-                "--game.penalty-schedule cosine",
+                "more than 0 in a geometric schedule; give another weight, or set "
+                "penalty_schedule to cosine",
                 lambda number: number > 0,
                 *scheduled,
                 *(f"{name}_final" for name in scheduled),
@@ -114,20 +114,19 @@ class GANGame(BaseGame):
         # Refuse options that contradict each other.
         if self.augment_prob and not self.augmentations:
             raise UsageError(
-                f"augment_prob is {self.augment_prob} and augmentations is empty; give some, for "
-                "example --game.augmentations flip translate, or leave --game.augment-prob out"
+                f"augment_prob is {self.augment_prob} and augmentations is empty; add at least "
+                "one, such as flip, or leave augment_prob out"
             )
         if self.k > 1 and self.updates == "simultaneous":
             raise UsageError(
-                f"k is {self.k}, but simultaneous updates update D once; give --game.updates "
-                "alternating, or leave --game.k out"
+                f"k is {self.k}, but simultaneous updates update D once; set updates to "
+                "alternating, or leave k out"
             )
         probabilistic = self.objective in ("non-saturating", "minimax")
         if self.relativistic and not probabilistic:
             raise UsageError(
                 f"relativistic does not apply to the objective {self.objective}, in which D rates "
-                "single images; give --game.objective non-saturating, or leave "
-                "--game.relativistic out"
+                "single images; set objective to non-saturating, or leave relativistic out"
             )
         self._check_adaptive_k(probabilistic)
 
@@ -138,17 +137,17 @@ class GANGame(BaseGame):
         if not probabilistic:
             raise UsageError(
                 f"{name}, a difference of probabilities D(x), which the objective {self.objective} "
-                "does not have; leave --game.adaptive-k-threshold out"
+                "does not have; leave adaptive_k_threshold out"
             )
         if self.relativistic:
             raise UsageError(
                 f"{name}, a difference of D(x) and D(G(z)), which a relativistic D does not have; "
-                "leave --game.adaptive-k-threshold or --game.relativistic out"
+                "leave adaptive_k_threshold or relativistic out"
             )
         if self.k == 1:
             raise UsageError(
                 f"{name}, which chooses between one update of D and k, but updates are "
-                f"{self.updates} and k is 1; give --game.updates alternating --game.k 2"
+                f"{self.updates} and k is 1; set updates to alternating and k to 2"
             )
 
     @property
@@ -179,7 +178,7 @@ def reject_pac(game: GANGame, reason: str) -> None:
         UsageError: D sees several images at once.
     """
     if game.pac > 1:
-        raise UsageError(f"pac is {game.pac}, but {reason}; leave --game.pac out")
+        raise UsageError(f"pac is {game.pac}, but {reason}; leave pac out")
 
 
 @dataclass(frozen=True)
@@ -232,14 +231,14 @@ class InpaintingGame(GANGame):
         if self.augment_prob:
             raise UsageError(
                 f"augment_prob is {self.augment_prob}, but an inpainting D is given the mask, "
-                "which would not match an augmented image; leave --game.augment-prob out"
+                "which would not match an augmented image; leave augment_prob out"
             )
         if not self.masks:
             raise UsageError("masks is empty; give at least one of pixels, boxes, halves, all")
         if self.reuse_fakes:
             raise UsageError(
                 "reuse_fakes does not apply to inpainting, where each update draws new masks; "
-                "leave --game.reuse-fakes out"
+                "leave reuse_fakes out"
             )
 
 
@@ -281,8 +280,8 @@ class SemiSupervisedGame(BaseGame):
         if self.consistency and not (self.augmentations and self.unlabeled_loss):
             raise UsageError(
                 f"consistency is {self.consistency}, which compares unlabeled images with their "
-                "augmentations; give --game.augmentations translate affine, or leave "
-                "--game.consistency out"
+                "augmentations; set augmentations to translate affine and unlabeled_loss to True, "
+                "or leave consistency out"
             )
 
 

@@ -177,7 +177,7 @@ class Stage(ValidatedConfig):
         if self.ema_rampup and not self.ema_half_life:
             raise UsageError(
                 f"ema_rampup is {self.ema_rampup} but ema_half_life is 0, which disables the EMA; "
-                "give --ema-half-life 100000, or --ema-rampup 0"
+                "set ema_half_life to 100000, or ema_rampup to 0"
             )
         self._check_projection()
         self._check_wasserstein()
@@ -212,8 +212,7 @@ class Stage(ValidatedConfig):
         if getattr(self.discriminator, "projection", False) and not self.game.conditional:
             raise UsageError(
                 f"projection needs class labels, which a {type(self.game).__name__} does not use; "
-                "give a conditional preset such as projection-mnist, or leave "
-                "--discriminator.projection out"
+                "give a conditional preset such as projection-mnist, or leave projection out"
             )
 
     def _check_wasserstein(self) -> None:
@@ -225,8 +224,8 @@ class Stage(ValidatedConfig):
         is_bounded = isinstance(d, DCGANDiscriminator) and d.spectral_norm and not d.batch_norm
         if not (game.gp_weight or game.has_gradient_penalty or is_bounded):
             raise UsageError(
-                "the objective wasserstein needs a bound on D's gradients, without which it has no "
-                "optimum; give --game.gp-weight 10"
+                "objective is wasserstein, which needs a bound on D's gradients, without which it "
+                "has no optimum; set gp_weight to 10"
             )
 
     def _check_learned_mixture(self) -> None:
@@ -234,15 +233,14 @@ class Stage(ValidatedConfig):
             return
         if not isinstance(self.game, GANGame):
             raise UsageError(
-                "the prior learned-mixture learns its component probabilities from D's logits of "
-                f"samples, which {type(self.game).__name__} does not provide; give "
-                "--generator.prior mixture"
+                "prior is learned-mixture, which learns component probabilities from D's logits of "
+                f"samples, which {type(self.game).__name__} does not provide; set prior to mixture"
             )
         if self.game.reuse_fakes and self.game.updates == "alternating":
             raise UsageError(
-                "the prior learned-mixture learns its component probabilities from new samples in "
-                "G's update, and reuse_fakes draws none; leave --game.reuse-fakes out, or give "
-                "--generator.prior mixture"
+                "prior is learned-mixture, which learns component probabilities from new samples "
+                "in G's update, and reuse_fakes draws none; leave reuse_fakes out, or set prior to "
+                "mixture"
             )
 
 
@@ -356,15 +354,15 @@ def _check_game(game: GANGame, data: Data, intervals: Intervals) -> None:
     if game.adaptive_k_threshold and not intervals.log_every:
         raise UsageError(
             f"adaptive_k_threshold is {game.adaptive_k_threshold}, which is compared with the last "
-            "logged values, and log_every is 0; give --log-every 100"
+            "logged values, and log_every is 0; set log_every to 100"
         )
     if data.batch_size % game.pac:
         raise UsageError(
             f"pac is {game.pac} and does not divide batch_size {data.batch_size}; "
-            f"give --batch-size {-(-data.batch_size // game.pac) * game.pac}"
+            f"set batch_size to {-(-data.batch_size // game.pac) * game.pac}"
         )
     if game.augment_prob and data.normalize in ("none", "standard"):
         raise UsageError(
             f"augment_prob is {game.augment_prob}, but the data are points, and augmentations are "
-            "for images; leave --game.augment-prob out"
+            "for images; leave augment_prob out"
         )

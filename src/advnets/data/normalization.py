@@ -217,7 +217,7 @@ def fit_normalizer(kind: str, images: Split | StreamingSplit) -> Normalizer:
             else ("images", "unit, symmetric or contrast")
         )
         raise UsageError(
-            f"the normalization {kind!r} does not apply to {data}; set --normalize to {kinds}"
+            f"normalize is {kind!r}, which does not apply to {data}; set normalize to {kinds}"
             + (", or use the preset points" if is_points else "")
         )
     return _normalizer_class(kind).fit(images)

@@ -87,7 +87,7 @@ def _class_accuracy_inputs(
     if context.class_proportions is None:
         raise UsageError(
             "the metric class-accuracy needs class-conditional samples, and this run was trained "
-            "without labels; give a conditional run, as conditional-mnist"
+            "without labels; give a class-conditional run, such as one of conditional-mnist"
         )
     classifier = context.extractor
     if not isinstance(classifier, Classifier):
@@ -99,7 +99,7 @@ def _class_accuracy_inputs(
     if not isinstance(train, Split) or train.labels is None:
         raise DataError(
             f"the metric class-accuracy needs labeled training images, and "
-            f"{context.data.info.name} has none; give a run on a labeled set"
+            f"{context.data.info.name} has none; give a run on labeled data"
         )
     return context.class_proportions, classifier, train
 
@@ -124,8 +124,8 @@ def _coverage_per_class(
         if n < MIN_PER_CLASS:
             raise DataError(
                 f"class {number} has {len(real)} test images and {len(fake)} samples; expected at "
-                f"least {MIN_PER_CLASS} of each: raise --num-samples, add --class-proportions "
-                "uniform, or give a larger set"
+                f"least {MIN_PER_CLASS} of each: raise num_samples, set class_proportions to "
+                "uniform, or give a larger dataset"
             )
         counts.append(n)
         result = prdc(real[:n], fake[:n], NEIGHBORS)
@@ -201,7 +201,7 @@ def _classifying_discriminator(context: EvaluationContext) -> ClassifyingDiscrim
     if net is None or not isinstance(net, ClassifyingDiscriminator):
         raise UsageError(
             "the metric classification-error needs a discriminator that classifies, and this run "
-            "has none; give a semi-supervised run, as semi-supervised-mnist"
+            "has none; give a semi-supervised run, such as one of semi-supervised-mnist"
         )
     return net
 

@@ -122,9 +122,9 @@ _LABELS = {
     "n_real": "real images",
     "n_valid": "validation images",
 }
-"""The words for settings whose key does not say them."""
+"""The names of settings in tables and messages, where these differ from the key."""
 _FREE_IN_REFERENCES = ("n_fake", "draws", "class_proportions")
-"""Settings in which baselines may differ from samples: there are fewer real images, say."""
+"""Settings in which baselines may differ from samples, as there may be fewer real images."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,11 @@ class Column:
         if record["metric"] != self.metric or spec.case(record) != self.case:
             return False
         free = _FREE_IN_REFERENCES if record["samples"] in REFERENCES else ()
-        ours, theirs = (
+        own, other = (
             {key: value for key, value in settings.items() if key not in free}
             for settings in (self.settings, spec.settings(record))
         )
-        return ours == theirs
+        return own == other
 
 
 _RunSettings = Sequence[tuple[str, dict[str, Any]]]
@@ -312,7 +312,7 @@ def compare(
     Runs that differ only in seed are one row; a cell is the mean over their seeds with a 95 %
     interval of Student's t. Scores share a column only if all their settings are the same; with
     `separate_columns` others have columns of their own. References are scores that depend on no
-    run, as those of real images.
+    run, such as those of real images.
 
     Raises:
         UnknownNameError: there is no such metric.

@@ -131,7 +131,9 @@ class EvaluationContext:
         """
         test = require_test_split(self.data)
         if test.labels is None:
-            raise DataError(f"{self.data.info.name} has no labeled test images; give a labeled set")
+            raise DataError(
+                f"{self.data.info.name} has no labeled test images; give a labeled dataset"
+            )
         return read_images(test, slice(None)), torch.from_numpy(test.labels)
 
     @cached_property
@@ -203,9 +205,15 @@ class EvaluationContext:
         used = extractor or self.extractor
         versions_of = dict(used.libraries) if isinstance(used, UsesLibraries) else {}
         versions_of |= libraries or {}
-        stamp = {"extractor": used.name, "extractor_sha256": used.digest or None}
+        extractor_fields = {"extractor": used.name, "extractor_sha256": used.digest or None}
         return self.record(
-            metric, samples, n_real=n_real, n_fake=n_fake, libraries=versions_of, **stamp, **result
+            metric,
+            samples,
+            n_real=n_real,
+            n_fake=n_fake,
+            libraries=versions_of,
+            **extractor_fields,
+            **result,
         )
 
 
@@ -219,7 +227,7 @@ def require_test_split(data: PreparedData) -> Split:
     if test is None:
         raise DataError(
             f"{data.info.name} has no test images; "
-            "give a folder of at least 50 images or a named set"
+            "give a folder of at least 50 images or a named dataset"
         )
     return test
 

@@ -37,7 +37,7 @@ from advnets.sampling.sampler import read_images
 LABEL_BUDGETS = (100, 1_000)
 """Default numbers of labels of the probe; with all labels of MNIST it takes an hour."""
 NUM_KNOWN = (1_000, 10_000, 50_000, 100_000)
-"""Numbers of class-conditional samples that the 1-NN classifier has as training set."""
+"""Numbers of class-conditional samples in the training set of the 1-NN classifier."""
 
 
 def probe_records(context: EvaluationContext) -> list[Record]:
@@ -53,7 +53,7 @@ def probe_records(context: EvaluationContext) -> list[Record]:
     if any(budget < 0 for budget in context.label_budgets):
         budgets = " ".join(map(str, context.label_budgets))
         raise UsageError(
-            f"--probe-labels is {budgets}; expected numbers of labels, or 0 for all labels"
+            f"probe_labels is {budgets}; expected numbers of labels, or 0 for all labels"
         )
 
     # Train a probe on each kind of features with each number of labels.
@@ -94,7 +94,7 @@ def _require_labeled_splits(data: PreparedData) -> list[Split]:
         if not isinstance(split, Split) or split.labels is None:
             raise DataError(
                 f"the metric probe needs labeled {name} images, and {data.info.name} has none; "
-                "give a run on a labeled set"
+                "give a run on labeled data"
             )
     return [cast(Split, split) for split in splits.values()]
 
@@ -201,13 +201,13 @@ def _classifier_inputs(context: EvaluationContext) -> tuple[Split, Split, ClassP
     if proportions is None:
         raise UsageError(
             "the metric 1nn-classifier needs class-conditional samples, and this run was trained "
-            "without labels; give a conditional run, as dcgan-mnist-conditional"
+            "without labels; give a class-conditional run, such as one of dcgan-mnist-conditional"
         )
     labeled_test = dataset.test is not None and dataset.test.labels is not None
     if not labeled_test or dataset.test is None or not isinstance(dataset.train, Split):
         raise DataError(
             f"the metric 1nn-classifier needs labeled test images, and {context.data.info.name} "
-            "has none; give a run on a labeled set"
+            "has none; give a run on labeled data"
         )
     return dataset.train, dataset.test, proportions
 
@@ -221,7 +221,7 @@ ONE_NN_CLASSIFIER = MetricSpec(
     describe=lambda r: f"1-NN classification error {percent(r['error'], 2)}",
     describe_inputs=lambda r: f"pixels, trained on {r['n_known']:,}, {r['n_test']:,} test images",
     cases={"n_known": "{:,} known"},
-    samples="own number",
+    samples="fixed",
     check_run=_classifier_inputs,
     needs="labels; a conditional generator",
 )

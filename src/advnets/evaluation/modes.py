@@ -111,7 +111,7 @@ MODES = MetricSpec(
     ),
     describe_inputs=lambda r: f"{r['extractor']}, {r['n']:,}",
     details=("kl_uniform_error", "kl_reference_error"),
-    samples="own number",
+    samples="fixed",
     needs="MNIST or Stacked MNIST",
     curve=MetricCurve("KL divergence of modes", "nats, from uniform", "kl_uniform"),
     check_data=mode_classifier,
@@ -156,7 +156,7 @@ def require_distribution(data: PreparedData) -> SyntheticDistribution:
     if distribution is None:
         raise DataError(
             f"the metric kl-jsd needs points of a known density, and {data.info.name} has images; "
-            "give a run on points, as ring, spiral or moons"
+            "give a run on points, such as ring, spiral or moons"
         )
     return distribution
 
@@ -247,7 +247,7 @@ MIXTURE = MetricSpec(
     describe_inputs=lambda r: f"points, {r['n']:,}",
     details=("proportions", "relative_std", "roundness", "kl_error", "jsd_error"),
     cases={"n": "{:,} points"},
-    samples="own number",
+    samples="fixed",
     needs="points of a ring, grid or mixture",
     curve=MetricCurve("High quality", "fraction of points", "high_quality"),
     check_data=require_mixture,
@@ -282,7 +282,7 @@ KL_JSD = MetricSpec(
     ),
     describe_inputs=lambda r: f"points, {r['n']:,}",
     details=("kl_error", "jsd_error"),
-    samples="own number",
+    samples="fixed",
     needs="points",
     aliases=("kl", "jsd"),
     curve=MetricCurve("KL divergence", "nats, from the density", "kl"),

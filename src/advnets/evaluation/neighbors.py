@@ -42,7 +42,7 @@ def prdc_records(context: EvaluationContext) -> list[Record]:
     if fewest <= NEIGHBORS:
         raise DataError(
             f"{context.data.info.name} has {fewest} images to compare, and the metric prdc needs "
-            f"more than {NEIGHBORS}; give a larger set or another metric"
+            f"more than {NEIGHBORS}; give a larger dataset or another metric"
         )
     return compare_features(
         context, "prdc", lambda test, features: _with_errors(prdc, test, features, _PRDC_VALUES)

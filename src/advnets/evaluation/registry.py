@@ -1,4 +1,4 @@
-"""The registry of metrics, and the checks of what `evaluate` is asked for."""
+"""The registry of metrics, and the checks of the arguments of `evaluate`."""
 
 from __future__ import annotations
 
@@ -149,19 +149,19 @@ def check_evaluation(
     """
     specs = [METRICS[name] for name in metrics]
     if not specs:
-        raise UsageError("no metric was given; give at least one, as --metrics frechet")
+        raise UsageError("no metric was given; give at least one, such as frechet")
 
     # Options of samples have no effect on a metric without samples.
     without_samples = next((spec.name for spec in specs if spec.samples == "none"), None)
     if without_samples is not None:
-        for flag, value, default in (
-            ("--keep-fraction", keep_fraction, 1.0),
-            ("--class-proportions", class_proportions, "data"),
+        for option, value, default in (
+            ("keep_fraction", keep_fraction, 1.0),
+            ("class_proportions", class_proportions, "data"),
         ):
             if value != default:
                 raise UsageError(
-                    f"{flag} is {value}, and the metric {without_samples} uses no samples; leave "
-                    f"{flag} out, or evaluate that metric in a command of its own"
+                    f"{option} is {value}, and the metric {without_samples} uses no samples; leave "
+                    f"{option} out, or evaluate that metric separately"
                 )
 
     # Other options need at least one metric that they have an effect on.
@@ -169,21 +169,21 @@ def check_evaluation(
     if extractor is not None and not any(spec.uses_extractor for spec in specs):
         suitable = [spec.name for spec in METRICS.values() if spec.uses_extractor]
         raise UsageError(
-            f"--extractor is {extractor}, and no feature extractor is used by {named}; add one of "
-            f"{', '.join(suitable)}, or leave --extractor out"
+            f"extractor is {extractor}, and no feature extractor is used by {named}; add one of "
+            f"{', '.join(suitable)}, or leave extractor out"
         )
     if num_samples is not None and not any(spec.samples == "requested" for spec in specs):
         suitable = [spec.name for spec in METRICS.values() if spec.samples == "requested"]
         raise UsageError(
-            f"--num-samples is {num_samples}, and {named} cannot use another number of samples; "
-            f"add one of {', '.join(suitable)}, or leave --num-samples out"
+            f"num_samples is {num_samples}, and {named} cannot use another number of samples; "
+            f"add one of {', '.join(suitable)}, or leave num_samples out"
         )
     if num_samples is not None and num_samples < MIN_SAMPLES:
-        raise UsageError(f"--num-samples is {num_samples}; expected {MIN_SAMPLES} or more")
+        raise UsageError(f"num_samples is {num_samples}; expected {MIN_SAMPLES} or more")
     if probe_labels and "probe" not in metrics:
         raise UsageError(
-            f"--probe-labels is {' '.join(map(str, probe_labels))}, which only the metric probe "
-            "uses; add it to --metrics, or leave --probe-labels out"
+            f"probe_labels is {' '.join(map(str, probe_labels))}, which only the metric probe "
+            "uses; add it to the metrics, or leave probe_labels out"
         )
 
 

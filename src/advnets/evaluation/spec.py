@@ -47,7 +47,7 @@ IntervalRule = Callable[[Record, str], list[float] | None]
 
 
 def normal_interval(error: str = "standard_error") -> IntervalRule:
-    """Return a rule for a value with a standard error in the field `error`: value ± 1.96 s.e."""
+    """Return the interval of a value with a standard error in the field `error`: ± 1.96 s.e."""
 
     def rule(record: Record, name: str) -> list[float] | None:
         if record.get(name) is None or record.get(error) is None:
@@ -58,7 +58,7 @@ def normal_interval(error: str = "standard_error") -> IntervalRule:
 
 
 def proportion_interval(count: str) -> IntervalRule:
-    """Return a rule for a proportion of as many independent images as the field `count` says.
+    """Return the interval of a proportion; the field `count` has its number of images.
 
     Source: Wilson 1927, “Probable inference, the law of succession, and statistical inference”.
     """
@@ -73,7 +73,7 @@ def proportion_interval(count: str) -> IntervalRule:
 
 
 def subsampled_interval(maximum: float) -> IntervalRule:
-    """Return a rule for a value in [0, maximum] whose standard error is in the field NAME_error.
+    """Return the interval of a value in [0, maximum] with a standard error in NAME_error.
 
     The standard error is of `NUM_GROUPS` disjoint groups of images, so that the interval is that of
     Student's t.
@@ -90,7 +90,7 @@ def subsampled_interval(maximum: float) -> IntervalRule:
 
 
 def repeated_interval(count: str, *, ddof: int) -> IntervalRule:
-    """Return a rule for a mean of n repetitions, n in the field `count`, with their `std`.
+    """Return the interval of a mean of n repetitions, n in the field `count`, with their `std`.
 
     `ddof` is 0 where `std` divides by n and 1 where it divides by n - 1. The interval is that of
     Student's t.
@@ -121,7 +121,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Published:
-    """The published metric that an alias names, as FID or KID."""
+    """The published metric that an alias names, such as FID or KID."""
 
     alias: str
     name: str
@@ -152,7 +152,7 @@ class MetricSpec:
     name: str
     """Its name on the command line and in records, in lower case with hyphens."""
     title: str
-    """Its name in a sentence, as "Fréchet distance"."""
+    """Its name in a sentence, such as "Fréchet distance"."""
     help: str
     """One line: what it measures."""
     records: Callable[[EvaluationContext], Sequence[Record]]
@@ -164,11 +164,11 @@ class MetricSpec:
     describe_inputs: Callable[[Record], str] = compared_counts
     """Returns the extractor and the numbers of images in a few words."""
     details: tuple[str, ...] = ()
-    """Other computed fields, which vary as the values do and do not hinder a comparison."""
+    """Other computed fields, which vary with the values and do not prevent a comparison."""
     cases: Mapping[str, str] = field(default_factory=dict[str, str])
     """Fields that distinguish the records of one evaluation, with the format of a column's name."""
-    samples: Literal["requested", "own number", "none"] = "requested"
-    """Whether it takes --num-samples samples, a number of its own, or no samples."""
+    samples: Literal["requested", "fixed", "none"] = "requested"
+    """Whether it uses the requested number of samples, a fixed number, or no samples."""
     uses_extractor: bool = False
     """Whether it compares features of --extractor."""
     uses_own_features: bool = False
@@ -182,9 +182,9 @@ class MetricSpec:
     curve: MetricCurve | None = None
     """The training curve of the metric (--eval-metric); None: it is not computed in training."""
     check_data: Callable[[PreparedData], object] = bool
-    """Raises where data lacks what it needs."""
+    """Raises a DataError if the data lacks something that the metric needs."""
     check_run: Callable[[EvaluationContext], object] = bool
-    """Raises where the players, the labels or the extractor lack what it needs."""
+    """Raises an error if the players, the labels or the extractor do not fit the metric."""
 
     def check(self, context: EvaluationContext) -> None:
         """Check that it can be computed, before anything is.

@@ -140,7 +140,7 @@ def build_ali_players(game: config.ALIGame, context: BuildContext) -> Players:
     if context.stage.discriminator.convolutional:
         raise UsageError(
             "ALIGame got a convolutional discriminator, but its input is an image with its latent; "
-            "use a fully connected one, as in the preset inference-mnist"
+            "use a fully connected one, such as that of the preset inference-mnist"
         )
     return {
         "generator": generator,
@@ -206,17 +206,17 @@ def build_vae_players(game: config.VAEGame, context: BuildContext) -> Players:
     if not isinstance(spec, config.MLPGenerator) or spec.prior != "normal":
         raise UsageError(
             "VAEGame needs a fully connected generator with a normal prior; "
-            "give --generator.prior normal, as in the preset vae-mnist"
+            "set prior to normal, as in the preset vae-mnist"
         )
     if game.likelihood == "bernoulli" and spec.output != "sigmoid":
         raise UsageError(
-            f"a Bernoulli likelihood needs a sigmoid output, got {spec.output}; give "
-            "--generator.output sigmoid or --game.likelihood normal"
+            f"likelihood is bernoulli, which needs a sigmoid output, and output is {spec.output}; "
+            "set output to sigmoid or likelihood to normal"
         )
     if game.encoder.deterministic:
         raise UsageError(
-            "the ELBO needs a distribution of z, and the encoder is deterministic; "
-            "leave --game.encoder.deterministic out"
+            "deterministic is set, but the ELBO needs an encoder with a distribution of z; "
+            "leave deterministic out"
         )
     return {
         "generator": context.generator(),

@@ -106,12 +106,12 @@ def gradient_function(runtime: config.Runtime, game: config.GameConfig) -> Gradi
     if isinstance(game, config.GANGame) and game.updates == "alternating" and game.reuse_fakes:
         raise UsageError(
             "compile and cuda_graph separate the phases of a step, and reuse_fakes shares images "
-            "between them; give --game.no-reuse-fakes, or leave --compile and --cuda-graph out"
+            "between them; turn reuse_fakes off, or leave compile and cuda_graph out"
         )
     if runtime.compile:
         return compile_step()
     if not runtime.device.startswith("cuda"):
-        raise UsageError(f"cuda_graph is set on {runtime.device}; it needs --device cuda")
+        raise UsageError(f"cuda_graph is set on {runtime.device}; set device to cuda")
     return capture_step(record_cuda_graph)
 
 
@@ -200,6 +200,6 @@ def _load_generator_run(game: config.LatentRegressionGame) -> TrainedModel:
     if game.generator_run is None:
         raise UsageError(
             "LatentRegressionGame needs a trained generator, and generator_run is not set; "
-            "give --game.generator-run RUN"
+            "set generator_run to the directory of its run"
         )
     return load(game.generator_run)

@@ -59,7 +59,7 @@ def check_augmentations(kinds: Sequence[str], height: int, width: int) -> None:
         if max(height, width) < smallest.get(kind, 0):
             raise UsageError(
                 f"the augmentation {kind} changes images of {width}x{height} by less than a pixel; "
-                "leave it out of --game.augmentations, or give a larger --size"
+                "leave it out of augmentations, or use larger images"
             )
 
 

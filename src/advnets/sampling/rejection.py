@@ -47,11 +47,11 @@ class DiscriminatorRejection:
 
     def __post_init__(self) -> None:
         if not 1 / BLOCK <= self.keep_fraction <= 1:
-            raise UsageError(f"--keep-fraction is {self.keep_fraction}; expected {1 / BLOCK} to 1")
+            raise UsageError(f"keep_fraction is {self.keep_fraction}; expected {1 / BLOCK} to 1")
         if isinstance(self.game, config.GANGame) and self.game.pac > 1:
             raise UsageError(
-                f"--keep-fraction is {self.keep_fraction}, and D rates packs of {self.game.pac} "
-                "images, not single ones; leave --keep-fraction out"
+                f"keep_fraction is {self.keep_fraction}, and D rates packs of {self.game.pac} "
+                "images, not single ones; leave keep_fraction out"
             )
 
     @property

@@ -115,8 +115,8 @@ def explained_error(error: Exception, advice: str) -> AdvnetsError | None:
         return OutOfMemoryError(f"memory ran out ({_describe_request(error)}); {advice}")
     if isinstance(error, ValueError) and _SINGLE_VALUE in str(error):
         return UsageError(
-            "batch normalization needs more than one value per channel and got a batch of 1; give "
-            "--batch-size 2 or more, or turn batch normalization off"
+            "batch normalization needs more than one value per channel and got a batch of 1; set "
+            "batch_size to 2 or more, or turn batch normalization off"
         )
     return None
 
