@@ -226,7 +226,7 @@ def record(
 ) -> dict[str, Any]:
     """Return the command, times, versions and scores of one training."""
     events, stored = run.events(), run.read_config()
-    ticks = [event for event in events if event["kind"] == "log"]
+    logs = [event for event in events if event["kind"] == "log"]
     scores = [
         {"step": event["step"], "epoch": event["epoch"], "half_life": int(half_life), **score}
         for event in events
@@ -236,8 +236,8 @@ def record(
     return {
         "command": command,
         "seed": seed,
-        "seconds": round(sum(tick["seconds"] for tick in ticks), 1),
-        "cpu_seconds": round(sum(tick["cpu_seconds"] for tick in ticks), 1),
+        "seconds": round(sum(log["seconds"] for log in logs), 1),
+        "cpu_seconds": round(sum(log["cpu_seconds"] for log in logs), 1),
         "versions": stored["versions"],
         "runtime": stored["config"]["runtime"],
         "real": stored["real"],

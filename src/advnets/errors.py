@@ -236,7 +236,7 @@ STABILITY_ADVICE = "start a new run with a lower learning rate or smaller initia
 
 
 class DivergedWarning(UserWarning):
-    """A training, started from Python, that diverged or has not learned anything."""
+    """A training, started from Python, that diverged or had no effect."""
 
 
 class StoppedBySignal(KeyboardInterrupt):

@@ -6,7 +6,7 @@ samples/         grids of samples, step-00005000.png
 checkpoints/     step-00005000.safetensors, the newest few
 scores.json      the records of `advnets evaluate`
 curves.png       D(x), D(G(z)), V and scores during training
-report.html      all of it on one page
+report.html      a page with samples, curves, scores and config
 """
 
 from __future__ import annotations

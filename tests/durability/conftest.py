@@ -23,7 +23,7 @@ DIGITS = (
     ),
     *("--discriminator.hidden-sizes", "8", "--discriminator.pieces", "2", "--precision", "float32"),
 )
-TICKS = ("--log-every", "50", "--sample-every", "0", "--checkpoint-every", "5")
+INTERVALS = ("--log-every", "50", "--sample-every", "0", "--checkpoint-every", "5")
 PATIENCE = 400.0
 """Seconds after which a process counts as hanging; a busy machine takes a minute for some."""
 
@@ -42,7 +42,7 @@ class Trained:
 
     def begin(self, *more: str, code: str = MAIN, **options) -> subprocess.Popen[str]:
         """Train from the start."""
-        return self._start([*self.arguments, *TICKS, *more], code, **options)
+        return self._start([*self.arguments, *INTERVALS, *more], code, **options)
 
     def resume(self, *more: str, **options) -> subprocess.Popen[str]:
         """Resume the training."""

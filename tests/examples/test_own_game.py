@@ -20,14 +20,14 @@ def test_the_example_has_fewer_than_30_lines():
 def test_the_example_trains_and_resumes_bit_exactly(run_command, tmp_path):
     place = f"{EXAMPLE}:game"
     assert run_command("train", place, "--out", tmp_path / "whole", *QUICK)[0] == 0
-    tick = next(e for e in load(tmp_path / "whole").run.events() if e["kind"] == "log")
-    assert [name for name in tick if name.startswith("a(")] == ["a(x)", "a(G(z))"]
-    assert {"a(x)", "a(G(z))", "loss/discriminator", "loss/generator"} <= tick.keys()
+    log = next(e for e in load(tmp_path / "whole").run.events() if e["kind"] == "log")
+    assert [name for name in log if name.startswith("a(")] == ["a(x)", "a(G(z))"]
+    assert {"a(x)", "a(G(z))", "loss/discriminator", "loss/generator"} <= log.keys()
     cut = tmp_path / "cut"
     assert run_command("train", place, "--out", cut, "--steps", "3", "--threads", "1")[0] == 0
     assert run_command("train", place, "--resume", "--out", cut, *QUICK)[0] == 0
     for resumed in (e for e in load(cut).run.events() if e["kind"] == "log"):
-        assert [name for name in resumed if name in tick] == [*tick]
+        assert [name for name in resumed if name in log] == [*log]
     assert torch.equal(load(tmp_path / "whole").sample(3), load(cut).sample(3))
 
 

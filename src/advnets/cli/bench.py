@@ -107,4 +107,4 @@ def lines(result: Result) -> Sequence[str]:
 
 def _ratio(result: Result, baseline: str) -> str:
     ratio = result.ratios[baseline]
-    return f"   ours is {ratio.median:.2f} x as fast ({ratio.min:.2f} to {ratio.max:.2f})"
+    return f"   advnets is {ratio.median:.2f} x as fast ({ratio.min:.2f} to {ratio.max:.2f})"

@@ -71,7 +71,7 @@ class Train(ValidatedConfig):
 
     @classmethod
     def defaults(cls, start: Config, preset: str) -> Train:
-        """Return the options that stand for a config."""
+        """Return the options that are equivalent to a config."""
         return cls(
             preset=preset,
             data=start.data,

@@ -31,7 +31,7 @@ class Sweep(ValidatedConfig):
     first: int = 0
     """First seed; sweeps with different seeds can run in parallel."""
     metrics: tuple[str, ...] = ("parzen",)
-    """Metrics to compute at the end of each run, as for `advnets evaluate`."""
+    """Metrics to compute at the end of each run: values of `advnets evaluate --metrics`."""
     evaluate: str = ""
     """Further options of `advnets evaluate` as one argument, as in
     --evaluate="--num-samples 1000"."""

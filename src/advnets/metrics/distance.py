@@ -168,7 +168,7 @@ def _half_squared_norms(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
 
 @contextmanager
 def _full_precision(device: torch.device) -> Generator[None]:
-    """No autocast, no TF32 and no bfloat16 inside a float32 product: distances cancel."""
+    """Disable autocast, TF32 and bfloat16 inside float32 products, where distances cancel."""
     cpu = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]: made at import
     backends = torch.backends.cuda.matmul, cpu
     previous = [backend.fp32_precision for backend in backends]

@@ -260,13 +260,13 @@ class NearestNeighborTest:
     """The accuracy of a 1-NN classifier of real against generated; 1/2 for p_g = p_data."""
 
     accuracy: float
-    """Fraction of all images whose nearest other image is of their own kind."""
+    """Fraction of all images whose nearest other image is in their own set."""
     accuracy_real: float
     """That fraction of real images; below 1/2, samples concentrate around them."""
     accuracy_fake: float
     """That fraction of samples; above 1/2, they are apart from real images."""
     n: int
-    """Images of each kind."""
+    """Number of images in each set."""
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ def check_rows(name: str, x: object, min_rows: int) -> None:
         DataError: it is not.
     """
     if not isinstance(x, Tensor):
-        raise DataError(f"{name} are a {type(x).__name__}; give a tensor, as by torch.as_tensor")
+        raise DataError(f"{name} are a {type(x).__name__}; convert it with torch.as_tensor")
     if x.is_complex():
         raise DataError(f"{name} are complex numbers; give real ones")
     if x.ndim != 2 or len(x) < min_rows or not x.shape[1]:

@@ -35,7 +35,7 @@ class WeightNormLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
-        """Return the units."""
+        """Return the outputs of the layer."""
         # Scale the units and not the weights, as there are fewer of them.
         return F.linear(x, self.direction) * (self.gain / self.direction.norm(dim=1)) + self.bias
 
@@ -56,7 +56,7 @@ class WeightNormConv2d(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height2 width2"]:
-        """Return the maps."""
+        """Return the output maps."""
         # Scale the weights and not the maps, as there are fewer of them.
         gain = self.gain / self.direction.flatten(1).norm(dim=1)
         weight = self.direction * gain[:, None, None, None]

@@ -15,7 +15,7 @@ from advnets.rng import RNG
 
 
 class _Projected:
-    """The base of models that leave bounds of parameters to the model `net` within them."""
+    """The base of models that wrap a model `net` and delegate `project` to it."""
 
     net: nn.Module
 

@@ -217,7 +217,7 @@ def require_held_out(data: PreparedData) -> tuple[Split, Split]:
     if valid is None or test is None:
         raise DataError(
             f"{data.info.name} has no validation and test images, which the Parzen window "
-            "needs; give a folder of at least 50 images or a named set"
+            "needs; give a folder of at least 50 images or a named dataset"
         )
     return valid, test
 
@@ -237,7 +237,7 @@ def grid_classes(classes: int, columns: int | None = None) -> Int[Tensor, " colu
     """Return the class that each column of a grid of class-conditional samples shows.
 
     All classes in their order where there are at most 20, else 20 spread evenly over them;
-    `columns` asks for another number of columns, which begins again with the first class when it
+    `columns` sets another number of columns, which begins again with the first class when it
     exceeds the number of classes.
     """
     columns = min(classes, MAX_COLUMNS) if columns is None else columns

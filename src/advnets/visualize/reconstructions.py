@@ -98,7 +98,7 @@ class Inpainting(View):
             )
         at_least(1, num_samples=self.num_samples, draws=self.draws)
         if not self.hidden:
-            raise UsageError("hidden has no region; give one or more, as --hidden lower left")
+            raise UsageError("hidden has no region; give one or more, such as --hidden lower left")
         test = _first_test_images(model, self.num_samples)
         generator = cast(Inpainter, net)
         x = model.normalizer.from_unit_range(test).to(model.device)

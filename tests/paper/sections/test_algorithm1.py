@@ -236,7 +236,7 @@ def test_evaluation_does_not_change_training(small):
     )
     assert frequent.iterations == list(range(1, 9))
     assert once.iterations == [8]
-    for name in ("variety", "flat", "D(G(z)) after"):
+    for name in ("diversity", "saturated", "D(G(z)) after"):
         assert frequent.values[name][-1] == once.values[name][-1]
     mean = sum(frequent.values["D(x)"]) / 8
     assert once.values["D(x)"][0] == pytest.approx(mean)

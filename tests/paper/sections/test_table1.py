@@ -383,7 +383,7 @@ def test_published_check_uses_last_epochs_of_ema_weights(average, holds):
     assert check.measured.endswith("(last weights: 150.0)")
 
 
-def tick(step, **time):
+def log_event(step, **time):
     return {"kind": "log", "step": step, **time}
 
 
@@ -393,13 +393,13 @@ def score(step, weights, mean):
 
 def test_score_curve_sums_cpu_minutes_before_each_score():
     events = [
-        tick(5, seconds=99.0, cpu_seconds=30.0),
-        tick(10, seconds=99.0, cpu_seconds=60.0),
+        log_event(5, seconds=99.0, cpu_seconds=30.0),
+        log_event(10, seconds=99.0, cpu_seconds=60.0),
         score(10, "ema", 2.0),
         score(10, "last", 1.0),
         {"kind": "resume", "step": 10},
-        tick(15, seconds=99.0, cpu_seconds=30.0),
-        tick(20, seconds=99.0, cpu_seconds=90.0),
+        log_event(15, seconds=99.0, cpu_seconds=30.0),
+        log_event(20, seconds=99.0, cpu_seconds=90.0),
         score(20, "ema", 4.0),
         score(20, "last", 3.0),
     ]
@@ -409,4 +409,4 @@ def test_score_curve_sums_cpu_minutes_before_each_score():
 
 def test_score_curve_is_empty_without_cpu_seconds():
     """Wall-clock time of a machine with other work is no substitute."""
-    assert score_curve([tick(5, seconds=120.0), score(5, "last", 1.0)], "last") == ([], [])
+    assert score_curve([log_event(5, seconds=120.0), score(5, "last", 1.0)], "last") == ([], [])

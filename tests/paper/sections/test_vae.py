@@ -43,9 +43,9 @@ def test_blur_lowers_the_energy_of_an_edge_and_leaves_its_variation():
 
 
 def test_cpu_seconds_sum_all_log_events_or_are_nan():
-    ticks = [{"kind": "log", "cpu_seconds": s} for s in (1.5, 2.0)]
-    assert cpu_seconds([{"kind": "start"}, *ticks, {"kind": "end"}]) == 3.5
-    assert math.isnan(cpu_seconds([*ticks, {"kind": "log"}]))
+    logs = [{"kind": "log", "cpu_seconds": s} for s in (1.5, 2.0)]
+    assert cpu_seconds([{"kind": "start"}, *logs, {"kind": "end"}]) == 3.5
+    assert math.isnan(cpu_seconds([*logs, {"kind": "log"}]))
 
 
 def test_vae_decoder_is_the_generator_of_digits():

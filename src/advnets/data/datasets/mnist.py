@@ -1,8 +1,8 @@
 """Digits: those of scikit-learn, MNIST, datasets of the same format, and stacked MNIST.
 
 The 8x8 digits included in scikit-learn (Alpaydin and Kaynak, 1998) are the default dataset. MNIST
-is by LeCun, Cortes and Burges (1998); its format have Fashion-MNIST (Xiao, Rasul and Vollgraf,
-2017), KMNIST (Clanuwat et al., 2018) and EMNIST (Cohen, Afshar, Tapson and van Schaik, 2017).
+is by LeCun, Cortes and Burges (1998). Datasets in its format are Fashion-MNIST (Xiao, Rasul and
+Vollgraf, 2017), KMNIST (Clanuwat et al., 2018) and EMNIST (Cohen et al., 2017).
 Stacked MNIST has three MNIST digits as the channels of an image, and 1,000 modes: Metz, Poole, Pfau
 and Sohl-Dickstein (2017), "Unrolled generative adversarial networks", section 3.3.1; sizes as in
 Lin, Khetan, Fanti and Oh (2018), "PacGAN", section 4.1.

@@ -73,7 +73,7 @@ def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
         raise UsageError(f"{option} does not apply to {path}, which has no {name}s; remove it")
     if is_saved_dataset(path):
         with (
-            convert_errors(str(path), "save the set again with save_to_disk"),
+            convert_errors(str(path), "save the dataset again with save_to_disk"),
             ignore_warnings(),
         ):
             splits = _by_name(datasets_module().load_from_disk(str(path)))

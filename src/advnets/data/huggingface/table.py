@@ -28,7 +28,7 @@ from advnets.data.spec import SkippedFile, cache_directory
 from advnets.errors import DataError, UnknownNameError
 
 NO_LABELS = "none"
-"""The value of the option `label` that reads the set without labels."""
+"""The value of the option `label` that reads the dataset without labels."""
 KEY = "__key__"
 """The column of WebDataset with the name that the members of a sample share."""
 _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
@@ -43,7 +43,7 @@ _MAX_CLASSES = 1 << 16
 class Hub:
     """The options after the name of a dataset, as in hf:NAME:split=train; "" selects by default.
 
-    `label` may be "none": the set is then read without labels.
+    `label` may be "none": the dataset is then read without labels.
     """
 
     config: str = ""

@@ -2,7 +2,7 @@
 
 Exact duplicates have equal digests. Near duplicates are found by thumbnails (dHash and correlation)
 or by the codes of an autoencoder: Radford et al. 2015, section 4.1, a 3072-128-3072 denoising
-autoencoder with rectifiers and dropout, trained on 32 x 32 center crops of the set itself; the bits
+autoencoder with rectifiers and dropout, trained on 32 x 32 center crops of the data; the bits
 of a code are 1 for those of its 128 units that are active. In the paper duplicates have equal
 codes; here some bits may differ, as they do for a re-encoded copy. Hashes and codes are compared
 within bands, in time about proportional to the number of images.

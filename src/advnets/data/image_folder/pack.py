@@ -485,7 +485,7 @@ def _read_split(
     labels = None
     if (folder / LABELS).exists():
         labels = _map_array(folder / LABELS, np.int64, ())[rows]
-        if (labels < 0).any():  # a split without labels in a set with some
+        if (labels < 0).any():  # a split without labels in a partly labeled dataset
             labels = None
     shape = (frame.channels, frame.height, frame.width)
     if frame.crop != "random":

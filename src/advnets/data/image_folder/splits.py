@@ -112,7 +112,7 @@ def assign_splits(
     """Assign images to splits, given their names, declared splits and digests of their contents.
 
     Within a split the images are ordered by a hash of their names, which is as good as shuffled and
-    leaves images in place as the set grows. Where no validation or test split is declared and there
+    leaves images in place as the data grow. Where no validation or test split is declared and there
     are at least 50 training images, those whose hash ends in 8 or 9 (about a tenth each) become it.
     Duplicates are assigned together, by the first of their names; if they are in several declared
     splits, the one in test is kept, else that in validation, and the others are excluded.

@@ -144,14 +144,14 @@ def train_line_game(
 ) -> History:
     """Train one game on one-dimensional data and evaluate it during training."""
     line = make_line_game(SOURCE, GRID, replace(STAGE, game=game), seed=seed, batch_size=batch_size)
-    history, paused = History(), 0.0
+    history, evaluation_seconds = History(), 0.0
     # Evaluate at every second iteration of the first hundred, then at every tenth.
     evaluated = {1, *range(2, 100, 2), *range(100, iterations + 1, 10), iterations}
     samples_per_iteration, history.updates_per_iteration = iteration_cost(line.state, batch_size)
     start = time.perf_counter()
 
     def record(number: int, _: object) -> None:
-        nonlocal paused
+        nonlocal evaluation_seconds
         if number not in evaluated:
             return
         at = time.perf_counter()
@@ -160,10 +160,10 @@ def train_line_game(
         history.samples_used.append(number * samples_per_iteration)
         history.jsd.append(snapshot.jsd)
         history.error.append(mean_absolute_error(snapshot))
-        paused += time.perf_counter() - at
+        evaluation_seconds += time.perf_counter() - at
 
     line.train(iterations, record)
-    history.seconds_per_iteration = (time.perf_counter() - start - paused) / iterations
+    history.seconds_per_iteration = (time.perf_counter() - start - evaluation_seconds) / iterations
     return history
 
 
@@ -212,7 +212,7 @@ def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> 
         "update of $D$ uses a batch of data and one of samples, every update of $G$ one of "
         "samples; a simultaneous iteration shares its batch. JSDs below 0.001 nats are not shown."
     )
-    return context.save_image("turns.png", png(figure), alt, caption)
+    return context.save_image("updates.png", png(figure), alt, caption)
 
 
 def _draw(axes: Axes, histories: Mapping[str, list[History]], x_name: str, y_name: str) -> None:
@@ -383,12 +383,12 @@ def _evaluate(
     rng = state.rng.at_step(state.progress.step).fold_in("look")
     with torch.no_grad():
         samples = generate(state.players, NUM_SAMPLES, rng).flatten(1)
-    yield "variety", float(samples.std(0).mean())
-    yield "flat", float((samples * (1 - samples) < SATURATED_SLOPE).float().mean())
+    yield "diversity", float(samples.std(0).mean())
+    yield "saturated", float((samples * (1 - samples) < SATURATED_SLOPE).float().mean())
     generator, discriminator = before["generator"], before["discriminator"]
-    for when, judge in (("before", discriminator), ("after", state.players["discriminator"])):
-        fooled, norm = generator_gradient(generator, judge, rng)
-        yield f"D(G(z)) {when}", fooled
+    for when, net in (("before", discriminator), ("after", state.players["discriminator"])):
+        probability, norm = generator_gradient(generator, net, rng)
+        yield f"D(G(z)) {when}", probability
         yield f"gradient {when}", norm
 
 
@@ -416,9 +416,9 @@ def _order_discussion(histories: Mapping[str, list[OrderHistory]]) -> str:
     """Return a paragraph about the means over evaluations and seeds."""
 
     def mean(order: str, name: str) -> float:
-        return statistics.fmean(race.mean_after_start(name) for race in histories[order])
+        return statistics.fmean(history.mean_after_start(name) for history in histories[order])
 
-    fooled, corrected, norm_before, norm_after = (
+    fake_before, fake_after, norm_before, norm_after = (
         mean(SIMULTANEOUS, name)
         for name in ("D(G(z)) before", "D(G(z)) after", "gradient before", "gradient after")
     )
@@ -429,8 +429,8 @@ def _order_discussion(histories: Mapping[str, list[OrderHistory]]) -> str:
     return (
         "The two orders differ in one thing: whether $G$ is updated against $D$ before or after "
         "$D$'s own last update. The effect of that update, for the same samples and dropout "
-        f"masks, averaged over simultaneous training: $D(G(z))$ changes from {fooled:.3f} to "
-        f"{corrected:.3f}, and the norm of $G$'s gradient from {norm_before:.2f} to "
+        f"masks, averaged over simultaneous training: $D(G(z))$ changes from {fake_before:.3f} to "
+        f"{fake_after:.3f}, and the norm of $G$'s gradient from {norm_before:.2f} to "
         f"{norm_after:.2f}. In alternating updates $D$ corrects, before $G$ is updated, what $G$ "
         f"could have used. At the end $D(G(z))$ is {ends[SIMULTANEOUS]} with simultaneous updates "
         f"and {ends[ALTERNATING]} with alternating ones."
@@ -439,12 +439,16 @@ def _order_discussion(histories: Mapping[str, list[OrderHistory]]) -> str:
 
 def _order_curves(context: SectionContext, histories: Mapping[str, list[OrderHistory]]) -> Block:
     figure = new_figure(10.8, 3.6)
-    verdict, variety, flat = figure.subplots(1, 3)
-    style_axes(verdict, "D(x) above, D(G(z)) below", "mean probability of real", x="iterations")
-    reference_line(verdict, 0.5, "equilibrium", LIGHT)
-    style_axes(variety, "Diversity of samples", "standard deviation of a pixel", x="iterations")
-    style_axes(flat, "Saturated pixels", "fraction", x="iterations")
-    for axes, names in ((verdict, ("D(x)", "D(G(z))")), (variety, ("variety",)), (flat, ("flat",))):
+    outputs, diversity, saturation = figure.subplots(1, 3)
+    style_axes(outputs, "D(x) above, D(G(z)) below", "mean probability of real", x="iterations")
+    reference_line(outputs, 0.5, "equilibrium", LIGHT)
+    style_axes(diversity, "Diversity of samples", "standard deviation of a pixel", x="iterations")
+    style_axes(saturation, "Saturated pixels", "fraction", x="iterations")
+    for axes, names in (
+        (outputs, ("D(x)", "D(G(z))")),
+        (diversity, ("diversity",)),
+        (saturation, ("saturated",)),
+    ):
         for name in names:
             _draw_order(axes, histories, name, named=name != "D(G(z))")
         axes.set_ylim(bottom=0)
@@ -479,8 +483,8 @@ def _order_table(histories: Mapping[str, list[OrderHistory]], seeds: range) -> T
             (
                 order,
                 f"{seed}",
-                *(f"{history.final(name):.3f}" for name in ("D(x)", "D(G(z))", "variety")),
-                f"{history.final('flat'):.0%}",
+                *(f"{history.final(name):.3f}" for name in ("D(x)", "D(G(z))", "diversity")),
+                f"{history.final('saturated'):.0%}",
             )
             for order, runs in histories.items()
             for seed, history in zip(seeds, runs, strict=True)
@@ -490,15 +494,15 @@ def _order_table(histories: Mapping[str, list[OrderHistory]], seeds: range) -> T
 
 def _order_check(histories: Mapping[str, list[OrderHistory]]) -> Check:
     """Return the check that compares both orders over all seeds."""
-    together, in_turn = (
-        [race.final("D(G(z))") for race in histories[order]]
+    simultaneous, alternating = (
+        [history.final("D(G(z))") for history in histories[order]]
         for order in (SIMULTANEOUS, ALTERNATING)
     )
     return Check(
         "on MNIST with the authors' configuration, $G$ keeps up with simultaneous updates and "
         "loses with alternating ones: final $D(G(z))$",
         "every seed higher with simultaneous updates than any seed with alternating ones",
-        f"{', '.join(f'{v:.3f}' for v in together)} against "
-        f"{', '.join(f'{v:.3f}' for v in in_turn)}",
-        min(together) > max(in_turn),
+        f"{', '.join(f'{v:.3f}' for v in simultaneous)} against "
+        f"{', '.join(f'{v:.3f}' for v in alternating)}",
+        min(simultaneous) > max(alternating),
     )

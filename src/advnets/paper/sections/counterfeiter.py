@@ -31,7 +31,7 @@ NUM_SHOWN = 20
 NUM_FINAL = 10
 """Number of last scores whose mean is the final score; a single score varies."""
 LEAD = 10
-"""Notes of 100 by which the police must beat chance to be called ahead."""
+"""Margin over chance, in notes of 100, from which the police count as ahead."""
 
 
 @dataclass(frozen=True)
@@ -227,11 +227,11 @@ def _table(history: History) -> Table:
 def _images(context: SectionContext, history: History) -> Block:
     figure = new_figure(8.4, 0.95 * len(history.samples))
     panels = figure.subplots(len(history.samples), 1, squeeze=False).flatten()
-    by_round = {score.iteration: score for score in history.scores}
+    by_iteration = {score.iteration: score for score in history.scores}
     for axes, (number, notes) in zip(panels, history.samples.items(), strict=True):
         axes.imshow(grid(notes, columns=NUM_SHOWN, scale=6), cmap="gray", vmin=0, vmax=255)
         axes.axis("off")
-        title = f"{number:,} iterations: {by_round[number].caught:.0f} of 100 caught"
+        title = f"{number:,} iterations: {by_iteration[number].caught:.0f} of 100 caught"
         axes.set_title(title, loc="left", color=LIGHT.text, fontsize=9.5)
     alt = "Counterfeit digits at six iterations, from gray blurs to digits"
     caption = (

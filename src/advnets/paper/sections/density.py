@@ -211,7 +211,7 @@ def _frequencies(
     yield Text(
         f"Class frequencies: {n_samples:,} samples of $G$ are classified by their 3 nearest "
         f"training images, with an accuracy of {frequencies.accuracy:.1%} on test images. $G$ is "
-        f"not conditioned on classes; only $p_g = p_{{data}}$ itself asks for the right "
+        f"not conditioned on classes; only $p_g = p_{{data}}$ itself requires the right "
         "proportions."
     )
     yield Table(

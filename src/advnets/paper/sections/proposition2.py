@@ -268,8 +268,8 @@ def _lines(context: SectionContext) -> Block:
     axes = figure.subplots()
     style_axes(axes, "Two values", "nats", x="q, the probability of the first value in p_g")
     q = torch.linspace(0, 1, 501, dtype=torch.float64)
-    touching = torch.linspace(0.02, 0.98, 17, dtype=torch.float64)
-    for n, line in enumerate(two_point_values(two_point_optimal_discriminator(touching), q)):
+    tangent_points = torch.linspace(0.02, 0.98, 17, dtype=torch.float64)
+    for n, line in enumerate(two_point_values(two_point_optimal_discriminator(tangent_points), q)):
         label = "V(p_g, D) for fixed D" if n == 0 else None
         axes.plot(q, line, color=LIGHT.rule, lw=0.7, label=label)
     at = torch.tensor([TANGENT_AT], dtype=torch.float64)

@@ -330,8 +330,8 @@ def measure_init_range(
     init_range: float, nets: int, limit: LogitLimits, first_seed: int = 0
 ) -> RangeResult:
     """Compute all losses and their gradients on one batch, for several network pairs."""
-    broken: dict[str, tuple[int, int]] = dict.fromkeys(LOSSES, (0, 0))
-    foretold = dict.fromkeys(LOSSES, 0)
+    failures: dict[str, tuple[int, int]] = dict.fromkeys(LOSSES, (0, 0))
+    predicted_failures = dict.fromkeys(LOSSES, 0)
     ends: list[Tensor] = []
     for seed in range(first_seed, first_seed + nets):
         state = make_digits_state(init_range, seed)
@@ -344,11 +344,13 @@ def measure_init_range(
             naive = _gradient(forms.naive(real, fake), parameters).isnan().any()
             stable = forms.stable(real, fake)
             finite = stable.isfinite() & _gradient(stable, parameters).isfinite().all()
-            before = broken[name]
-            broken[name] = before[0] + bool(naive), before[1] + (not finite)
-            foretold[name] += fails[name]
+            before = failures[name]
+            failures[name] = before[0] + bool(naive), before[1] + (not finite)
+            predicted_failures[name] += fails[name]
     low, high = torch.stack(ends).unbind(1)
-    return RangeResult(init_range, float(low.min()), float(high.max()), broken, foretold)
+    return RangeResult(
+        init_range, float(low.min()), float(high.max()), failures, predicted_failures
+    )
 
 
 def _logits(state: step.TrainState) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
@@ -436,17 +438,19 @@ def _plot_ranges(
     context: SectionContext, swept: list[RangeResult], nets: int, limit: LogitLimits
 ) -> Block:
     figure = new_figure(10.4, 3.8)
-    broken, logits = figure.subplots(1, 2)
+    failure_axes, logits = figure.subplots(1, 2)
     ranges = [result.init_range for result in swept]
-    style_axes(broken, "Networks with a NaN gradient", "fraction", x="initialization range")
+    style_axes(failure_axes, "Networks with a NaN gradient", "fraction", x="initialization range")
     for (name, style), color in zip(
         zip(LOSSES, ("-", "--", "-."), strict=True), LIGHT.hues, strict=False
     ):
         fractions = [result.failures[name][0] / nets for result in swept]
-        broken.semilogx(ranges, fractions, style, color=color, lw=1.8, label=f"naive, {name}")
+        failure_axes.semilogx(ranges, fractions, style, color=color, lw=1.8, label=f"naive, {name}")
     stable = [sum(count for _, count in result.failures.values()) / nets for result in swept]
-    broken.plot(ranges, stable, color=LIGHT.text, lw=1.2, marker=".", label="advnets, all three")
-    legend(broken, columns=1, corner="center left")
+    failure_axes.plot(
+        ranges, stable, color=LIGHT.text, lw=1.2, marker=".", label="advnets, all three"
+    )
+    legend(failure_axes, columns=1, corner="center left")
     style_axes(logits, "Logits of D", "minimum to maximum", x="initialization range")
     ends = [result.min_logit for result in swept], [result.max_logit for result in swept]
     logits.fill_between(ranges, *ends, color=LIGHT.score, alpha=0.35, lw=0)

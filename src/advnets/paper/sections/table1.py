@@ -1,4 +1,4 @@
-"""Table 1: Parzen log-likelihoods on MNIST and, by folds, on faces, beside published ones."""
+"""Table 1: Parzen log-likelihoods on MNIST and, by folds, on faces, with published ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ WEIGHTS: tuple[Weights, ...] = ("last", "ema")
 
 def build(context: SectionContext) -> SectionContent:
     """Build the section: scores of every seed, their mean, published scores, and faces by folds."""
-    faces = open_faces(context)  # first: it may reject --faces, and trainings take hours
+    # Open the faces before the trainings, which take hours: --faces may be invalid.
+    faces = open_faces(context)
     all_runs = [reference_runs(context)]
     if context.full:  # the modern recipe too
         all_runs.append(relativistic_runs(context))

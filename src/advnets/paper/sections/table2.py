@@ -422,9 +422,9 @@ def run_chains(rbm: Any, lengths: Sequence[int], seed: int = 0) -> ChainSamples:
         state = rbm.gibbs(state)
         if step in lengths:
             seconds.append((time.perf_counter() - start - excluded) / NUM_CHAINS)
-            paused = time.perf_counter()
+            sampling_start = time.perf_counter()
             images.append(_visible_probabilities(rbm, state, rng))
-            excluded += time.perf_counter() - paused
+            excluded += time.perf_counter() - sampling_start
     reference, consecutive = images[-1], [images[-1][0]]
     for step in range(1, max(lengths) + 1):
         state = rbm.gibbs(state)

@@ -154,7 +154,7 @@ def build(context: SectionContext) -> SectionContent:
             ),
             Table(
                 f"{pairs:,} random pairs of each kind, over {NUM_VALUES} values, in float64.",
-                ("kind", "JSD, from to", r"largest $|C + \log 4 - 2 JSD|$", r"least $C + \log 4$"),
+                ("kind", "JSD, range", r"maximum $|C + \log 4 - 2 JSD|$", r"minimum $C + \log 4$"),
                 tuple(_row(name, kind) for name, kind in stats.items()),
             ),
             _plot_paths(context, paths),

@@ -110,7 +110,7 @@ def train_from_bad_start(
         ).mean()
     history = History(start, generator_grad_norms(line), float(probability), [start.jsd])
 
-    def record(_number: int, _round: StepMetrics) -> None:
+    def record(_number: int, _metrics: StepMetrics) -> None:
         history.jsd.append(line.snapshot(points=NUM_LATENTS).jsd)
 
     line.train(iterations, record)

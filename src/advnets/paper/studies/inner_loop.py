@@ -195,7 +195,7 @@ def build(context: SectionContext) -> SectionContent:
 
 def train_to_completion(state: TrainState, digits: DigitSplits, updates: int) -> History:
     """Train D alone with a new optimizer, with evaluations spaced ever farther apart."""
-    history, paused = History(), 0.0
+    history, evaluation_seconds = History(), 0.0
     train = torch.cat(
         [state.loader.batch_at(n).images for n in range(len(digits.train) // BATCH_SIZE)]
     )
@@ -207,19 +207,19 @@ def train_to_completion(state: TrainState, digits: DigitSplits, updates: int) ->
     }
 
     def record(number: int) -> None:
-        nonlocal paused
+        nonlocal evaluation_seconds
         if number not in evaluated_updates:
             return
         at = time.perf_counter()
         history.updates.append(number)
         for name, value in measure(state, train, digits.held_out, z).items():
             history.values.setdefault(name, []).append(value)
-        paused += time.perf_counter() - at
+        evaluation_seconds += time.perf_counter() - at
 
     record(0)
-    start, paused = time.perf_counter(), 0.0
+    start, evaluation_seconds = time.perf_counter(), 0.0
     train_player(state, "discriminator", updates, record, INNER_OPTIMIZER)
-    history.seconds = time.perf_counter() - start - paused
+    history.seconds = time.perf_counter() - start - evaluation_seconds
     return history
 
 

@@ -141,11 +141,11 @@ def score_curve(events: Sequence[Event], weights: str) -> tuple[list[float], lis
     The minutes are of all threads, without evaluations: the time of the same training on one
     otherwise idle core. They are empty for a run that did not record CPU time.
     """
-    ticks = [event for event in events if event["kind"] == "log"]
-    if any("cpu_seconds" not in tick for tick in ticks):
+    logs = [event for event in events if event["kind"] == "log"]
+    if any("cpu_seconds" not in log for log in logs):
         return [], []
-    taken = accumulate(tick["cpu_seconds"] for tick in ticks)
-    minutes = {event["step"]: seconds / 60 for event, seconds in zip(ticks, taken, strict=True)}
+    taken = accumulate(log["cpu_seconds"] for log in logs)
+    minutes = {event["step"]: seconds / 60 for event, seconds in zip(logs, taken, strict=True)}
     scores = {
         event["step"]: event["mean"]
         for event in events
@@ -160,9 +160,7 @@ def plot_score_curves(
     """Plot a curve for each seed and kind of weights, colored by preset."""
     figure = new_figure(8.4, 3.8)
     axes = figure.subplots()
-    style_axes(
-        axes, "Parzen log-likelihood", "nats, paper's grid", x="processor minutes of training"
-    )
+    style_axes(axes, "Parzen log-likelihood", "nats, paper's grid", x="CPU minutes of training")
     reference_line(axes, real, "real training images", LIGHT)
     for (preset, seeds), color in zip(runs.items(), LIGHT.hues, strict=False):
         for weights, style in _STYLES.items():
