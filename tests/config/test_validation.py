@@ -7,6 +7,7 @@ import typing
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 from advnets import config, presets
@@ -156,6 +157,7 @@ def test_large_valid_numbers_are_accepted():
         (lambda: config.MLPGenerator(output_bias="mean"), "output_bias is 'mean'; it must be"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_known_ones(make, message):
+def test_an_unknown_name_is_refused_with_the_known_ones(make, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it refuses them in tests
     with pytest.raises(UsageError, match=message):
         make()
