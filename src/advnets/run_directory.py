@@ -3,7 +3,7 @@
 config.json      the resolved config, dataset, number of parameters, and versions
 events.jsonl     one JSON object a line: start, log, evaluate, rollback, skipped_files, resume, end
 samples/         grids of samples, step-00005000.png
-checkpoints/     step-00005000.safetensors, the newest few
+checkpoints/     step-00005000.safetensors, the newest few and the best
 scores.json      the records of `advnets evaluate`
 curves.png       D(x), D(G(z)), V and scores during training
 report.html      a page with samples, curves, scores and config
@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import Timeout
 
@@ -251,9 +251,10 @@ class RunDirectory:
         except OSError as error:
             raise WriteError(checkpoint, error) from None
 
-    def prune_checkpoints(self, keep: int, also: Collection[Path] = ()) -> None:
+    def prune_checkpoints(self, keep: int | Literal["all"], also: Collection[Path] = ()) -> None:
         """Remove all checkpoints but the newest `keep` and those in `also`, and partial files."""
-        old = [file for file in self.checkpoint_files()[:-keep] if file not in also]
+        files = [] if keep == "all" else self.checkpoint_files()[:-keep]
+        old = [file for file in files if file not in also]
         for file in (*old, *self.checkpoints.glob("*.part")):
             file.unlink(missing_ok=True)
 

@@ -57,7 +57,8 @@ _SCORE_TYPES = {
 }
 _EVENT_TYPES = {
     **dict.fromkeys(("step", "steps", "diverged_step", "attempt", "threads"), int),
-    **dict.fromkeys(("kind", "device", "reason", "problem", "metric", "weights", "precision"), str),
+    **dict.fromkeys(("kind", "device", "reason", "problem", "detail"), str),
+    **dict.fromkeys(("metric", "weights", "best", "precision"), str),
     **dict.fromkeys(("epoch", "seconds", "cpu_seconds", "time"), float),
     "images_per_second": float | None,
     "files": dict[str, str],

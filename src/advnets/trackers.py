@@ -146,7 +146,7 @@ class MLflow(Tracker):
     def on_end(self, step: int, reason: str) -> None:  # noqa: ARG002
         """End the run."""
         self.mlflow.set_tag("reason", reason)
-        self.mlflow.end_run("FINISHED" if reason == "done" else "KILLED")
+        self.mlflow.end_run("FINISHED" if reason in ("done", "early stop") else "KILLED")
 
 
 class Trackio(Tracker):

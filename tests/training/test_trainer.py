@@ -20,6 +20,7 @@ from advnets.training.checkpoint import read_checkpoint
 from advnets.training.devices import StopRequest, catch_stop_signals
 from advnets.training.ema import EMA
 from advnets.training.optimizers import make_optimizer
+from advnets.training.selection import Selection
 from advnets.training.step import TrainState
 from advnets.training.trainer import (
     Hooks,
@@ -142,6 +143,96 @@ def test_the_newest_two_checkpoints_are_kept_and_the_last_regular_one(make):
         assert not part.run()
     steps = [int(file.stem[-8:]) for file in part.directory.checkpoint_files()]
     assert steps == [5, 8, 9]
+
+
+SCORES = {2: 5.0, 4: 3.0, 6: 4.0, 8: 2.0, 10: 2.5, 12: 2.0, 14: 9.0}
+"""Scores by step, 7 at the others: none is better than that of step 8, which 12 only equals."""
+
+
+def selecting(trainer, scores=SCORES, **options):
+    """Evaluate a trainer every second step, with these scores, and select the lowest."""
+
+    def evaluate(_):
+        return {"metric": "frechet", "value": scores.get(trainer.step, 7.0)}
+
+    trainer.hooks = replace(trainer.hooks, evaluate=evaluate)
+    trainer.intervals = replace(trainer.intervals, eval_every=2)
+    trainer.selection = Selection("frechet", "value", "lower", **options)
+    return trainer
+
+
+def test_the_best_checkpoint_is_kept(make):
+    """Besides the newest ones; it has the state of its step, which no interval saves."""
+    trainer = selecting(make(), keep_best=True)
+    assert trainer.run()
+    assert list(trainer.directory.checkpoints_by_step()) == [8, 15, 20]
+    events = recorder(trainer).events
+    assert [e["step"] for e in events if e.get("best") and e["weights"] == "ema"] == [2, 4, 8]
+    assert not any(e.get("best") for e in events if e.get("weights") == "last")
+    stopped = make(steps=8, name="stopped")
+    assert stopped.run()
+    best, same = (
+        read_checkpoint(t.directory.checkpoint_file(8)).tensors for t in (trainer, stopped)
+    )
+    weights = [name for name in same if name.startswith(("players/", "ema/"))]
+    assert all(torch.equal(best[name], same[name]) for name in weights)
+
+
+def test_as_many_checkpoints_are_kept_as_requested(make):
+    for keep, kept in ((1, [20]), (3, [10, 15, 20]), ("all", [0, 5, 10, 15, 20])):
+        trainer = make(name=f"run-{keep}")
+        trainer.intervals = replace(trainer.intervals, keep_checkpoints=keep)
+        assert trainer.run()
+        assert list(trainer.directory.checkpoints_by_step()) == kept
+
+
+def test_training_ends_early_at_the_same_step_wherever_it_was_interrupted(make):
+    """Three evaluations after step 8 are not better: it ends at step 14, with the same bytes."""
+    whole = selecting(make(), patience=3)
+    assert whole.run()
+    assert (whole.ends_early, whole.step) == (True, 14)
+    assert str(whole.selection) == (
+        "3 evaluations in a row have no better value of frechet than that of step 8"
+    )
+    end = whole.directory.checkpoint_file(14).read_bytes()
+    for stop in (1, 7, 8, 9, 12):
+        interruption, check = stopped_at(stop)
+        name = f"stopped-{stop}"
+        assert not selecting(make(check, interruption=interruption, name=name), patience=3).run()
+        resumed = selecting(make(name=name), patience=3)
+        resumed.restore(read_checkpoint(resumed.directory.newest_checkpoint()))
+        resumed.directory.truncate_events(resumed.step)
+        assert resumed.run()
+        assert resumed.directory.newest_checkpoint().read_bytes() == end
+
+    # A run that has ended early has nothing left to train, unless patience is longer.
+    again = selecting(make(), patience=3)
+    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
+    assert again.run()
+    assert again.step == 14
+    longer = selecting(make(), patience=4)
+    longer.restore(read_checkpoint(longer.directory.newest_checkpoint()))
+    assert longer.run()
+    assert longer.step == 16
+
+
+def test_after_a_roll_back_the_end_is_saved_where_a_better_state_was_before(make):
+    """Step 12 is the best of the first attempt, and where the second one ends early."""
+    trainer = make(lambda rng: rng.step == 13 and "#" not in rng.purpose)
+    seen = []
+
+    def evaluate(_):
+        seen.append(trainer.step)
+        return {"metric": "frechet", "value": 0.0 if seen.count(12) == 1 else float(trainer.step)}
+
+    selecting(trainer, keep_best=True, patience=5)
+    trainer.hooks = replace(trainer.hooks, evaluate=evaluate)
+    trainer.emas = {}
+    assert trainer.run()
+    assert trainer.ends_early
+    assert trainer.step == 12
+    checkpoint = read_checkpoint(trainer.directory.checkpoint_file(12))
+    assert checkpoint.metadata["attempt"] == 1
 
 
 def test_evaluation_does_not_count_as_training_time(make):

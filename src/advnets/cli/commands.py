@@ -160,6 +160,8 @@ class Sample(ValidatedConfig):
     """Number of images."""
     seed: int = 0
     """Random seed of z."""
+    step: int | Literal["best"] | None = None
+    """Step of a kept checkpoint, or best (see `advnets train --keep-best`); None: the newest."""
     weights: Literal["ema", "last"] | None = None
     """Weights to load: the exponential moving average (ema) or the last ones; None: ema if the run
     has it, else last."""
@@ -190,7 +192,7 @@ class Sample(ValidatedConfig):
 
         check_samples_output(self.out, overwrite=self.overwrite)
         return_freed_memory()
-        model = load(self.run, weights=self.weights, device=self.device)
+        model = load(self.run, step=self.step, weights=self.weights, device=self.device)
         blocks = model.sample_blocks(
             self.num_samples,
             seed=self.seed,
@@ -288,6 +290,8 @@ class Evaluate(ValidatedConfig):
     class_proportions: Literal["data", "uniform"] = "data"
     """Probabilities of the classes of a class-conditional run: those of the training images, or
     equal ones. A class without training images is never drawn."""
+    step: int | Literal["best"] | None = None
+    """Step of a kept checkpoint, or best (see `advnets train --keep-best`); None: the newest."""
     weights: Literal["ema", "last"] | None = None
     """Weights to load: the exponential moving average (ema) or the last ones; None: ema if the run
     has it, else last."""
@@ -305,7 +309,7 @@ class Evaluate(ValidatedConfig):
         from advnets.experiment.trained_model import load
         from advnets.report.score_text import score_lines
 
-        model = load(self.run, weights=self.weights, device=self.device)
+        model = load(self.run, step=self.step, weights=self.weights, device=self.device)
         records = model.evaluate(
             self.metrics,
             extractor=self.extractor,

@@ -127,7 +127,9 @@ class Console(Callback):
         )
 
     def _evaluate(self, event: Mapping[str, Any]) -> None:
-        self.line(f"step {event['step']:,}: {describe_result(event)} ({event['weights']} weights)")
+        best = ", the best so far" if event.get("best") else ""
+        weights = f"{event['weights']} weights{best}"
+        self.line(f"step {event['step']:,}: {describe_result(event)} ({weights})")
 
     def _skipped_files(self, event: Mapping[str, Any]) -> None:
         files: dict[str, str] = event["files"]
@@ -185,6 +187,10 @@ def result_text(result: TrainResult, seconds: float) -> str:
     if result.problem is not None:
         return "\n".join([f"ended after {duration(seconds)}:", *files])
     lines = [f"done in {duration(seconds)}:", *files]
+    if result.ended_early:
+        lines.insert(0, f"ended early at step {result.step:,}: {result.ended_early}")
+    if result.best_step is not None:
+        lines.append(f"the best checkpoint is of step {result.best_step:,} (--step best)")
     if result.score:
         lines += [
             f"next: evaluate the generator ({METRICS[result.score].title}) and draw samples:",

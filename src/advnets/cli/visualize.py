@@ -31,6 +31,8 @@ class Visualize:
     """File to write the image to, with the JSON file next to it; None: RUN/views/VIEW.png."""
     movie: Annotated[Path | None, arg(metavar="FILE.gif|FILE.mp4")] = None
     """File to write a movie to, for the views interpolation and timelapse; None: no movie."""
+    step: int | Literal["best"] | None = None
+    """Step of a kept checkpoint, or best (see `advnets train --keep-best`); None: the newest."""
     weights: Literal["ema", "last"] | None = None
     """Weights to load; None: the weight average (ema) if the run has one, else the last ones."""
     data: Annotated[str | None, arg(metavar="SOURCE")] = None
@@ -57,6 +59,7 @@ class Visualize:
             check_movie_path(self.movie)
         model = load(
             self.run,
+            step=self.step,
             weights=self.weights,
             device=self.device,
             data=self.data,

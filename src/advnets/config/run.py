@@ -283,10 +283,32 @@ class Intervals(ValidatedConfig):
     """Number of steps between evaluations during training. 0: none."""
     eval_metric: str = "parzen"
     """Metric of these evaluations, one of those with an asterisk in `advnets evaluate --help`."""
+    keep_checkpoints: int | Literal["all"] = 2
+    """Number of newest checkpoints to keep, or all."""
+    keep_best: str | None = None
+    """Score of --eval-metric by which the best checkpoint is kept as well: its name (fid), or one
+    of its values (modes_found). None: none is."""
+    patience: int = 0
+    """Number of evaluations without a better score after which the training ends early. 0: it
+    never does."""
+    weights_only: bool = False
+    """When the training is complete, keep only the weights of the generator and of other players
+    that are not the discriminator, in smaller files. The run can then be sampled from, but neither
+    be resumed nor used for what needs the discriminator."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_min(self, 0, "log_every", "sample_every", "checkpoint_every", "eval_every")
+        check_min(self, 0, "patience")
+        if self.keep_checkpoints != "all":
+            check_min(self, 1, "keep_checkpoints")
+        for name in ("keep_best", "patience"):
+            value = getattr(self, name)
+            if value and not self.eval_every:
+                raise UsageError(
+                    f"{name} is {value}, but eval_every is 0, so that nothing is evaluated; "
+                    "give --eval-every 1000"
+                )
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,11 @@ def _probed_extractors(context: EvaluationContext) -> dict[str, Extractor]:
     players_by_suffix = {"": context.players, NEVER_TRAINED: context.initial_players()}
     extractors: dict[str, Extractor] = {}
     for suffix, players in players_by_suffix.items():
+        if not {"encoder", "discriminator"} & context.players.keys():
+            raise UsageError(
+                "the metric probe needs a discriminator or an encoder, and the run has neither, or "
+                "keeps the weights of the generator only; leave it out"
+            )
         if "encoder" in context.players:
             extractors[f"{ENCODER}{suffix}"] = encoder_extractor(players["encoder"], normalizer)
         else:

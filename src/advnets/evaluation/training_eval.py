@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -26,6 +26,7 @@ from advnets.sampling.sampler import (
     parzen_score_on_data,
     parzen_score_on_splits,
 )
+from advnets.training.selection import Selection
 
 _NOT_IN_EVENTS = {
     *("samples", "weights", "keep_fraction", "step"),
@@ -59,8 +60,32 @@ def check_eval_metric(intervals: config.Intervals, data: PreparedData) -> None:
         DataError: the data lacks what it needs.
     """
     spec = eval_metric(intervals)
+    selection(intervals)
     if intervals.eval_every:
         spec.check_data(data)
+
+
+def selection(intervals: config.Intervals) -> Selection | None:
+    """Return the selection of the best step that --keep-best and --patience request, if any.
+
+    Raises:
+        UnknownNameError: --keep-best is no score of --eval-metric that has a direction.
+    """
+    if not (intervals.keep_best or intervals.patience):
+        return None
+    spec = eval_metric(intervals)
+    directions: dict[str, Literal["lower", "higher"]]
+    directions = {name: value.better for name, value in spec.values.items() if value.better}
+    # Prefer the score of the training curve.
+    curve = "" if spec.curve is None else spec.curve.value
+    name = intervals.keep_best or spec.name
+    if name.lower() in (spec.name, *spec.aliases):
+        name = curve if curve in directions else next(iter(directions))
+    better = directions.get(name)
+    if better is None:
+        known = [spec.name, *directions]
+        raise UnknownNameError(f"score of --eval-metric {spec.name}", name, known)
+    return Selection(spec.name, name, better, bool(intervals.keep_best), intervals.patience)
 
 
 def evaluate_during_training(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import nn
@@ -24,8 +24,13 @@ from advnets.errors import OutOfMemoryError, RunError, RunWarning, UsageError
 from advnets.experiment.players import build_players
 from advnets.run_directory import RunDirectory
 from advnets.run_records import versions
-from advnets.training.checkpoint import NewestCheckpoint, newest_usable_checkpoint
+from advnets.training.checkpoint import (
+    NewestCheckpoint,
+    newest_usable_checkpoint,
+    read_run_checkpoint,
+)
 from advnets.training.memory import available_bytes, explain_errors, format_bytes, is_out_of_memory
+from advnets.training.selection import best_step
 
 # The errors of building a network with impossible sizes.
 _BUILD_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, MemoryError)
@@ -166,6 +171,30 @@ class StoredRun:
                 "differ"
             )
         return newest
+
+    def checkpoint_of(self, step: int | Literal["best"] | None = None) -> NewestCheckpoint:
+        """Read the checkpoint of a step, of the best step, or the newest one that can be used.
+
+        Raises:
+            UsageError: the run keeps no checkpoint of that step, or none as the best.
+            CheckpointError: the checkpoint cannot be used or read.
+        """
+        if step is None:
+            return self.newest_checkpoint()
+        saved = self.directory.checkpoints_by_step()
+        found = best_step(self.directory.events(), saved) if step == "best" else step
+        if found not in saved:
+            self.directory.newest_checkpoint()  # has a message of its own for a run without any
+            missing = (
+                "none was kept as the best (--keep-best)"
+                if step == "best"
+                else f"{self.directory.path} has no checkpoint of it"
+            )
+            raise UsageError(
+                f"step is {step}, but {missing}; those that are kept are of steps "
+                f"{', '.join(map(str, saved))}"
+            )
+        return NewestCheckpoint(saved[found], read_run_checkpoint(saved[found], self.identity))
 
     def warn(self, message: str) -> None:
         """Issue a `RunWarning`."""

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from advnets.errors import (
     DivergedError,
     RunError,
     StoppedBySignal,
+    UnusableCheckpointError,
     UsageError,
 )
 from advnets.evaluation.modes import default_metric
@@ -32,6 +34,7 @@ from advnets.evaluation.training_eval import (
     check_eval_metric,
     eval_metric,
     evaluate_during_training,
+    selection,
 )
 from advnets.experiment import setup
 from advnets.experiment.dry_run import SMALLER, check_memory, data_summary
@@ -44,9 +47,16 @@ from advnets.run_directory import RunDirectory
 from advnets.sampling.sampler import ComputeSettings, draw_samples, grid_classes
 from advnets.training import devices
 from advnets.training.callback import Callback, CallbackList
-from advnets.training.checkpoint import Checkpoint
+from advnets.training.checkpoint import (
+    WEIGHTS_ONLY,
+    Checkpoint,
+    read_checkpoint,
+    weights_only,
+    write_checkpoint,
+)
 from advnets.training.ema import EMA
 from advnets.training.memory import explain_errors, memory_limit
+from advnets.training.selection import best_step
 from advnets.training.step import TrainState
 from advnets.training.trainer import Hooks, Problem, Trainer
 
@@ -65,6 +75,10 @@ class TrainResult:
     problem: Problem | None = None
     """Why the last state of a complete training is not usable; None: it passes the checks."""
     warnings: tuple[str, ...] = ()
+    ended_early: str = ""
+    """Why the training ended before its last step; "": it did not."""
+    best_step: int | None = None
+    """The step of the best checkpoint that is kept; None: none is."""
     score: str = "parzen"
     """The main metric of the data; "" for data without test images."""
 
@@ -102,6 +116,7 @@ def train(
     check_trusted(run_config, trust_code=trust_code)
     if not resume:
         check_source(run_config.data.source)
+        selection(run_config.intervals)
         eval_metric(run_config.intervals)
         setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage.game)
 
@@ -165,8 +180,14 @@ def _run_session(
     with memory_limit(device, session.config.runtime.threads):
         complete = _train_stages(run, session, device, interruption, callbacks)
 
+    # Keep what was asked for.
+    if complete and session.problem is None and session.config.intervals.weights_only:
+        _keep_weights_only(run)
+
     # Log the end, and write the report.
     event = {"kind": "end", "step": session.step, "reason": "done"}
+    if session.ended_early:
+        event |= {"reason": "early stop", "detail": session.ended_early}
     if session.problem is not None:
         event |= {"reason": session.problem.reason, "problem": session.problem.detail}
     if not complete:
@@ -182,8 +203,17 @@ def _run_session(
         step=session.step,
         problem=session.problem,
         warnings=write_report(run.path).warnings,
+        ended_early=session.ended_early,
+        best_step=best_step(run.events(), run.checkpoints_by_step()),
         score=default_metric(session.data),
     )
+
+
+def _keep_weights_only(run: RunDirectory) -> None:
+    """Replace the checkpoints of a run by their weights; the newest last, as it can be resumed."""
+    for path in run.checkpoint_files():
+        with suppress(UnusableCheckpointError):  # it stays as it is
+            write_checkpoint(path, weights_only(read_checkpoint(path)))
 
 
 @dataclass
@@ -203,6 +233,8 @@ class Session:
     """The number of steps after `step` that were logged before, and are trained again."""
     problem: Problem | None = None
     """Why the last state of the last stage is not usable."""
+    ended_early: str = ""
+    """Why the last stage ended before its last step; "": it did not."""
 
     @property
     def steps(self) -> int:
@@ -246,6 +278,11 @@ def _resume_session(run: RunDirectory, requested: config.Config) -> Session:
     if run.checkpoint_files():
         newest = stored.newest_checkpoint()
         metadata, unusable = newest.checkpoint.metadata, newest.unusable
+        if metadata.get(WEIGHTS_ONLY):
+            raise RunError(
+                f"{newest.path} holds weights only, without what training needs; start a new run "
+                f"from them with --init-from {run.path}"
+            )
         session.stage, session.step = metadata["stage"], metadata["step"]
         session.restore = newest.checkpoint
     if session.step > session.steps:
@@ -368,6 +405,7 @@ def _train_stages(
             complete = trainer.run()
         finally:
             session.step = trainer.step
+            session.ended_early = str(trainer.selection) if trainer.ends_early else ""
         if not complete:
             break
         session.problem = trainer.problem()
@@ -412,6 +450,7 @@ def _make_trainer(
         stage=number,
         steps_before=run_config.steps_before(number),
         batch_size=batch_size,
+        selection=selection(run_config.intervals),
         loss_limit=stage.game.loss_limit(math.prod(session.data.info.shape)),
         identity=session.identity,
     )

@@ -32,7 +32,7 @@ from advnets.sampling.sampler import (
     sample_blocks,
 )
 from advnets.training import devices
-from advnets.training.checkpoint import load_tensors
+from advnets.training.checkpoint import WEIGHTS_ONLY, load_tensors
 from advnets.training.memory import explain_errors
 
 if TYPE_CHECKING:
@@ -42,23 +42,26 @@ if TYPE_CHECKING:
     from advnets.sampling.rejection import DiscriminatorRejection
 
 Weights = Literal["ema", "last"]
+Step = int | Literal["best"]
+"""The step of a checkpoint."""
 
 
 class TrainedModel:
-    """The generator, discriminator and other players of a run at its newest checkpoint."""
+    """The generator, discriminator and other players of a run at one of its checkpoints."""
 
     def __init__(
         self,
         path: Path,
         weights: Weights | None = None,
         *,
+        step: Step | None = None,
         data: str | None = None,
         data_dir: str | None = None,
     ) -> None:
         stored = StoredRun.read(path)
         self.run, self.config, self.info = stored.directory, stored.config, stored.info
         self.normalizer = stored.normalizer()
-        checkpoint = stored.newest_checkpoint().checkpoint
+        checkpoint = stored.checkpoint_of(step).checkpoint
         stage: int = checkpoint.metadata["stage"]
         self.step: int = checkpoint.metadata["step"]
         ema_players = self.config.stages[stage].ema_players
@@ -71,6 +74,9 @@ class TrainedModel:
 
         # Build the networks and load their weights.
         self.players = stored.players(stage)
+        self.weights_only = bool(checkpoint.metadata.get(WEIGHTS_ONLY))
+        if self.weights_only:
+            self.players.pop("discriminator", None)
         for name, net in self.players.items():
             prefix = "ema" if self.weights == "ema" and name in ema_players else "players"
             load_tensors(f"{prefix}/{name}", net, checkpoint.tensors)
@@ -112,8 +118,9 @@ class TrainedModel:
             UsageError: the game has no player of this name.
         """
         if name not in self.players:
+            kept = "whose weights were kept" if self.weights_only else "of its game"
             raise UsageError(
-                f"{self.run.path} has no {name}; the players of its game are "
+                f"{self.run.path} has no {name}; the players {kept} are "
                 f"{' and '.join(self.players)}"
             )
         return self.players[name]
@@ -450,15 +457,17 @@ class TrainedModel:
 def load(
     run: str | Path,
     *,
+    step: Step | None = None,
     weights: Weights | None = None,
     device: str = "cpu",
     data: str | None = None,
     data_dir: str | None = None,
 ) -> TrainedModel:
-    """Load the newest checkpoint of a run for sampling and evaluation.
+    """Load a checkpoint of a run for sampling and evaluation.
 
     Args:
         run: the run directory.
+        step: the step of a kept checkpoint, or "best"; None: the newest one that can be used.
         weights: "ema" for the exponential moving average, "last" for the last weights; None: the
             average if the run has one.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -473,7 +482,7 @@ def load(
         RunWarning: a newer checkpoint is damaged or of another run; the run was written by other
             versions of libraries.
     """
-    trained = TrainedModel(Path(run), weights, data=data, data_dir=data_dir)
+    trained = TrainedModel(Path(run), weights, step=step, data=data, data_dir=data_dir)
     return trained.to(devices.resolve(Runtime(device=device)).device)
 
 

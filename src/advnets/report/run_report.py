@@ -26,6 +26,7 @@ _MAX_FILES = 20
 """The maximum number of skipped files that are listed."""
 _END_REASONS = {
     "done": "The run is complete.",
+    "early stop": "The run ended early, as its score did not improve.",
     "stopped": "The run was stopped before its last step.",
     "diverged": "The run diverged.",
     "had no effect": "Training had no effect.",
@@ -83,7 +84,9 @@ def write_report(run: Path) -> WrittenReport:
         _samples_section(directory),
         _curves_section(curves, events),
         scores_problem or score_section(scores, record.get("data", {}).get("name", "")),
-        _next_steps_section(run, finished=_end_state(events) == _END_REASONS["done"]),
+        _next_steps_section(
+            run, finished=_end_state(events) in (_END_REASONS["done"], _END_REASONS["early stop"])
+        ),
         _config_section(record.get("config", {})),
         _skipped_files_section(record, events),
         _provenance_section(record),

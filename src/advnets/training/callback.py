@@ -44,7 +44,7 @@ class Callback:
         """Handle a checkpoint that was written."""
 
     def on_end(self, step: int, reason: str) -> None:
-        """Handle the end: "done", "stopped", or the reason why the last state is not usable."""
+        """Handle the end: "done", "early stop", "stopped", or why the last state is not usable."""
 
 
 class CallbackList(Callback):

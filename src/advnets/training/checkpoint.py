@@ -28,6 +28,8 @@ FORMAT = 3
 """Version of the file format; files of another version are refused."""
 _WEIGHTS = ("players/", "ema/")
 """Prefixes of the tensors that must be finite."""
+WEIGHTS_ONLY = "weights_only"
+"""The key of metadata that is true if a checkpoint cannot continue a training."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,29 @@ def read_checkpoint(path: Path, identity: str | None = None) -> Checkpoint:
     return Checkpoint(tensors, record["metadata"], record["identity"])
 
 
+def weights_only(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the part of a checkpoint that sampling needs: all weights but the discriminator's."""
+    tensors = {
+        name: tensor
+        for name, tensor in checkpoint.tensors.items()
+        if name.startswith(_WEIGHTS) and name.split("/")[1] != "discriminator"
+    }
+    metadata = {**checkpoint.metadata, WEIGHTS_ONLY: True}
+    return Checkpoint(tensors, metadata, checkpoint.identity)
+
+
+def read_run_checkpoint(path: Path, identity: str) -> Checkpoint:
+    """Read a checkpoint of a run, and check its metadata too.
+
+    Raises:
+        UnusableCheckpointError: it is damaged or belongs to another run.
+        CheckpointError: it is missing, cannot be read, or has another format version.
+    """
+    checkpoint = read_checkpoint(path, identity)
+    _check_metadata(path, checkpoint.metadata)
+    return checkpoint
+
+
 def newest_usable_checkpoint(
     files: Sequence[Path],
     identity: str,
@@ -113,8 +138,7 @@ def newest_usable_checkpoint(
     unusable: dict[Path, str] = {}
     for path in reversed(files):
         try:
-            checkpoint = read_checkpoint(path, identity)
-            _check_metadata(path, checkpoint.metadata)
+            checkpoint = read_run_checkpoint(path, identity)
         except UnusableCheckpointError as error:
             unusable[path] = str(error).removeprefix(f"{path} ")
             continue

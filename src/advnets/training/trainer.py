@@ -18,6 +18,7 @@ from advnets.errors import STABILITY_ADVICE, DivergedError
 from advnets.run_directory import RunDirectory
 from advnets.training.callback import CallbackList
 from advnets.training.checkpoint import (
+    WEIGHTS_ONLY,
     Checkpoint,
     Owner,
     load_tensors,
@@ -27,12 +28,11 @@ from advnets.training.checkpoint import (
 )
 from advnets.training.devices import StopRequest
 from advnets.training.ema import EMA
+from advnets.training.selection import Selection, best_step
 from advnets.training.step import Progress, TrainState, next_losses, train_step
 
 MAX_ROLLBACKS = 3
 """Number of divergences (steps with non-finite numbers) at which a run stops."""
-CHECKPOINTS_KEPT = 2
-"""Number of recent checkpoints that are kept."""
 _SUMS = "metric_sums/"
 """Prefix of the sums of metrics in a checkpoint."""
 
@@ -74,6 +74,8 @@ class Trainer:
     """The last step of the stage."""
     hooks: Hooks
     stop_request: StopRequest
+    selection: Selection | None = None
+    """Selection of the best step, and early stopping; None: neither is requested."""
     emas: Mapping[str, EMA] = field(default_factory=dict[str, EMA])
     """EMA of each player's weights; they do not affect training."""
     stage: int = 0
@@ -94,6 +96,10 @@ class Trainer:
     """Whether every step since the last log was finite, on the device."""
     _last_log: Timer = field(default_factory=Timer, init=False)
     """The time of the last log."""
+    _saved: tuple[int, int] | None = field(default=None, init=False)
+    """The step and the attempt of the state that was saved or restored last."""
+    _best_step: int | None = field(default=None, init=False)
+    """The step of the checkpoint to keep as the best; None: there is none."""
 
     def __post_init__(self) -> None:
         self._initial_weights = InitialWeights.from_players(self.state.players)
@@ -118,13 +124,14 @@ class Trainer:
     def run(self) -> bool:
         """Train until the last step or a request to stop; return whether the stage is complete.
 
-        An exception of a callback is a request to stop.
+        An exception of a callback is a request to stop. A stage that ends early is complete.
 
         Raises:
             DivergedError: non-finite numbers occurred for the third time.
             WriteError: a checkpoint could not be written; the previous one stays valid.
         """
         progress = self.state.progress
+        self._reset_selection()
         if progress.step == 0:
             self.save()  # a state to roll back to
         self._last_log = Timer(progress.batches_read)
@@ -132,16 +139,29 @@ class Trainer:
             while self.state.progress.step < self.steps and not self._stop_requested:
                 self._step()
             # Save the final state; if it is not finite, roll back and continue training.
-            if self.directory.checkpoint_file(self.step).exists():
+            if self._saved == (self.step, self.attempt):
                 break
             if self._check_finite(include_state=True):
                 self.save()
                 break
-        return self.state.progress.step >= self.steps
+        return self.state.progress.step >= self.steps or self.ends_early
 
     @property
     def _stop_requested(self) -> bool:
-        return bool(self.stop_request) or self.hooks.callbacks.error is not None
+        stopped = bool(self.stop_request) or self.hooks.callbacks.error is not None
+        return stopped or self.ends_early
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the evaluations have not improved for long enough to end before the last step."""
+        selection, step = self.selection, self.state.progress.step
+        return selection is not None and selection.exhausted and step < self.steps
+
+    def _reset_selection(self) -> None:
+        events = self.directory.events()
+        self._best_step = best_step(events, self.directory.checkpoints_by_step())
+        if self.selection is not None:
+            self.selection.reset(events, next(iter(self.generators)), self.steps_before)
 
     def problem(self) -> Problem | None:
         """Return why the final state of the stage is not usable, or None if it is."""
@@ -176,7 +196,7 @@ class Trainer:
                 path = self.directory.sample_file(self.step)
                 self.hooks.callbacks.on_samples(self.step, path)
             if evaluating:
-                self._evaluate()
+                saving |= self._evaluate()
         except DivergedError:  # samples of finite weights can be non-finite
             self._roll_back()
             return
@@ -184,10 +204,19 @@ class Trainer:
             self.save()
         self._last_log = self._last_log.excluding(start)
 
-    def _evaluate(self) -> None:
-        event = {"kind": "evaluate", "epoch": self._epoch}
+    def _evaluate(self) -> bool:
+        """Write the scores of the generators as events; return whether to keep this checkpoint."""
+        selection, keep = self.selection, False
         for weights, generator in self.generators.items():
-            self._record_event({**event, "weights": weights, **self.hooks.evaluate(generator)})
+            event = {"kind": "evaluate", "step": self.step, "epoch": self._epoch}
+            event |= {"weights": weights, **self.hooks.evaluate(generator)}
+            # The generator that is sampled is the one to select by.
+            if selection is not None and generator is self.sampled_generator:
+                is_best = selection.update(event)
+                if is_best and selection.keep_best:
+                    event["best"], keep, self._best_step = selection.value, True, self.step
+            self._record_event(event)
+        return keep
 
     @property
     def _epoch(self) -> float:
@@ -245,7 +274,9 @@ class Trainer:
             file for file in self.directory.checkpoint_files() if file not in regular
         ] + regular
         newest = newest_usable_checkpoint(
-            files, self.identity, lambda metadata: metadata["stage"] == self.stage
+            files,
+            self.identity,
+            lambda metadata: metadata["stage"] == self.stage and not metadata.get(WEIGHTS_ONLY),
         )
         for path in newest.unusable:
             self.directory.quarantine_checkpoint(path)
@@ -258,6 +289,7 @@ class Trainer:
         self._record_event(
             {"kind": "rollback", "diverged_step": diverged_step, "attempt": attempt, **files_field}
         )
+        self._reset_selection()
 
     def _regular_checkpoints(self) -> list[Path]:
         """Return the checkpoints of the stage at multiples of the interval, oldest first."""
@@ -312,7 +344,7 @@ class Trainer:
         self.hooks.callbacks.on_event(event)
 
     def save(self) -> Path:
-        """Write a checkpoint of the whole state; keep the newest few.
+        """Write a checkpoint of the whole state; keep the newest few and the best.
 
         Raises:
             WriteError: it could not be written; the previous one stays valid.
@@ -331,7 +363,11 @@ class Trainer:
             "last_metrics": dict(state.last_metrics),
         }
         write_checkpoint(path, Checkpoint(tensors, metadata, self.identity))
-        self.directory.prune_checkpoints(CHECKPOINTS_KEPT, self._regular_checkpoints()[-1:])
+        self._saved = self.step, self.attempt
+        best = self._best_step
+        kept = [] if best is None else [self.directory.checkpoint_file(best)]
+        kept += self._regular_checkpoints()[-1:]
+        self.directory.prune_checkpoints(self.intervals.keep_checkpoints, kept)
         self.hooks.callbacks.on_checkpoint(self.step, path)
         return path
 
@@ -354,6 +390,7 @@ class Trainer:
             if name.startswith(_SUMS)
         }
         self._summed_steps = metadata["summed_steps"]
+        self._saved = self.step, self.attempt
         self._last_log = Timer(state.progress.batches_read)
 
 
