@@ -1,9 +1,9 @@
-"""The function `advnets.train`, the Python interface of `advnets train`."""
+"""The Python interface: `advnets.train`, as `advnets train` on the command line."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,90 +11,134 @@ from typing import Literal
 from advnets import presets
 from advnets.cli.console import Console, say_number
 from advnets.config import Config, Data
-from advnets.errors import DivergedWarning, suggest_keywords
+from advnets.config.overrides import apply_overrides, option_names
+from advnets.data.spec import check_own_images
+from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import check_output
+from advnets.presets.preset import Preset
 from advnets.presets.resume import new_out, newest_out, resumed_config
 from advnets.run_directory import RunDirectory
 from advnets.trackers import tracker
 from advnets.training.callback import Callback
 
+_IMAGE_OPTIONS = ("size", "width", "channels", "crop", "background", "white_level")
+"""Options of users' own images, which named datasets do not have."""
 
-@suggest_keywords
+
+@public_function
 def train(
-    preset: str | Config | None = None,
+    preset: str | Path | Preset | Config | None = None,
     *,
-    data: str | Data | None = None,
-    data_dir: str | None = None,
+    data: str | Path | Data | None = None,
+    data_dir: str | Path | None = None,
     out: str | Path | None = None,
     epochs: int | None = None,
     steps: int | None = None,
+    batch_size: int | None = None,
+    size: int | None = None,
     lr: float | None = None,
     seed: int | None = None,
     device: str | None = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
+    threads: int | None = None,
+    eval_every: int | None = None,
+    overrides: Mapping[str, object] | None = None,
     resume: bool = False,
     trust_code: bool = False,
     callbacks: Sequence[Callback | str] = (),
     progress: bool = True,
+    **options: object,
 ) -> TrainedModel:
     """Train a GAN and return the trained model.
+
+    Every flag of `advnets train` is a keyword, with underscores, or a name in `overrides`:
+
+        advnets.train("digits", steps=2000, ema_half_life=0, overrides={"game.r1": 1.0})
 
     An argument that is None keeps the value of the preset, or with `resume` that of the run. A
     training that is interrupted is saved, and the model of its last checkpoint is returned.
 
     Args:
-        preset: the name of a preset, FILE.py:NAME of a custom game, or a config; None: digits.
+        preset: a preset or its name, FILE.py:NAME of a custom game, a config, the path of a run's
+            config.json, or of a YAML or TOML file with a `preset` and options; None: digits.
         data: a named dataset, the path of your own data, or a data config.
         data_dir: the directory of named datasets.
         out: the run directory; None: runs/NAME, with the name of the preset or of your data, and
             NAME-2, NAME-3, … where these hold runs; with `resume` the newest of them.
         epochs: length of the training in passes over the training images.
         steps: length of the training in steps.
+        batch_size: number of images in a batch.
+        size: height in pixels to which your own images are resized.
         lr: learning rate of both players.
         seed: random seed.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: precision of matrix products.
+        threads: number of CPU threads; 0: the number of cores that this process may use.
+        eval_every: number of steps between evaluations during training; 0: none.
+        overrides: values of any options, by the names of their flags with underscores, such as
+            "game.r1" or "generator.latent_dim".
         resume: continue the run in `out` from its newest checkpoint.
         trust_code: run the Python file that a config or a run names as its game. Without it, code
             runs only from a FILE.py:NAME given as `preset`.
         callbacks: observers of the training, or names of trackers: "tensorboard", "wandb",
             "mlflow", "trackio".
         progress: print a progress bar, or a line per log interval where stderr is no terminal.
+        options: further options whose names have no dot, such as `hflip` or `log_every`.
 
     Raises:
-        AdvnetsError: with the message that the command line would print.
+        TypeError: there is no keyword of this name.
+        AdvnetsError: with the message that the command line would print, in the words of Python.
 
     Warns:
         DivergedWarning: the training ended in a state that is not usable.
     """
     path = Path(out) if out is not None else None
+    name = str(preset) if isinstance(preset, str | Path) else None
+    source = str(data) if isinstance(data, str | Path) else None
 
     # Start from the given config, the stored run, or the preset.
+    if isinstance(preset, Preset):
+        preset = preset.config
     if isinstance(preset, Config):
         config = preset
     elif resume:
-        config = resumed_config(path, preset, data.source if isinstance(data, Data) else data)
+        config = resumed_config(path, name, data.source if isinstance(data, Data) else source)
     else:
-        config = presets.starting_config(preset or presets.DEFAULT)
+        config = presets.starting_config(name or presets.DEFAULT)
+    if isinstance(data, Data):
+        config = replace(config, data=data)
 
-    # Apply the arguments.
-    source = config.data if data is None else data
-    if isinstance(source, str):
-        source = replace(config.data, source=source)
-    if data_dir is not None:
-        source = replace(source, directory=data_dir)
-    runtime = replace(
-        config.runtime,
-        device=config.runtime.device if device is None else device,
-        precision=config.runtime.precision if precision is None else precision,
-    )
-    stage = config.stage.with_length(epochs, steps)
-    config = config.override(data=source, stage=stage, lr=lr, runtime=runtime, seed=seed)
+    # Apply the options.
+    for option in options:
+        if option not in option_names(config):
+            raise _unknown_option(option, config)
+    keywords = {
+        "data": source,
+        "data_dir": data_dir,
+        "epochs": epochs,
+        "steps": steps,
+        "batch_size": batch_size,
+        "size": size,
+        "lr": lr,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "threads": threads,
+        "eval_every": eval_every,
+        **options,
+    }
+    given = {keyword: value for keyword, value in keywords.items() if value is not None}
+    if twice := sorted(given.keys() & (overrides or {}).keys()):
+        raise UsageError(f"{twice[0]} was given as a keyword and in overrides; give one of them")
+    given |= overrides or {}
+    config = apply_overrides(config, given)
+    for option in _IMAGE_OPTIONS:
+        if option in given:
+            check_own_images(config.data.source, option)
 
     # Check the output before any work, then train.
-    name = preset if isinstance(preset, str) else None
     if path is None:
         path = newest_out(config, name) if resume else new_out(config, name)
         if progress and not resume:
@@ -116,3 +160,14 @@ def train(
     if result.problem is not None:
         warnings.warn(str(result.problem), DivergedWarning, stacklevel=3)
     return load(path)
+
+
+def _unknown_option(name: str, config: Config) -> TypeError:
+    """Return the error for a keyword that train does not have; it suggests the nearest option."""
+    known = option_names(config)
+    if dotted := [option for option in known if option.rpartition(".")[2] == name]:
+        examples = " or ".join(f"overrides={{{option!r}: …}}" for option in dotted)
+        return TypeError(f"train has no argument {name!r}; did you mean {examples}?")
+    keywords = [option for option in known if "." not in option]
+    keywords += ["out", "overrides", "resume", "trust_code", "callbacks", "progress"]
+    return unknown_keyword("train", name, keywords)

@@ -37,7 +37,8 @@ import importlib
 import inspect
 import re
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import ParamSpec, TypeVar
@@ -116,19 +117,69 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else ""
 
 
-def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function so that the TypeError for an unknown keyword names the nearest one."""
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
+ON_COMMAND_LINE: ContextVar[bool] = ContextVar("ON_COMMAND_LINE", default=False)
+"""Whether a command is running: messages then have flags, otherwise the names of keywords."""
+
+_SWITCHES = ("resume", "trust_code", "overwrite", "follow_links", "stream")
+_COMMAND = r"`[^`]*`|\badvnets [a-z]+ [^;)]*"
+_FLAG = (
+    r"--(?P<name>[a-z][\w.-]*)"
+    r"(?: (?P<value>-?\d[\d.e-]*(?<![.-])|[A-Z]+\b|(?!(?:out|and|or|alone|to)\b)[a-z][\w:-]*"
+    r"(?=[,;.)]|$| or | and | to | --)))?"
+)
+
+
+def in_python_words(message: str) -> str:
+    """Return a message with keywords of Python, `name=value`, in place of flags, `--name value`.
+
+    Whole commands, such as `advnets data fetch`, stay as they are.
+    """
+
+    def keyword(match: re.Match[str]) -> str:
+        if match["name"] is None:
+            return match[0]
+        name, value = match["name"].replace("-", "_"), match["value"]
+        prefix, dot, field = name.rpartition(".")
+        if field.startswith("no_"):
+            name, value = f"{prefix}{dot}{field.removeprefix('no_')}", "False"
+        elif name in _SWITCHES:
+            return f"{name}=True"
+        elif value is not None and value[0].islower():
+            value = repr(value)
+        return name if value is None else f"{name}={value}"
+
+    return re.sub(f"{_COMMAND}|{_FLAG}", keyword, message)
+
+
+def public_function(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function of the Python interface, so that its errors are in the words of Python.
+
+    The TypeError for an unknown keyword names the nearest one, and the errors of advnets name
+    keywords and not flags.
+    """
+    parameters = inspect.signature(function).parameters
+    known = [name for name in parameters if name != "self"]
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs:
-            if name not in known:
-                hint = suggestion(name, known) or f"its arguments are {', '.join(known)}"
-                raise TypeError(f"{function.__name__} has no argument {name!r}; {hint}")
-        return function(*args, **kwargs)
+            if name not in known and not open_ended:
+                raise unknown_keyword(function.__name__, name, known)
+        try:
+            return function(*args, **kwargs)
+        except AdvnetsError as error:
+            if not ON_COMMAND_LINE.get():
+                error.args = (in_python_words(str(error)),)
+            raise
 
     return call
+
+
+def unknown_keyword(function: str, name: str, known: Sequence[str]) -> TypeError:
+    """Return the error for a keyword that a function does not have."""
+    hint = suggestion(name, known) or f"its arguments are {', '.join(known)}"
+    return TypeError(f"{function} has no argument {name!r}; {hint}")
 
 
 class AdvnetsError(Exception):

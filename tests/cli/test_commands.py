@@ -337,7 +337,7 @@ def test_a_preset_is_described_with_the_commands_that_print_its_options(run_comm
 def test_the_usage_lines_of_help_show_what_may_be_left_out_or_repeated(run_command):
     for command, arguments in {
         "compare": "RUN RUN [RUN ...]",
-        "train": "[PRESET | DATA | FILE.py:NAME]",
+        "train": "[PRESET | DATA | FILE | FILE.py:NAME]",
         "presets": "[PRESET]",
         "bench": "[CASE ...]",
     }.items():

@@ -37,13 +37,14 @@ class Train(ValidatedConfig):
     """Train a GAN on a preset's dataset or on your own data, and write a run directory.
 
     PRESET comes first (`advnets presets` lists them); a dataset or a path in its place is short
-    for `--data`. The defaults shown are those of the preset.
+    for `--data`. A FILE may be the config.json of a run, or have options in YAML or TOML. The
+    defaults shown are those of the preset.
     """
 
-    preset: Annotated[Positional[str], arg(metavar="[PRESET | DATA | FILE.py:NAME]")] = (
+    preset: Annotated[Positional[str], arg(metavar="[PRESET | DATA | FILE | FILE.py:NAME]")] = (
         presets.DEFAULT
     )
-    """Preset to train, path of your data, or FILE.py:NAME of a custom game."""
+    """Preset to train, path of your data, a config file, or FILE.py:NAME of a custom game."""
     data: Annotated[Data, arg(name="")] = field(default_factory=Data)
     out: Annotated[Path | None, arg(metavar="RUN")] = None
     """Run directory; None: runs/NAME, with the name of the preset or of your data, and runs/NAME-2,
@@ -60,8 +61,8 @@ class Train(ValidatedConfig):
     """Print the resolved config, the number of parameters, and the estimated time and memory,
     without training. Images that are opened for the first time are packed into the cache."""
     trust_code: Annotated[bool, FlagCreatePairsOff] = False
-    """With --resume, run the Python file that the run's config.json names as its game. Without it,
-    Python code runs only from a FILE.py:NAME given as PRESET."""
+    """Run the Python file that a config.json names as its game, given as PRESET or of the run to
+    --resume. Without it, Python code runs only from a FILE.py:NAME given as PRESET."""
     track: Annotated[tuple[str, ...], arg(metavar="TRACKER ...")] = ()
     """Trackers that the run is also logged to: tensorboard, wandb, mlflow, trackio. Each needs its
     extra, for example `pip install 'advnets[tensorboard]'`."""

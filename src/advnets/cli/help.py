@@ -120,7 +120,7 @@ def short_help(full: str, preset: str) -> str:
     """Return the help of `train` on one page, from the full one."""
     entries = {entry.flag: entry for box in _boxes(full).values() for entry in _entries(box)}
     lines = [
-        "usage: advnets train [PRESET | DATA | FILE.py:NAME] [options]",
+        "usage: advnets train [PRESET | DATA | FILE | FILE.py:NAME] [options]",
         "",
         _hanging("", _first_sentence(COMMANDS["train"].__doc__ or "")),
         "",

@@ -25,8 +25,9 @@ from advnets.cli.compare import Compare
 from advnets.cli.sweep import Sweep
 from advnets.cli.visualize import Visualize
 from advnets.config import Config
-from advnets.data.spec import is_dataset_name
+from advnets.data.spec import check_own_images
 from advnets.errors import (
+    ON_COMMAND_LINE,
     AdvnetsError,
     DivergedError,
     RunWarning,
@@ -64,6 +65,7 @@ def _status_after_output(status: int) -> int:
 def guarded(arguments: Sequence[str]) -> int:
     """Run a command line and return the exit status; an error is one sentence on stderr."""
     debug = "--debug" in arguments
+    token = ON_COMMAND_LINE.set(True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", RunWarning)
@@ -93,6 +95,8 @@ def guarded(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return UNEXPECTED
+    finally:
+        ON_COMMAND_LINE.reset(token)
 
 
 def _with_flags(error: AdvnetsError, arguments: Sequence[str]) -> str:
@@ -236,11 +240,8 @@ def parse_command(arguments: list[str], start: Config, preset: str) -> Command:
         if command.lr is not None and value_of(flag, arguments) is not None:
             raise UsageError(f"--lr and {flag} were both given; give --lr alone, or one per player")
     for flag in ("--size", "--width", "--channels", "--crop", "--background", "--white-level"):
-        if is_dataset_name(command.data.source) and value_of(flag, arguments) is not None:
-            raise UsageError(
-                f"{flag} applies to your own images, and {command.data.source} is a dataset of "
-                f"fixed size; leave {flag} out"
-            )
+        if value_of(flag, arguments) is not None:
+            check_own_images(command.data.source, flag)
     stage = command.stage
     epochs, steps = (
         number if value_of(flag, arguments) is not None else None

@@ -94,6 +94,19 @@ def is_dataset_name(source: str) -> bool:
     return name in DATASET_NAMES
 
 
+def check_own_images(source: str, option: str) -> None:
+    """Refuse an option of the images of users, such as --size, for a named dataset.
+
+    Raises:
+        UsageError: the source is a named dataset.
+    """
+    if is_dataset_name(source):
+        raise UsageError(
+            f"{option} applies to your own images, and {source} is a dataset of fixed size; leave "
+            f"{option} out"
+        )
+
+
 def is_point_data(source: str) -> bool:
     """Return whether a source consists of points, not images."""
     name, _ = split_source(source)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from advnets.config import Runtime
 from advnets.data.class_proportions import Labels, ProportionKind, class_indices
-from advnets.errors import RunWarning, UsageError, WriteError, suggest_keywords
+from advnets.errors import RunWarning, UsageError, WriteError, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run
 from advnets.models.layers import use_batch_statistics
 from advnets.run_directory import RunDirectory
@@ -130,7 +130,7 @@ class TrainedModel:
         """The device, and the precision that the run was trained in, for drawing samples."""
         return ComputeSettings.from_runtime(self.config.runtime, self.device)
 
-    @suggest_keywords
+    @public_function
     def sample(
         self,
         n: int,
@@ -329,7 +329,7 @@ class TrainedModel:
                 "train a conditional preset such as dcgan-mnist-conditional"
             )
 
-    @suggest_keywords
+    @public_function
     def evaluate(
         self,
         metrics: str | Sequence[str] = "parzen",
@@ -453,7 +453,7 @@ class TrainedModel:
         return self.run.path / "report.html"
 
 
-@suggest_keywords
+@public_function
 def load(
     run: str | Path,
     *,

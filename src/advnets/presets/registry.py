@@ -37,14 +37,15 @@ def get_preset(name: str) -> Config:
 
 
 def starting_config(name: str) -> Config:
-    """Return the config that a name stands for: a preset, a data source or FILE.py:NAME.
+    """Return the config that a name stands for: a preset, data, a config file or FILE.py:NAME.
 
     A data source gives the default preset on these data; FILE.py:NAME a config, or the default
-    preset with the game of that file.
+    preset with the game of that file; a config file is a run's config.json, or YAML or TOML.
 
     Raises:
         UnknownNameError: the name is neither a preset, a data source nor a file.
-        UsageError: the file cannot be run, or does not define the name.
+        UsageError: the file cannot be run or read, or does not define the name.
+        RunError: a config.json is damaged, or of another version.
     """
     if name in PRESETS:
         return get_preset(name)
@@ -53,6 +54,10 @@ def starting_config(name: str) -> Config:
         from advnets.games.custom import config_from_file  # imported late to keep --help fast
 
         return config_from_file(name, get_preset(DEFAULT))
+    if is_config_file(name):
+        from advnets.presets.config_file import read_config_file
+
+        return read_config_file(Path(name).expanduser())
     if not spec.is_source(name):
         known = {*PRESETS, *spec.DATASET_NAMES}
         listed = "`advnets presets` and `advnets data list` list the names"
@@ -74,9 +79,14 @@ def default_out(config: Config, name: str | None = None) -> Path:
 
 def is_data(name: str) -> bool:
     """Return whether the PRESET argument names a data source."""
-    return name not in PRESETS and not is_game_spec(name)
+    return name not in PRESETS and not is_game_spec(name) and not is_config_file(name)
 
 
 def is_game_spec(name: str) -> bool:
     """Return whether the PRESET argument is FILE.py:NAME."""
     return ".py:" in name
+
+
+def is_config_file(name: str) -> bool:
+    """Return whether the PRESET argument is the name of a config.json, or a YAML or TOML file."""
+    return name.lower().endswith((".json", ".yaml", ".yml", ".toml"))

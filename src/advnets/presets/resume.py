@@ -11,7 +11,14 @@ from advnets.data.spec import is_dataset_name
 from advnets.errors import RunError, UsageError
 from advnets.experiment.stored_run import StoredRun
 from advnets.games.custom import custom_games, update_game_paths
-from advnets.presets.registry import DEFAULT, default_out, is_data, is_game_spec, starting_config
+from advnets.presets.registry import (
+    DEFAULT,
+    default_out,
+    is_config_file,
+    is_data,
+    is_game_spec,
+    starting_config,
+)
 from advnets.run_directory import RunDirectory
 
 
@@ -63,6 +70,8 @@ def _is_default_run(path: Path, base: Path, name: str | None) -> bool:
 def resumed_config(out: Path | None, name: str | None, source: str | None = None) -> Config:
     """Return the config of the run in `out`, or of the newest one of a preset and its data.
 
+    A config file in place of a preset is the requested config itself.
+
     Raises:
         RunError: there is no run, or its game is from another file than `name`.
         UsageError: the run was started with another preset, or on other data, than given.
@@ -74,6 +83,8 @@ def resumed_config(out: Path | None, name: str | None, source: str | None = None
     stored = StoredRun.read(path).config
     if name is None:
         return stored
+    if is_config_file(name):
+        return start
     if is_game_spec(name):
         return _with_given_game(path, stored, name, start)
     if start.preset != stored.preset:

@@ -1,0 +1,71 @@
+"""Files in place of a preset: the config.json of a run, and overrides in YAML or TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from advnets.config import Config
+from advnets.config.overrides import apply_overrides
+from advnets.config.serialize import from_json
+from advnets.errors import UsageError, require
+from advnets.files import read_regular_file
+from advnets.presets.registry import DEFAULT, get_preset
+from advnets.run_records import config_record
+
+_MAX_BYTES = 1 << 20
+
+
+def read_config_file(path: Path) -> Config:
+    """Return the config of a file: that of a run's config.json, or a preset with overrides.
+
+    A YAML or TOML file has names of options with values, and the name of its `preset`. The options
+    have the names of flags, with underscores; those with dots may be written as sections.
+
+    Raises:
+        RunError: a config.json is damaged, or of another version.
+        UsageError: the file cannot be read, or a name or value in it is invalid.
+        MissingExtraError: PyYAML, which reads YAML, is not installed.
+    """
+    if path.suffix.lower() == ".json":
+        return from_json(config_record(path).get("config"), Config, str(path))
+    overrides = _overrides(path)
+    preset = overrides.pop("preset", DEFAULT)
+    try:
+        return apply_overrides(get_preset(str(preset)), overrides)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _overrides(path: Path) -> dict[str, Any]:
+    """Return the options in a YAML or TOML file by dotted names."""
+    try:
+        text = read_regular_file(path, _MAX_BYTES).decode("utf-8")
+        table: Any = tomllib.loads(text) if path.suffix.lower() == ".toml" else _parse_yaml(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UsageError(f"{path} cannot be read ({reason[:200]}); correct the file") from None
+    if not isinstance(table, dict):
+        raise UsageError(f"{path} is not a table of names and values; write them as batch_size: 64")
+    return dict(_flat(cast(dict[object, Any], table), ""))
+
+
+def _parse_yaml(text: str) -> Any:
+    """Return the value of a YAML text; aliases, which can grow without limit, are refused."""
+    yaml: Any = require("yaml", "yaml")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has an alias (*name); write the value itself")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _flat(table: Mapping[object, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(cast(dict[object, Any], value), f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,186 @@
+"""The Python interface: keywords, overrides and config files, and messages in its words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import advnets
+from advnets import presets
+from advnets.config.serialize import to_json
+from advnets.errors import RunError, UsageError, in_python_words
+from advnets.presets.preset import Preset
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def quick(*args, **keywords):
+    return advnets.train(*args, steps=2, progress=False, device="cpu", threads=1, **keywords)
+
+
+def test_keywords_and_overrides_reach_every_option():
+    model = quick(
+        "digits",
+        batch_size=20,
+        eval_every=2,
+        hflip=True,
+        ema_half_life=0,
+        overrides={"game.r1": 1.0, "generator.latent_dim": 6},
+    )
+    assert (model.config.data.batch_size, model.config.data.hflip) == (20, True)
+    assert model.config.intervals.eval_every == 2
+    assert (model.config.stage.game.r1, model.config.stage.generator.latent_dim) == (1.0, 6)
+    assert model.weights == "last"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"learning_rate": 1}, TypeError, "train has no argument 'learning_rate'; did you mean lr"),
+        ({"log_evry": 1}, TypeError, "did you mean log_every?"),
+        ({"latent_dim": 1}, TypeError, r"did you mean overrides=\{'generator.latent_dim': …\}\?"),
+        ({"lr": 1.0, "overrides": {"lr": 1}}, UsageError, "lr was given as a keyword and in over"),
+        ({"size": 8}, UsageError, "size applies to your own images, and digits is .*leave size o"),
+        ({"batch_size": 0}, UsageError, "batch_size is 0; it must be at least 1"),
+        (
+            {"overrides": {"batch_size": "8"}},
+            UsageError,
+            "batch_size is '8'; it must be an integer",
+        ),
+        ({"overrides": {"game.r3": 1}}, UsageError, "no option is called 'game.r3'"),
+        (
+            {"log_every": 0, "overrides": {"game.adaptive_k_threshold": 0.1, "game.k": 2}},
+            UsageError,
+            "log_every is 0; give log_every=100",
+        ),
+    ],
+)
+def test_wrong_arguments(keywords, error, message):
+    with pytest.raises(error, match=message):
+        quick("digits", **keywords)
+    assert not Path("runs").exists()
+
+
+def test_a_message_names_keywords_in_python_and_flags_on_the_command_line(run_command):
+    quick("digits", out="runs/mine")
+    with pytest.raises(RunError, match=r"add resume=True to continue it, or give another out$"):
+        quick("digits", out="runs/mine")
+    _, _, message = run_command("train", "digits", "--out", "runs/mine")
+    assert "add --resume to continue it, or give another --out" in message
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("give --batch-size 102", "give batch_size=102"),
+        ("give --game.updates alternating --game.k 2", "give game.updates='alternating' game.k=2"),
+        ("leave --compile and --cuda-graph out", "leave compile and cuda_graph out"),
+        ("turn it off (--generator.no-batch-norm)", "turn it off (generator.batch_norm=False)"),
+        ("set --data to a path", "set data to a path"),
+        ("give --device cpu to continue", "give device='cpu' to continue"),
+        ("set it with --data PATH", "set it with data=PATH"),
+        ("that `advnets train --out` wrote", "that `advnets train --out` wrote"),
+        ("use: advnets train --resume --out x; or", "use: advnets train --resume --out x; or"),
+    ],
+)
+def test_words_of_python(message, expected):
+    assert in_python_words(message) == expected
+
+
+def test_a_preset_its_name_and_its_config_are_the_same():
+    config = presets.get_preset("digits")
+    trained = [
+        quick(given, out=f"runs/{number}").config
+        for number, given in enumerate(("digits", config, Preset(config, "a description")))
+    ]
+    assert trained[0] == trained[1] == trained[2]
+
+
+def test_a_config_json_gives_the_identical_config(run_command):
+    model = quick("digits", out="runs/mine", overrides={"game.r1": 0.5})
+    again = advnets.train("runs/mine/config.json", out="runs/again", progress=False)
+    assert again.config == model.config
+    assert again.generator.state_dict().keys() == model.generator.state_dict().keys()
+    for name, tensor in again.generator.state_dict().items():
+        assert tensor.equal(model.generator.state_dict()[name])
+    status, _, _ = run_command("train", Path("runs/mine/config.json"), "--out", "runs/third")
+    assert status == 0
+    read = [json.loads(Path(f"runs/{run}/config.json").read_text()) for run in ("mine", "third")]
+    assert read[0]["config"] == read[1]["config"] == json.loads(json.dumps(to_json(model.config)))
+
+
+YAML = """
+preset: digits
+steps: 2
+device: cpu
+threads: 1
+generator.latent_dim: 6
+game:
+  r1: 0.5
+  augmentations: [flip, color]
+"""
+TOML = """
+preset = "digits"
+steps = 2
+device = "cpu"
+threads = 1
+generator.latent_dim = 6
+[game]
+r1 = 0.5
+augmentations = ["flip", "color"]
+"""
+
+
+def test_yaml_and_toml_files_take_the_place_of_a_preset(run_command):
+    Path("mine.yaml").write_text(YAML)
+    Path("mine.toml").write_text(TOML)
+    overrides = {
+        "generator.latent_dim": 6,
+        "game.r1": 0.5,
+        "game.augmentations": ("flip", "color"),
+    }
+    expected = quick("digits", out="runs/expected", overrides=overrides).config
+    assert advnets.train("mine.yaml", out="runs/yaml", progress=False).config == expected
+    assert advnets.train(Path("mine.toml"), out="runs/toml", progress=False).config == expected
+    status, _, _ = run_command("train", "mine.toml", "--out", "runs/typed", "--seed", "3")
+    assert status == 0
+    assert advnets.load("runs/typed").config == replace(expected, seed=3)
+    # A run goes on with the same file, and is refused with another.
+    status, _, _ = run_command("train", "mine.yaml", "--resume", "--out", "runs/typed", "--seed=3")
+    assert status == 0
+    Path("mine.yaml").write_text(YAML.replace("r1: 0.5", "r1: 0.25"))
+    status, _, message = run_command("train", "mine.yaml", "--resume", "--out", "runs/typed")
+    assert (status, "game.r1: 0.5, 0.25" in message) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", "preset: digts", "a.yaml: no preset is called 'digts'; did you mean digits"),
+        ("a.yaml", "preset: game.py:game", "no preset is called 'game.py:game'"),
+        ("a.yaml", "game.r11: 3", "a.yaml: no option is called 'game.r11'; did you mean game.r1"),
+        ("a.yaml", "batch_size: x", "a.yaml: batch_size is 'x'; it must be an integer"),
+        ("a.yaml", "- 3", "a.yaml is not a table of names and values"),
+        ("a.yaml", "a: &x [1]\nb: [*x, *x]", "it has an alias"),
+        ("a.yaml", "a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("a.yaml", "[" * 5000, "a.yaml cannot be read"),
+        ("a.toml", "[a", "a.toml cannot be read .*correct the file"),
+        ("a.toml", b"\xff", "a.toml cannot be read"),
+        ("a.json", "{}", "a.json has format None"),
+        ("absent.yaml", None, "absent.yaml cannot be read"),
+        ("large.yaml", " " * (1 << 21), "large.yaml cannot be read .larger than"),
+    ],
+)
+def test_wrong_config_files(name, text, message, run_command):
+    if text is not None:
+        Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(advnets.AdvnetsError, match=message):
+        advnets.train(name)
+    status, _, err = run_command("train", name)
+    assert status in (1, 2) and len(err.splitlines()) == 1
