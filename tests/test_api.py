@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +59,7 @@ def test_keywords_and_overrides_reach_every_option():
         (
             {"log_every": 0, "overrides": {"game.adaptive_k_threshold": 0.1, "game.k": 2}},
             UsageError,
-            "log_every is 0; give log_every=100",
+            "log_every is 0; set log_every to 100",
         ),
     ],
 )
@@ -184,3 +186,75 @@ def test_wrong_config_files(name, text, message, run_command):
         advnets.train(name)
     status, _, err = run_command("train", name)
     assert status in (1, 2) and len(err.splitlines()) == 1
+
+
+@pytest.fixture
+def scored(tiny):
+    """Two runs of different seeds and one of another config, evaluated."""
+    other = replace(tiny, stages=(replace(tiny.stage, ema_half_life=0),))
+    given = {"a": tiny, "b": replace(tiny, seed=1), "c": other}
+    for name, config in given.items():
+        advnets.train(config, out=f"runs/{name}", progress=False)
+        advnets.evaluate(f"runs/{name}", metrics=["frechet"], num_samples=50)
+    return [f"runs/{name}" for name in given]
+
+
+def test_compare_has_what_the_command_prints(scored, run_command):
+    comparison = advnets.compare(scored)
+    _, out, _ = run_command("compare", *scored)
+    assert str(comparison) == out.rstrip("\n")
+    run_command("compare", *scored, "--out", "table.md")
+    assert comparison.to_markdown() == Path("table.md").read_text()
+    # One line for each row, with the numbers of the record.
+    lines = list(csv.DictReader(io.StringIO(comparison.to_csv())))
+    rows = [*comparison.record["rows"], *comparison.record["references"]]
+    assert [line["run"] for line in lines] == [row["name"] for row in rows]
+    column = comparison.record["columns"][0]["name"]
+    for line, row in zip(lines, rows, strict=True):
+        assert float(line[column]) == row["cells"][0]["mean"]
+    assert lines[0]["seeds"] == "0 1"
+    html = comparison._repr_html_()
+    assert html.count("<tr>") == 1 + len(rows) and "<script" not in html
+
+
+def test_wrong_arguments_of_compare_and_evaluate(scored):
+    with pytest.raises(UsageError, match="1 run was given; give at least two"):
+        advnets.compare(scored[:1])
+    with pytest.raises(UsageError, match="no metric is called 'fidd'"):
+        advnets.compare(scored, metrics="fidd")
+    with pytest.raises(RunError, match="nowhere holds no run"):
+        advnets.compare([*scored, "nowhere"])
+    with pytest.raises(TypeError, match="compare has no argument 'metric'; did you mean metrics"):
+        advnets.compare(scored, metric="fid")
+    with pytest.raises(
+        TypeError, match="evaluate has no argument 'num_sample'; did you mean num_s"
+    ):
+        advnets.evaluate(scored[0], num_sample=3)
+
+
+def test_evaluate_takes_a_model_or_what_load_takes(scored):
+    model = advnets.load(scored[0])
+    first = advnets.evaluate(model, "frechet", num_samples=50)
+    assert first == advnets.evaluate(scored[0], "frechet", num_samples=50)
+    assert first == model.run.scores()
+
+
+def test_load_takes_a_step_or_a_checkpoint_file(tiny):
+    advnets.train(tiny, out="runs/mine", progress=False)
+    newest = advnets.load("runs/mine")
+    earlier = advnets.load("runs/mine", step=40, weights="last")
+    assert (newest.step, earlier.step) == (60, 40)
+    file = Path("runs/mine/checkpoints/step-00000040.safetensors")
+    of_file = advnets.load(file, weights="last")
+    assert of_file.step == 40
+    assert of_file.sample(2).equal(earlier.sample(2))
+    assert not of_file.sample(2).equal(newest.sample(2))
+
+    with pytest.raises(UsageError, match=r"step is 41, but runs/mine has no checkpoint of it"):
+        advnets.load("runs/mine", step=41)
+    with pytest.raises(UsageError, match=r"is a checkpoint, and step is 40; give one of them"):
+        advnets.load(file, step=40)
+    elsewhere = file.rename("step-00000040.safetensors")
+    for absent in file, elsewhere:
+        with pytest.raises(RunError, match=r"is not a checkpoint in the folder checkpoints/"):
+            advnets.load(absent)

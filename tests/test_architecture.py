@@ -107,7 +107,8 @@ SUBPACKAGES = [
 
 def test_public_names():
     """A new public name has to be added here."""
-    names = ["AdvnetsError", "Callback", "Config", "TrainedModel", "__version__", "load", "train"]
+    names = ["AdvnetsError", "Callback", "Comparison", "Config", "TrainedModel", "__version__"]
+    names += ["compare", "evaluate", "load", "train"]
     assert sorted(advnets.__all__) == sorted([*names, *SUBPACKAGES])
     for name in advnets.__all__:
         assert getattr(advnets, name) is not None

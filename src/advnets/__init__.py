@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         theory,
         visualize,
     )
-    from advnets.api import train
+    from advnets.api import Comparison, compare, evaluate, train
     from advnets.config import Config
     from advnets.errors import AdvnetsError
     from advnets.experiment.trained_model import TrainedModel, load
@@ -42,8 +42,11 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AdvnetsError": "advnets.errors",
     "Callback": "advnets.training.callback",
+    "Comparison": "advnets.api",
     "Config": "advnets.config",
     "TrainedModel": "advnets.experiment.trained_model",
+    "compare": "advnets.api",
+    "evaluate": "advnets.api",
     "load": "advnets.experiment.trained_model",
     "train": "advnets.api",
 }
@@ -52,12 +55,15 @@ _MODULE_OF = {
 __all__ = [
     "AdvnetsError",
     "Callback",
+    "Comparison",
     "Config",
     "TrainedModel",
     "__version__",
+    "compare",
     "config",
     "data",
     "errors",
+    "evaluate",
     "evaluation",
     "extractors",
     "games",

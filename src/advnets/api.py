@@ -1,12 +1,12 @@
-"""The Python interface: `advnets.train`, as `advnets train` on the command line."""
+"""The Python interface: `train`, `evaluate` and `compare`, as on the command line."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from advnets import presets
 from advnets.cli.console import Console, say_number
@@ -14,11 +14,20 @@ from advnets.config import Config, Data
 from advnets.config.overrides import apply_overrides, option_names
 from advnets.data.spec import check_own_images
 from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword
+from advnets.evaluation.comparison import compare as compare_scores
+from advnets.evaluation.comparison import read_scored_run
+from advnets.evaluation.registry import resolve_metrics
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import check_output
 from advnets.presets.preset import Preset
 from advnets.presets.resume import new_out, newest_out, resumed_config
+from advnets.report.comparison import (
+    comparison_csv,
+    comparison_html,
+    comparison_markdown,
+    comparison_text,
+)
 from advnets.run_directory import RunDirectory
 from advnets.trackers import tracker
 from advnets.training.callback import Callback
@@ -160,6 +169,78 @@ def train(
     if result.problem is not None:
         warnings.warn(str(result.problem), DivergedWarning, stacklevel=3)
     return load(path)
+
+
+@public_function
+def evaluate(
+    model: TrainedModel | str | Path,
+    metrics: str | Sequence[str] = "parzen",
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Evaluate a model or the run in a directory; return the new records.
+
+    Args:
+        model: a trained model, or what `load` takes.
+        metrics: names of metrics.
+        options: the keywords of `TrainedModel.evaluate`.
+
+    Raises:
+        AdvnetsError: as for `load` and `TrainedModel.evaluate`.
+    """
+    trained = model if isinstance(model, TrainedModel) else load(model)
+    return trained.evaluate(metrics, **options)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The scores of runs, compared by `advnets.compare`; `print` shows them as a table."""
+
+    record: Mapping[str, Any]
+    """The comparison as `advnets compare --json` prints it."""
+
+    def __str__(self) -> str:
+        return comparison_text(self.record)
+
+    def to_markdown(self) -> str:
+        """Return the table, paired differences and the settings of each column in Markdown."""
+        return comparison_markdown(self.record)
+
+    def to_csv(self) -> str:
+        """Return a line for each row, with the mean and the half width of each column."""
+        return comparison_csv(self.record)
+
+    def _repr_html_(self) -> str:
+        """Return the table as HTML, for notebooks."""
+        return comparison_html(self.record)
+
+
+@public_function
+def compare(
+    runs: Sequence[str | Path],
+    *,
+    metrics: str | Sequence[str] = (),
+    separate_columns: bool = False,
+) -> Comparison:
+    """Compare the scores of runs: means over seeds, confidence intervals, paired differences.
+
+    Runs that differ only in their seed form one row. Scores that were computed differently share no
+    column.
+
+    Args:
+        runs: run directories that were evaluated, two or more.
+        metrics: metrics to compare; none: all.
+        separate_columns: give scores that are not comparable columns of their own.
+
+    Raises:
+        UnknownNameError: there is no such metric.
+        UsageError: there are fewer than two runs, two have the same config and seed, or scores
+            cannot be compared.
+        RunError: a directory holds no run, or a run has no scores.
+    """
+    names = resolve_metrics(metrics)
+    scored = [read_scored_run(Path(run), names) for run in runs]
+    record = compare_scores(scored, metrics=names, separate_columns=separate_columns)
+    return Comparison(record)
 
 
 def _unknown_option(name: str, config: Config) -> TypeError:

@@ -195,7 +195,7 @@ def record_intervals(record: Record) -> dict[str, list[float]]:
 def record_identity(record: Record) -> tuple[object, ...]:
     """Return the key of a record: a new one replaces stored records with the same key."""
     keys = ("metric", "samples", "weights", "extractor", "extractor_sha256", "split")
-    keys += ("seed", "step", "keep_fraction", "class_proportions")
+    keys += ("seed", "step", "keep_fraction", "class_proportions", "data_digest")
     spec = METRICS.get(record["metric"])
     case = tuple(record.get(key) for key in spec.cases) if spec else ()
     # Real images are compared with samples of the same number only.

@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets.config import Runtime
 from advnets.data.class_proportions import Labels, ProportionKind, class_indices
-from advnets.errors import RunWarning, UsageError, WriteError, public_function
+from advnets.errors import RunError, RunWarning, UsageError, WriteError, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run
 from advnets.models.layers import use_batch_statistics
 from advnets.run_directory import RunDirectory
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from advnets.data.prepared import PreparedData
     from advnets.extractors.base import Extractor
     from advnets.extractors.discriminator import DiscriminatorExtractor
+    from advnets.sampling.inversion import Inversion
     from advnets.sampling.rejection import DiscriminatorRejection
 
 Weights = Literal["ema", "last"]
@@ -241,6 +243,73 @@ class TrainedModel:
         return torch.cat(
             list(image_blocks(self.generator, self.normalizer, blocks, self.compute_settings))
         )
+
+    @public_function
+    def discriminator_logits(
+        self,
+        images: Tensor | np.ndarray,
+        *,
+        label: str | Sequence[str] | None = None,
+        label_index: int | Sequence[int] | Tensor | None = None,
+    ) -> Float[Tensor, " n"]:
+        """Return D's logits a(x) of images; D(x) = sigmoid(a(x)) for the objectives of 2014.
+
+        Pixels are rounded to the levels that training images have. A D of pairs of an image and its
+        latent is given the mean of q(z | x).
+
+        Args:
+            images: images with pixels in [0, 1], of the shape of the run's images.
+            label: for a class-conditional run, the name of the images' class, or n names.
+            label_index: the same as an index, or n indices, into `info.classes`.
+
+        Raises:
+            UsageError: the images have another shape or range; the game has no discriminator, or
+                one that takes several images at once; a class is missing or does not apply.
+        """
+        from advnets.experiment.inference import discriminator_logits
+
+        return discriminator_logits(self, images, label, label_index)
+
+    @public_function
+    def invert(
+        self,
+        images: Tensor | np.ndarray,
+        *,
+        label: str | Sequence[str] | None = None,
+        label_index: int | Sequence[int] | Tensor | None = None,
+        steps: int = 500,
+        lr: float = 0.1,
+        seed: int = 0,
+    ) -> Inversion:
+        """Find latents z whose images G(z) are nearest to given images.
+
+        The squared error is minimized from the best of 16 random z, and of the encoder's mean where
+        the run has one. z is not restricted to values that the prior makes likely.
+
+        Args:
+            images: images with pixels in [0, 1], of the shape of the run's images.
+            label: for a class-conditional run, the name of the images' class, or n names.
+            label_index: the same as an index, or n indices, into `info.classes`.
+            steps: number of steps of Adam.
+            lr: learning rate of Adam.
+            seed: random seed of the z to start from.
+
+        Returns:
+            `z`, the `images` G(z) with pixels in [0, 1], and the mean squared `errors`.
+
+        Raises:
+            UsageError: the images have another shape or range; the generator inpaints; a class is
+                missing or does not apply; a number is not positive.
+        """
+        from advnets.experiment.inference import invert_images
+
+        return invert_images(self, images, label, label_index, steps=steps, lr=lr, seed=seed)
+
+    def _repr_html_(self) -> str:
+        """Return a grid of samples as HTML, for notebooks."""
+        from advnets.experiment.inference import samples_html
+
+        return samples_html(self)
 
     @property
     def conditional(self) -> bool:
@@ -466,7 +535,7 @@ def load(
     """Load a checkpoint of a run for sampling and evaluation.
 
     Args:
-        run: the run directory.
+        run: the run directory, or a file of its folder checkpoints/.
         step: the step of a kept checkpoint, or "best"; None: the newest one that can be used.
         weights: "ema" for the exponential moving average, "last" for the last weights; None: the
             average if the run has one.
@@ -475,15 +544,37 @@ def load(
         data_dir: the directory of the run's named dataset, where it has moved.
 
     Raises:
-        RunError: the directory holds no run, or one of another version.
+        RunError: the directory holds no run, or one of another version; the file is not in one.
+        UsageError: the run keeps no checkpoint of this step, or has no EMA.
         CheckpointError: no checkpoint can be used, or one cannot be read.
 
     Warns:
         RunWarning: a newer checkpoint is damaged or of another run; the run was written by other
             versions of libraries.
     """
-    trained = TrainedModel(Path(run), weights, step=step, data=data, data_dir=data_dir)
+    path = Path(run)
+    if path.suffix == ".safetensors":
+        if step is not None:
+            raise UsageError(f"{path} is a checkpoint, and step is {step}; give one of them")
+        path, step = _run_and_step(path)
+    trained = TrainedModel(path, weights, step=step, data=data, data_dir=data_dir)
     return trained.to(devices.resolve(Runtime(device=device)).device)
+
+
+def _run_and_step(checkpoint: Path) -> tuple[Path, int]:
+    """Return the run directory and the step of a checkpoint in it.
+
+    Raises:
+        RunError: the file is not a checkpoint in a run directory.
+    """
+    run = RunDirectory(checkpoint.absolute().parent.parent)
+    steps = {file: step for step, file in run.checkpoints_by_step().items()}
+    if not run.exists or checkpoint.absolute() not in steps:
+        raise RunError(
+            f"{checkpoint} is not a checkpoint in the folder checkpoints/ of a run; give a file "
+            "there, or the run directory"
+        )
+    return checkpoint.parent.parent, steps[checkpoint.absolute()]
 
 
 def _warn(message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
 from collections import Counter
@@ -15,6 +17,7 @@ from advnets.evaluation.comparison import abbreviate, setting_label
 from advnets.evaluation.registry import METRICS
 from advnets.evaluation.spec import FEW_IMAGES, REAL
 from advnets.plots.training_curves import RunCurve, curve_spec, eval_metric, run_curves
+from advnets.report.html import element
 from advnets.report.score_text import align_columns, describe_weights
 
 Comparison = Mapping[str, Any]
@@ -51,6 +54,33 @@ def comparison_markdown(record: Comparison) -> str:
         parts += [[_DIFFERENCES], _piped(_differences(record), left=2)]
     notes = [f"- {_escaped(note)}" for note in _notes(record)]
     return "\n\n".join("\n".join(part) for part in (*parts, notes)) + "\n"
+
+
+def comparison_html(record: Comparison) -> str:
+    """Return HTML: the table, with the settings of each column in a list."""
+    heading, *rows = _table(record)
+    cells = [element("tr", *(element("th", cell) for cell in heading))]
+    cells += [element("tr", *(element("td", cell) for cell in row)) for row in rows]
+    notes = element("ul", *(element("li", note) for note in _notes(record)))
+    return element("div", element("table", element("caption", _caption(record)), *cells), notes)
+
+
+def comparison_csv(record: Comparison) -> str:
+    """Return CSV: a line for each row, with mean and half width of the interval of each column."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    names = [column["name"] for column in record["columns"]]
+    headings = [heading for name in names for heading in (name, f"{name} ± half width")]
+    writer.writerow(["run", "weights", "step", "seeds", *headings])
+    for row in (*record["rows"], *record["references"]):
+        numbers = [
+            None if cell is None else cell[key]
+            for cell in row["cells"]
+            for key in ("mean", "half_width")
+        ]
+        seeds = " ".join(map(str, row.get("seeds", ())))
+        writer.writerow([row["name"], row.get("weights"), row.get("step"), seeds, *numbers])
+    return file.getvalue()
 
 
 _DIFFERENCES = "Paired differences: the first row minus the second, by seed"

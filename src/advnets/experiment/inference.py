@@ -1,0 +1,166 @@
+"""What a trained model computes of given images, and its samples as HTML."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from advnets.config import ALIGame, GANGame, InpaintingGame
+from advnets.data.class_proportions import class_indices
+from advnets.errors import UsageError
+from advnets.plots.image_grid import grid
+from advnets.plots.points import points_image
+from advnets.protocols import Encoder
+from advnets.report.html import data_uri, element, void
+from advnets.sampling.inversion import Inversion, invert
+from advnets.sampling.rejection import rejection_logits
+from advnets.sampling.sampler import BLOCK
+
+if TYPE_CHECKING:
+    from advnets.experiment.trained_model import TrainedModel
+
+NUM_STARTS = 16
+"""The number of random z that an inversion starts from."""
+NUM_IMAGES, NUM_POINTS = 25, 2500
+"""The number of samples that a notebook shows of a model."""
+
+Label = str | Sequence[str] | None
+LabelIndex = int | Sequence[int] | Tensor | None
+
+
+@torch.no_grad()
+def discriminator_logits(
+    model: TrainedModel, images: Tensor | np.ndarray, label: Label, label_index: LabelIndex
+) -> Float[Tensor, " n"]:
+    """Return D's logits of images, as `TrainedModel.discriminator_logits` says."""
+    game, net, x = model.config.stage.game, model.discriminator, _checked_images(model, images)
+    if isinstance(game, GANGame) and game.pac > 1:
+        raise UsageError(
+            f"D rates packs of {game.pac} images, not single ones; give a run that was trained "
+            "without --game.pac"
+        )
+    labels = _given_labels(model, len(x), label, label_index)
+    logits: list[Tensor] = []
+    for start in range(0, len(x), BLOCK):
+        block = model.normalizer.from_unit_range(x[start : start + BLOCK]).to(model.device)
+        z = block.new_empty(len(block), 0)
+        if labels is not None:
+            z = one_hot(labels[start : start + BLOCK], model.classes).to(block)
+        elif isinstance(game, ALIGame):
+            z = cast(Encoder, model.player("encoder"))(block).mean
+        logits.append(rejection_logits(game, net, block, z, model.classes).float().cpu())
+    return torch.cat(logits)
+
+
+def invert_images(
+    model: TrainedModel,
+    images: Tensor | np.ndarray,
+    label: Label,
+    label_index: LabelIndex,
+    *,
+    steps: int,
+    lr: float,
+    seed: int,
+) -> Inversion:
+    """Return the latents of images, as `TrainedModel.invert` says."""
+    # Check the arguments.
+    x = _checked_images(model, images)
+    if isinstance(model.config.stage.game, InpaintingGame):
+        raise UsageError(
+            f"the generator of {model.run.path} inpaints: its z has known pixels, which cannot be "
+            "fitted; give a run of another game"
+        )
+    if steps < 1 or not 0 < lr < math.inf:
+        raise UsageError(f"steps is {steps} and lr is {lr}; give positive numbers")
+    labels = _given_labels(model, len(x), label, label_index)
+
+    # Start from random z, of the class of each image, and from the encoder's mean.
+    first = None if labels is None else int(labels[0])
+    random = model.latents(NUM_STARTS, seed=seed, label_index=first)
+    parts: list[Inversion] = []
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK]
+        starts = random[:, None].expand(-1, len(block), -1)
+        if labels is not None:
+            given = one_hot(labels[start : start + BLOCK], model.classes).to(random)
+            free = starts[..., : random.shape[1] - model.classes]
+            starts = torch.cat((free, given.expand(len(random), -1, -1)), 2)
+        elif "encoder" in model.players:
+            scaled = model.normalizer.from_unit_range(block).to(model.device)
+            mean = cast(Encoder, model.players["encoder"])(scaled).mean
+            starts = torch.cat((starts, mean[None]))
+        net, normalizer = model.generator, model.normalizer
+        parts.append(invert(net, normalizer, block, starts, model.classes, steps=steps, lr=lr))
+    z, fitted, errors = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return Inversion(z, fitted, errors)
+
+
+def samples_html(model: TrainedModel) -> str:
+    """Return a grid of samples with the model's description, as HTML."""
+    if model.normalizer.for_points:
+        image = points_image(_samples(model, NUM_POINTS), size=320)
+    else:
+        image = grid(_samples(model, NUM_IMAGES))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    picture = void("img", src=data_uri(file.getvalue()), alt="samples")
+    return element("figure", picture, element("figcaption", repr(model)))
+
+
+def _samples(model: TrainedModel, n: int) -> Float[Tensor, "n channels height width"]:
+    if not model.conditional:
+        return model.sample(n)
+    present = model.info.class_proportions("uniform").present
+    return model.sample(n, label_index=present[torch.arange(n) % len(present)])
+
+
+def _checked_images(
+    model: TrainedModel, images: Tensor | np.ndarray
+) -> Float[Tensor, "n channels height width"]:
+    """Return images as a tensor on the CPU.
+
+    Raises:
+        UsageError: they have another shape than the run's images, or values outside [0, 1].
+    """
+    x = torch.as_tensor(images).detach().cpu()
+    shape = model.info.shape
+    if x.ndim != 4 or not len(x) or tuple(x.shape[1:]) != shape:
+        raise UsageError(
+            f"images has shape {tuple(x.shape)}; expected (n, {', '.join(map(str, shape))}), as "
+            f"the images of {model.run.path}"
+        )
+    if not x.is_floating_point():
+        raise UsageError(f"images is of {x.dtype}; expected pixels from 0 to 1 of a float type")
+    low, high = float(x.min()), float(x.max())
+    in_range = model.normalizer.for_points or (low >= 0 and high <= 1)
+    if not (math.isfinite(low) and math.isfinite(high) and in_range):
+        raise UsageError(f"images has values from {low:g} to {high:g}; expected pixels from 0 to 1")
+    return x.float()
+
+
+def _given_labels(
+    model: TrainedModel, n: int, label: Label, label_index: LabelIndex
+) -> Int[Tensor, " n"] | None:
+    """Return the class index of each image; None for a model without classes.
+
+    Raises:
+        UsageError: a class is missing, unknown, or does not apply.
+    """
+    given = label is not None or label_index is not None
+    if not model.conditional:
+        if given:
+            raise UsageError(f"{model.run.path} is not class-conditional; leave the class out")
+        return None
+    if not given:
+        raise UsageError(
+            f"{model.run.path} is class-conditional; give the label or the label_index of images"
+        )
+    return class_indices(model.info.classes, model.info.class_counts, n, label, label_index)

@@ -1,0 +1,112 @@
+"""Discriminator logits and inversion of images, against direct computation and least squares."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import advnets
+from advnets import config
+from advnets.errors import UsageError
+
+
+@pytest.fixture
+def model(tiny, tmp_path):
+    return advnets.train(tiny, out=tmp_path / "run", progress=False)
+
+
+def test_the_logits_are_those_of_d(model):
+    x = model.open_data().dataset.test.read(slice(5)).astype(np.float32) / 16
+    expected = model.discriminator(torch.from_numpy(x))
+    assert torch.equal(model.discriminator_logits(x), expected)
+    assert torch.equal(model.discriminator_logits(torch.from_numpy(x)), expected)
+
+
+def test_the_logits_of_conditional_models_depend_on_the_class(tiny, tmp_path):
+    stage = replace(tiny.stage, game=config.ConditionalGame())
+    model = advnets.train(tiny.with_stage(stage), out=tmp_path / "run", progress=False)
+    x = model.sample(2, label="3")
+    logits = model.discriminator_logits(x, label=["3", "4"])
+    rounded = (x * 16).round() / 16
+    assert torch.equal(logits, model.discriminator(rounded, labels=torch.tensor([3, 4])))
+    assert not torch.equal(logits, model.discriminator_logits(x, label_index=3))
+    with pytest.raises(UsageError, match="class-conditional; give the label or the label_index"):
+        model.discriminator_logits(x)
+    inverted = model.invert(x, label="3", steps=3)
+    assert torch.equal(inverted.z[:, -10:], torch.eye(10)[[3, 3]])
+    assert model._repr_html_().startswith("<figure><img")
+
+
+def test_a_linear_generator_is_inverted_as_by_least_squares(tiny, tmp_path):
+    """G(z) = Wz + b: the error that is left is that of the linear least-squares solution."""
+    generator = config.MLPGenerator(latent_dim=6, hidden_sizes=(), activations=(), output="linear")
+    stage = replace(tiny.stage, generator=generator)
+    model = advnets.train(tiny.with_stage(stage), out=tmp_path / "run", progress=False)
+    images = model.open_data().dataset.test.read(slice(7)).astype(np.float64) / 16
+    offset = model.generator(torch.zeros(1, 6)).flatten().double()
+    weights = model.generator(torch.eye(6)).flatten(1).double() - offset
+    target = torch.from_numpy(images).flatten(1) - offset
+    best = torch.linalg.lstsq(weights.T, target.T).solution.T
+    inverted = model.invert(images, steps=2000)
+    assert inverted.z.double() == pytest.approx(best, abs=0.02 * float(best.abs().max()))
+    fitted = model.generator(inverted.z).clamp(0, 1)
+    assert torch.allclose(inverted.images, fitted, atol=1e-6)
+    squares = (fitted - torch.from_numpy(images)).square().flatten(1).mean(1)
+    assert torch.allclose(inverted.errors, squares.float(), atol=1e-6)
+
+
+def test_samples_are_inverted_almost_exactly(model):
+    x = model.sample(3, seed=5)
+    first = model.invert(x, steps=1)
+    last = model.invert(x)
+    assert (last.errors < 0.2 * first.errors).all()
+    assert torch.allclose(model.decode(last.z), last.images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x * 2, "images has values from .*; expected pixels from 0 to 1"),
+        (lambda x: x - 1, "images has values from -"),
+        (lambda x: x * float("nan"), "images has values from nan to nan"),
+        (lambda x: x[:, 0], r"images has shape \(2, 8, 8\); expected \(n, 1, 8, 8\)"),
+        (lambda x: x[:0], r"images has shape \(0, 1, 8, 8\)"),
+        (lambda x: (x * 255).byte(), "images is of torch.uint8; expected pixels from 0 to 1"),
+    ],
+)
+def test_images_of_another_shape_or_range_are_refused(model, change, message):
+    for function in model.discriminator_logits, model.invert:
+        with pytest.raises(UsageError, match=message):
+            function(change(model.sample(2)))
+
+
+def test_arguments_that_do_not_apply_are_refused(model):
+    x = model.sample(2)
+    with pytest.raises(UsageError, match="is not class-conditional; leave"):
+        model.discriminator_logits(x, label="3")
+    with pytest.raises(UsageError, match=r"steps is 0 and lr is 0.1; give positive"):
+        model.invert(x, steps=0)
+    with pytest.raises(TypeError, match="invert has no argument 'num_steps'; did you mean steps"):
+        model.invert(x, num_steps=3)
+
+
+def test_a_d_of_packs_rates_no_single_images(tiny, tmp_path):
+    packed = replace(tiny.stage, game=config.GANGame(pac=2))
+    model = advnets.train(tiny.with_stage(packed), out=tmp_path / "run", progress=False)
+    with pytest.raises(UsageError, match=r"D rates packs of 2 images.*without game.pac$"):
+        model.discriminator_logits(model.sample(2))
+
+
+def test_a_notebook_shows_a_grid_of_samples(model):
+    text = model._repr_html_()
+    content = re.search(r'src="data:image/png;base64,([^"]+)"', text)[1]
+    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+        assert image.size[0] == image.size[1] > 5 * 48
+    assert f"step={model.step}" in text
