@@ -462,7 +462,8 @@ def _option(path: str, value: object) -> str:
         return f"{name.removesuffix('.kind').replace('_', ' ')} {value}{suffix}"
     flag = name.replace("_", "-")
     if isinstance(value, bool):
-        return f"--{'' if value else 'no-'}{flag}{suffix}"
+        group, dot, switch = flag.rpartition(".")
+        return f"--{group}{dot}{'' if value else 'no-'}{switch}{suffix}"
     text = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
     return f"--{flag} {text}{suffix}"
 
