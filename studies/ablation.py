@@ -103,10 +103,12 @@ def run_name(experiment: str, ablation: str) -> str:
 def run_ablations(out: Path, records: Path, experiment: str, num_seeds: int) -> None:
     """Train, evaluate and record the missing runs."""
     spec = EXPERIMENTS[experiment]
+    preset, *shared = spec.command.split()
     for name, options in spec.ablations.items():
-        sweep = ["sweep", "--out", str(out), "--records", str(records), "--seeds", str(num_seeds)]
-        sweep += ["--name", run_name(experiment, name), "--metrics", spec.metric]
-        if status := advnets([*sweep, "--", *spec.command.split(), *options.split()]):
+        sweep = ["sweep", preset, "--out", str(out), "--records", str(records)]
+        sweep += ["--seeds", str(num_seeds), "--metrics", spec.metric]
+        sweep += ["--name", run_name(experiment, name)]
+        if status := advnets([*sweep, "--", *shared, *options.split()]):
             raise SystemExit(status)
 
 

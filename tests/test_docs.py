@@ -36,6 +36,7 @@ SUBCOMMANDS = {
     "sample",
     "evaluate",
     "compare",
+    "sweep",
     "visualize",
     "data",
     "list",
@@ -69,7 +70,7 @@ def commands(text: str) -> list[list[str]]:
     for sweep in [command for command in commands if command[0] == "sweep" and "--" in command]:
         separator = sweep.index("--")
         training = [argument.replace("{seed}", "0") for argument in sweep[separator + 1 :]]
-        commands.append(["train", *training])
+        commands.append(["train", sweep[1], *training])
         del sweep[separator:]
     return [command for command in commands if not SUBCOMMANDS.issuperset(command)]
 

@@ -94,7 +94,7 @@ def run(tmp_path) -> Trained:
 @pytest.fixture
 def run_of(tmp_path) -> Callable[..., Trained]:
     """Return a run of this many steps with these arguments, in a directory of that name."""
-    return lambda name, arguments, steps: Trained(tmp_path / name, arguments, steps)
+    return lambda name, arguments=DIGITS, steps=STEPS: Trained(tmp_path / name, arguments, steps)
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +104,22 @@ def uninterrupted(tmp_path_factory) -> bytes:
     code, _, err = reference.finish(reference.begin())
     assert code == 0, err
     return reference.end
+
+
+@pytest.fixture
+def begin_sweep(tmp_path) -> Callable[[int], subprocess.Popen[str]]:
+    """Start a sweep of two seeds of `run` in the test's directory, with so many jobs."""
+
+    def begin(jobs: int) -> subprocess.Popen[str]:
+        options = ["digits", "--seeds", "2", "--jobs", str(jobs), "--metrics", "frechet"]
+        options += ["--evaluate=--num-samples 100", "--", *DIGITS[1:], *INTERVALS]
+        return subprocess.Popen(
+            [sys.executable, "-c", MAIN, "sweep", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"ADVNETS_DATA": ""},
+        )
+
+    return begin

@@ -76,8 +76,9 @@ EXAMPLES = {
         "advnets data pack photos packed --size 64",
     ),
     "sweep": (
-        "advnets sweep --seeds 5 --metrics parzen -- digits",
-        "advnets sweep --first 5 --metrics frechet prdc -- modern-mnist --steps 20000",
+        "advnets sweep digits --seeds 5",
+        "advnets sweep digits --seeds 0-4 --grid lr=0.05,0.1 --grid generator.pieces=2,5 --jobs 2",
+        "advnets sweep modern-mnist --seeds 5-9 --metrics frechet prdc -- --steps 20000",
     ),
     "bench": (
         "advnets bench",
@@ -204,6 +205,11 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
     for argument in arguments:
         flag = argument.partition("=")[0].replace("_", "-")
         if argument.startswith("--") and flag not in known:
+            if command == "sweep" and (flag in MAIN_OPTIONS or "." in flag):
+                return UsageError(
+                    f"{flag} is an option of `advnets train`; give those of all runs after --, as "
+                    f"in advnets sweep digits -- {flag} VALUE"
+                )
             return UsageError(
                 f"advnets {command} has no option {argument.partition('=')[0]}"
                 f"; {_flag_suggestion(flag, known) or f'{all_options} lists the options'}"

@@ -22,7 +22,7 @@ from advnets._version import __version__
 from advnets.cli import help as help_pages
 from advnets.cli.commands import COMMANDS, Command, Train
 from advnets.cli.compare import Compare
-from advnets.cli.sweep import Sweep
+from advnets.cli.sweep import DIVERGED, Sweep
 from advnets.cli.visualize import Visualize
 from advnets.config import Config
 from advnets.data.spec import check_own_images
@@ -38,8 +38,8 @@ from advnets.errors import (
 from advnets.files import shell_quote
 from advnets.output import lost_output_error, protect_standard_streams
 
-FAILURE, USAGE, DIVERGED, UNEXPECTED = 1, 2, 3, 70
-"""Exit statuses; 0 is success, and 128 + n a stop by signal n."""
+FAILURE, USAGE, UNEXPECTED = 1, 2, 70
+"""Exit statuses; 0 is success, `DIVERGED` is 3, and 128 + n a stop by signal n."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,7 +139,7 @@ def run(arguments: list[str]) -> int:
     command = parse_command(arguments[:rest], start, preset)
     if isinstance(command, Sweep):
         trained = () if rest is None else tuple(arguments[rest + 1 :])
-        return replace(command, train=trained).run(guarded)
+        return replace(command, train=trained).run(guarded, _checked_config)
     if isinstance(command, Compare):
         return command.run(config_of)
     if not isinstance(command, Train):
@@ -216,11 +216,25 @@ def config_of(line: str) -> Config:
             f"the command of a record names the Python file {files[0]!r}, which is not run; train "
             "it instead"
         )
+    return _train_config(arguments)
+
+
+def _train_config(arguments: list[str]) -> Config:
+    """Return the config that the arguments of `advnets train` stand for."""
     start, preset = starting_point(arguments)
     command = parse_command(arguments, start, preset)
     if not isinstance(command, Train):
+        line = shlex.join(["advnets", *arguments])
         raise UsageError(f"{line!r} trains nothing; give a command line of advnets train")
     return command.config(start)
+
+
+def _checked_config(arguments: list[str]) -> Config:
+    """Return the config of a run of a sweep; an error names the flags of its arguments."""
+    try:
+        return _train_config(arguments)
+    except AdvnetsError as error:
+        raise UsageError(_with_flags(error, arguments)) from None
 
 
 def parse_command(arguments: list[str], start: Config, preset: str) -> Command:

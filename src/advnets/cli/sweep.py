@@ -1,42 +1,72 @@
-"""`advnets sweep`: train a preset with several seeds, evaluate every run, keep a record of each."""
+"""`advnets sweep`: train a preset with several seeds and options, evaluate and compare the runs."""
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import math
+import multiprocessing
+import os
+import re
 import shlex
+import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import Suppress, arg
+from tyro.conf import Positional, Suppress, UseAppendAction, arg
 
-from advnets.config import ValidatedConfig, check_min
-from advnets.errors import UsageError
+from advnets import presets
+from advnets.config import Config, ValidatedConfig, check_sizes
+from advnets.errors import RunError, StoppedBySignal, UsageError
+from advnets.files import shell_quote, write_atomically
+from advnets.output import TextStream, make_tolerant
+from advnets.run_directory import RunDirectory
 
 MAX_CURVE_POINTS = 200
 """The largest number of points of a training curve in a record."""
+MAX_RUNS = 10_000
+"""The largest number of runs of a sweep."""
+DIVERGED = 3
+"""The exit status of a training that ended in an unusable state; the other runs go on."""
+_POLL_S = 0.2
+"""The time, in seconds, after which a stop signal is noticed while processes train."""
+
+CommandLine = Callable[[Sequence[str]], int]
+"""A function that executes the arguments of `advnets` and returns the exit status."""
 
 
 @dataclass(frozen=True)
 class Sweep(ValidatedConfig):
-    """Train a preset with several seeds, evaluate every run, and write a record of each.
+    """Train a preset with several seeds and options, evaluate every run, and compare them.
 
-    The preset and options of `advnets train` come after `--`, where {seed} stands for the seed. The
-    run of a seed is OUT/NAME-SEED; a finished one is not trained again, a stopped one continues.
+    Options of `advnets train` that all runs share come after `--`, where {seed} stands for the
+    seed. The run of a seed is OUT/NAME-seedN. The same command, typed again, continues the sweep:
+    finished runs are not trained again, and a stopped one resumes bit-exactly.
     """
 
-    seeds: int = 10
-    """Number of seeds."""
-    first: int = 0
-    """First seed; sweeps with different seeds can run in parallel."""
+    preset: Annotated[Positional[str], arg(metavar="PRESET")]
+    """Preset to train, path of your data, or FILE.py:NAME of a custom game."""
+    seeds: Annotated[str, arg(metavar="N|FIRST-LAST|LIST")] = "10"
+    """Seeds of the runs: their number, counted from 0, a range such as 0-4, or a list such as
+    0,3,7."""
+    grid: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="OPTION=VALUE,...")] = ()
+    """Option of `advnets train` with the values to train, such as game.r1=0.1,1,10; of a switch,
+    true or false. Given several times, every combination is trained."""
+    jobs: int = 1
+    """Number of runs that train at once, in processes that share the cores of the machine."""
     metrics: tuple[str, ...] = ("parzen",)
     """Metrics to compute at the end of each run: values of `advnets evaluate --metrics`."""
     evaluate: str = ""
     """Further options of `advnets evaluate` as one argument, as in
     --evaluate="--num-samples 1000"."""
     name: str | None = None
-    """Name of the runs and records; None: the name of the preset."""
+    """Name of the runs and records; None: the name of the preset or of your data."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("runs")
     """Directory of the runs."""
     records: Annotated[Path, arg(metavar="DIR")] = Path("records")
@@ -45,48 +75,319 @@ class Sweep(ValidatedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_min(self, 1, "seeds")
-        check_min(self, 0, "first")
+        check_sizes(self, "jobs", max_size=MAX_RUNS)
 
-    def run(self, advnets: Callable[[Sequence[str]], int]) -> int:
-        """Train and evaluate the seeds that have no record; return the exit status.
+    def run(self, advnets: CommandLine, config_of: Callable[[list[str]], Config]) -> int:
+        """Train and evaluate the runs that have no record, compare all; return the exit status.
 
-        `advnets` executes a command line and returns its exit status.
+        `config_of` returns the config that the arguments of `advnets train` stand for.
         """
-        if not self.train or self.train[0].startswith("-"):
-            raise UsageError(
-                "no preset was given; give it after --, such as "
-                "advnets sweep --seeds 5 -- digits --steps 2000"
-            )
-        name = self.name or self.train[0]
+        # Check the options of every run and the records of earlier calls before any training.
+        runs = self._runs(config_of)
+        unfinished = [run for run in runs if not run.is_recorded()]
         self.records.mkdir(parents=True, exist_ok=True)
-        for seed in range(self.first, self.first + self.seeds):
-            file = self.records / f"{name}-{seed}.json"
-            if file.exists():
-                continue
-            run = self.out / f"{name}-{seed}"
 
-            # Train to the end, from wherever the run was stopped.
-            options = [option.replace("{seed}", str(seed)) for option in self.train]
-            command = ["train", *options, "--seed", str(seed)]
-            resume = ["--resume"] if (run / "config.json").exists() else []
-            if status := advnets([*command, "--out", str(run), *resume]):
-                return status
+        # Train, evaluate and record.
+        jobs = min(self.jobs, len(unfinished))
+        train = _train_in_processes if jobs > 1 else _train_one_by_one
+        statuses = train(unfinished, jobs, advnets)
+        if failed := [status for status in statuses.values() if status not in (0, DIVERGED)]:
+            return failed[0]
+        if diverged := [run.path for run, status in statuses.items() if status]:
+            print(
+                f"advnets: {len(diverged)} of {len(runs)} runs ended in an unusable state and are "
+                f"not compared: {', '.join(map(shell_quote, diverged))}",
+                file=sys.stderr,
+            )
 
-            # Evaluate and write the record.
-            metrics = ["--metrics", *self.metrics, *shlex.split(self.evaluate)]
-            if status := advnets(["evaluate", str(run), *metrics]):
-                return status
-            record = run_record(run, seed, shlex.join(["advnets", *command]))
-            file.write_text(record_text(record), "utf-8")
-            print(file, flush=True)
+        # Compare.
+        scored = [run for run in runs if run.path not in diverged]
+        exist = all(run.has_directory for run in scored)
+        paths = [str(run.path if exist else run.record) for run in scored]
+        options = ["--separate-columns", "--metrics", *self.metrics]
+        status = advnets(["compare", *paths, *options]) if len(paths) > 1 else 0
+        return DIVERGED if diverged else status
+
+    def _runs(self, config_of: Callable[[list[str]], Config]) -> list[SweepRun]:
+        """Return the runs: every seed of every combination of the grid.
+
+        Raises:
+            UsageError: an option cannot be used.
+        """
+        # Read the options.
+        for option in self.train:
+            flag = option.partition("=")[0]
+            if flag in ("--out", "--seed", "--resume", "--dry-run"):
+                raise UsageError(f"{flag} is not an option of the runs of a sweep; leave it out")
+        seeds, grid = parse_seeds(self.seeds), [parse_grid(text) for text in self.grid]
+        if (number := len(seeds) * math.prod(map(len, grid))) > MAX_RUNS:
+            raise UsageError(f"the sweep has {number:,} runs; give at most {MAX_RUNS:,}")
+
+        # Make the runs.
+        runs: list[SweepRun] = []
+        name = self.name
+        for point in itertools.product(*grid):
+            for seed in seeds:
+                shared = [option.replace("{seed}", str(seed)) for option in self.train]
+                options = [*shared, *(word for value in point for word in value.options)]
+                command = ["train", self.preset, *options, "--seed", str(seed)]
+                config = config_of(command)
+                name = name or presets.default_out(config, self.preset).name
+                title = "-".join((name, *(value.name for value in point)))
+                runs.append(
+                    SweepRun(
+                        path=self.out / f"{title}-seed{seed}",
+                        record=self.records / f"{title}-{seed}.json",
+                        seed=seed,
+                        command=tuple(command),
+                        metrics=self.metrics,
+                        evaluate=tuple(shlex.split(self.evaluate)),
+                    )
+                )
+        return runs
+
+
+@dataclass(frozen=True)
+class GridValue:
+    """A value of an option in a grid."""
+
+    name: str
+    """Its part of the name of a run: the option and the value, with the letters of file names."""
+    options: tuple[str, ...]
+    """The words of the command line."""
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds that a number, a range or a list stands for.
+
+    Raises:
+        UsageError: it is none of these, has a seed twice, or more than 10,000 seeds.
+    """
+    if not re.fullmatch(r"\d{1,18}(-\d{1,18})?(,\d{1,18}(-\d{1,18})?)*", text, re.ASCII):
+        raise UsageError(
+            f"--seeds is {text!r}; give a number of seeds such as 5, a range such as 0-4, or a "
+            "list such as 0,3,7"
+        )
+    if text.isdecimal():
+        ranges = [range(int(text))]
+    else:
+        ends = [part.split("-") for part in text.split(",")]
+        ranges = [range(int(first[0]), int(first[-1]) + 1) for first in ends]
+    if not all(ranges):
+        raise UsageError(f"--seeds is {text!r}, which has no seed; give at least one")
+    if sum(seeds.stop - seeds.start for seeds in ranges) > MAX_RUNS:
+        raise UsageError(f"--seeds is {text!r}; give at most {MAX_RUNS:,} seeds")
+    seeds = tuple(itertools.chain(*ranges))
+    if len({*seeds}) < len(seeds):
+        raise UsageError(f"--seeds is {text!r}, which has a seed twice; give each once")
+    return seeds
+
+
+def parse_grid(text: str) -> tuple[GridValue, ...]:
+    """Return the values of an option in a grid, given as OPTION=VALUE,VALUE.
+
+    Raises:
+        UsageError: it has another form, or names an option that the sweep itself sets.
+    """
+    key, _, values = text.removeprefix("--").partition("=")
+    if not re.fullmatch(r"[a-z][\w.-]*", key, re.ASCII) or not values:
+        raise UsageError(
+            f"--grid is {text!r}; give an option of `advnets train` and its values, such as "
+            "game.r1=0.1,1,10"
+        )
+    key = key.replace("_", "-")
+    if key in ("seed", "out", "resume", "dry-run"):
+        raise UsageError(f"--grid has the option {key}, which the sweep sets; leave it out")
+    grid: dict[str, GridValue] = {}
+    for value in values.split(","):
+        name = f"{key}=" + re.sub(r"[^\w.+-]", "_", value)
+        if name in grid:
+            raise UsageError(f"--grid has {key}={value} twice; give each value once")
+        group, _, switch = key.rpartition(".")
+        prefix = f"--{group}." if group else "--"
+        switches = {"true": f"{prefix}{switch}", "false": f"{prefix}no-{switch}"}
+        words = [switches[value]] if value in switches else [f"--{key}", *shlex.split(value)]
+        grid[name] = GridValue(name, tuple(words))
+    return tuple(grid.values())
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A run of a sweep: how it is trained and evaluated, and where it and its record are."""
+
+    path: Path
+    record: Path
+    seed: int
+    command: tuple[str, ...]
+    """Arguments of `advnets` that train it, without the run directory."""
+    metrics: tuple[str, ...]
+    evaluate: tuple[str, ...]
+    """Further options of `advnets evaluate`."""
+
+    @property
+    def has_directory(self) -> bool:
+        """Whether its run directory exists."""
+        return RunDirectory(self.path).exists
+
+    def is_recorded(self) -> bool:
+        """Return whether there is a record of this command with scores of all metrics.
+
+        Raises:
+            RunError: there is a record, but it is damaged or of another command.
+        """
+        from advnets.evaluation.registry import resolve_metrics
+        from advnets.run_records import parsed_file
+
+        metrics = resolve_metrics(self.metrics)
+        if not self.record.exists():
+            return False
+        advice = "move it away, or give the sweep another --name"
+        record: Any = parsed_file(self.record, advice)
+        try:
+            command: str = record["command"]
+            scored = {score["metric"] for score in record["scores"]}
+            same = _without_threads(shlex.split(command)[1:]) == _without_threads(self.command)
+        except (TypeError, KeyError, AttributeError, ValueError):
+            raise RunError(f"{self.record} is not a record of a run; {advice}") from None
+        if not same:
+            raise RunError(f"{self.record} is a record of another command, {command!r}; {advice}")
+        return scored.issuperset(metrics)
+
+    def complete(self, advnets: CommandLine, threads: int | None = None) -> int:
+        """Train what is left, evaluate and write the record; return the exit status.
+
+        `threads` is the number of threads of a new run whose command does not give it.
+        """
+        # Train to the end, from wherever the run was stopped, with as many threads as before.
+        resume = self.has_directory
+        gives_threads = _without_threads(self.command) != self.command
+        options = ["--resume"] if resume else []
+        if threads is not None and not resume and not gives_threads:
+            options = ["--threads", str(threads)]
+        if status := advnets([*self.command, *options, "--out", str(self.path)]):
+            return status
+
+        # Evaluate and write the record.
+        if status := advnets(
+            ["evaluate", str(self.path), "--metrics", *self.metrics, *self.evaluate]
+        ):
+            return status
+        command = self.command
+        if not gives_threads:  # on which the result depends
+            used = RunDirectory(self.path).read_config()["config"]["runtime"]["threads"]
+            command = (*command, "--threads", str(used))
+        record = record_text(run_record(self.path, self.seed, shlex.join(["advnets", *command])))
+        write_atomically(self.record, lambda part: part.write_text(record, "utf-8"))
+        print(self.record, flush=True)
         return 0
+
+
+def _without_threads(command: Sequence[str]) -> tuple[str, ...]:
+    """Return a command without --threads and its value."""
+    kept = [
+        word
+        for before, word in zip(("", *command), command, strict=False)
+        if "--threads" not in (before, word) and not word.startswith("--threads=")
+    ]
+    return tuple(kept)
+
+
+def _train_one_by_one(
+    runs: Sequence[SweepRun], _jobs: int, advnets: CommandLine
+) -> dict[SweepRun, int]:
+    """Complete runs one after another up to the first that fails; return their exit statuses."""
+    statuses: dict[SweepRun, int] = {}
+    for run in runs:
+        statuses[run] = run.complete(advnets)
+        if statuses[run] not in (0, DIVERGED):
+            break
+    return statuses
+
+
+def _train_in_processes(
+    runs: Sequence[SweepRun], jobs: int, advnets: CommandLine
+) -> dict[SweepRun, int]:
+    """Complete runs in so many processes at once; return their exit statuses.
+
+    When one fails, or at a stop signal, the others save a checkpoint and stop.
+    """
+    from advnets.training.devices import catch_stop_signals, num_cores
+
+    context = multiprocessing.get_context("spawn")
+    threads = max(num_cores() // jobs, 1)
+    waiting, statuses = list(reversed(runs)), dict[SweepRun, int]()
+    active: dict[int, tuple[SweepRun, SpawnProcess]] = {}
+    failed = False
+    with catch_stop_signals() as stop:
+        stop.deferred = True
+        while waiting or active:
+            # Start processes while there is room.
+            while waiting and len(active) < jobs:
+                run = waiting.pop()
+                process = context.Process(target=_complete_run, args=(run, threads, advnets))
+                process.start()
+                active[process.sentinel] = run, process
+
+            # Collect those that have ended.
+            for sentinel in wait(list(active), timeout=_POLL_S):
+                assert isinstance(sentinel, int)
+                run, process = active.pop(sentinel)
+                process.join()
+                code = process.exitcode or 0
+                statuses[run] = code if code >= 0 else 128 - code  # ended by a signal
+                if code < 0 and not failed:
+                    print(
+                        f"advnets: signal {-code} ended the training of {shell_quote(run.path)}; "
+                        "repeat the command to resume",
+                        file=sys.stderr,
+                    )
+
+            # After a failure or at a stop signal, stop the others.
+            failed = bool(stop) or any(status not in (0, DIVERGED) for status in statuses.values())
+            if failed:
+                waiting.clear()
+                for _, process in active.values():
+                    process.terminate()
+    if stop.signal is not None:
+        raise StoppedBySignal(stop.signal, "; repeat the command to resume")
+    return statuses
+
+
+def _complete_run(run: SweepRun, threads: int, advnets: CommandLine) -> None:
+    """Complete a run in a process of its own, whose lines of output begin with the run's name."""
+    import torch
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in ("stdout", "stderr"):
+        stream = _PrefixedStream(getattr(sys, name), f"{run.path.name}: ")
+        setattr(sys, name, make_tolerant(stream))
+    torch.set_num_threads(threads)
+    sys.exit(run.complete(advnets, threads))
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent was killed; a repeated sweep resumes the run."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _PrefixedStream(io.TextIOBase):
+    """A text stream whose lines begin with a prefix; a line is written once it is complete."""
+
+    def __init__(self, stream: TextStream, prefix: str) -> None:
+        self.stream, self.prefix, self.line = stream, prefix, ""
+
+    def write(self, text: str) -> int:
+        """Write the lines that the text completes; return its length."""
+        *lines, self.line = f"{self.line}{text}".split("\n")
+        self.stream.write("".join(f"{self.prefix}{line}\n" for line in lines))
+        self.stream.flush()
+        return len(text)
 
 
 def run_record(path: Path, seed: int, command: str) -> dict[str, Any]:
     """Return the record of a run: command, training time, scores, and a thinned training curve."""
-    from advnets.run_directory import RunDirectory
-
     run = RunDirectory(path)
     events = run.events()
     logs = [event for event in events if event["kind"] == "log"]
