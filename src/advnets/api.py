@@ -12,7 +12,8 @@ from advnets import presets
 from advnets.cli.console import Console, say_number
 from advnets.config import Config, Data
 from advnets.config.overrides import apply_overrides, option_names
-from advnets.data.spec import check_own_images
+from advnets.data.memory import as_dataset, has_own_size
+from advnets.data.spec import MEMORY_PREFIX, check_own_images
 from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword
 from advnets.evaluation.comparison import compare as compare_scores
 from advnets.evaluation.comparison import read_scored_run
@@ -40,7 +41,8 @@ _IMAGE_OPTIONS = ("size", "width", "channels", "crop", "background", "white_leve
 def train(
     preset: str | Path | Preset | Config | None = None,
     *,
-    data: str | Path | Data | None = None,
+    data: object = None,
+    labels: object = None,
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
     epochs: int | None = None,
@@ -72,7 +74,12 @@ def train(
     Args:
         preset: a preset or its name, FILE.py:NAME of a custom game, a config, the path of a run's
             config.json, or of a YAML or TOML file with a `preset` and options; None: digits.
-        data: a named dataset, the path of your own data, or a data config.
+        data: a named dataset, the path of your own data, a data config, or images in memory: an
+            array or tensor of shape (N, H, W), (N, C, H, W) or (N, H, W, C), uint8 or floats from 0
+            to 1, a map-style Dataset of torch, a Hugging Face dataset, a list of paths or PIL
+            images, or what `advnets.data.open_dataset` returns. Of 50 images in memory or more, a
+            tenth each is for validation and test. `resume` needs the same images, which it checks.
+        labels: the class of each image in memory, an integer or a name.
         data_dir: the directory of named datasets.
         out: the run directory; None: runs/NAME, with the name of the preset or of your data, and
             NAME-2, NAME-3, … where these hold runs; with `resume` the newest of them.
@@ -106,6 +113,11 @@ def train(
     path = Path(out) if out is not None else None
     name = str(preset) if isinstance(preset, str | Path) else None
     source = str(data) if isinstance(data, str | Path) else None
+    in_memory = data is not None and not isinstance(data, str | Path | Data)
+    if labels is not None and not in_memory:
+        raise UsageError(
+            "labels belong to data in memory, and data is not given so; leave them out"
+        )
 
     # Start from the given config, the stored run, or the preset.
     if isinstance(preset, Preset):
@@ -143,7 +155,14 @@ def train(
         raise UsageError(f"{twice[0]} was given as a keyword and in overrides; give one of them")
     given |= overrides or {}
     config = apply_overrides(config, given)
+    dataset = None
+    if in_memory:
+        dataset = as_dataset(data, labels, config.data)
+        source = f"{MEMORY_PREFIX}:{dataset.digest()[:12]}"
+        config = replace(config, data=replace(config.data, source=source))
     for option in _IMAGE_OPTIONS:
+        if option in given and has_own_size(data):
+            raise UsageError(f"{option} applies to image files, and data is an array; leave it out")
         if option in given:
             check_own_images(config.data.source, option)
 
@@ -160,7 +179,9 @@ def train(
     if progress:
         observers.insert(0, console)
     try:
-        result = train_run(config, path, observers, resume=resume, trust_code=trusted)
+        result = train_run(
+            config, path, observers, resume=resume, trust_code=trusted, dataset=dataset
+        )
     finally:
         console.close()
 
@@ -168,7 +189,7 @@ def train(
         console.line(f"advnets: {warning}")
     if result.problem is not None:
         warnings.warn(str(result.problem), DivergedWarning, stacklevel=3)
-    return load(path)
+    return load(path, data=dataset)
 
 
 @public_function

@@ -14,7 +14,7 @@ from advnets import config
 from advnets.data.class_proportions import ClassProportions, ProportionKind, class_index
 from advnets.data.dataset import Dataset, Shape, iterate_blocks, num_train_images
 from advnets.data.normalization import Normalizer, fit_normalizer, normalizer_from_statistics
-from advnets.data.spec import is_dataset_name, is_source, shadowing_warning
+from advnets.data.spec import in_memory, is_dataset_name, is_source, shadowing_warning
 from advnets.errors import DataError, RunError, UsageError
 
 
@@ -116,7 +116,11 @@ def open_data(spec: config.Data) -> PreparedData:
     """
     from advnets.data.registry import open_dataset  # not needed to load a run
 
-    dataset = open_dataset(spec)
+    return prepare(open_dataset(spec), spec)
+
+
+def prepare(dataset: Dataset, spec: config.Data) -> PreparedData:
+    """Fit the normalizer of an opened dataset, and collect the information about it."""
     normalizer = fit_normalizer(spec.normalize, dataset.train)
     return PreparedData(dataset, normalizer, DatasetInfo.from_dataset(dataset, normalizer))
 
@@ -132,32 +136,47 @@ def open_training_data(spec: config.Data) -> PreparedData:
     return open_data(spec)
 
 
-def open_run_data(path: Path, spec: config.Data, info: DatasetInfo) -> PreparedData:
+def open_run_data(
+    path: Path, spec: config.Data, info: DatasetInfo, dataset: Dataset | None = None
+) -> PreparedData:
     """Open the dataset that the run at `path` was trained on, from its present location `spec`.
 
-    The dataset keeps the name that the run recorded.
+    The dataset keeps the name that the run recorded. `dataset` is the dataset itself, where it was
+    in memory.
 
     Raises:
         DataError: the data is missing or cannot be opened.
         RunError: its digest differs from the one that the run recorded.
     """
-    if not is_source(spec.source):
+    if dataset is None and in_memory(spec.source):
+        raise DataError(
+            f"the data of {path} were given from Python, in memory ({info.name}, digest "
+            f"{info.digest[:12]}); give them again from Python: advnets.train(out=…, resume=True, "
+            "data=…), or advnets.load(…, data=…)"
+        )
+    if dataset is None and not is_source(spec.source):
         raise DataError(
             f"the data of {path} is missing: there is no {spec.source}; set its present location "
             "with --data PATH"
         )
     try:
-        opened = open_data(spec)
+        opened = open_data(spec) if dataset is None else prepare(dataset, spec)
     except DataError as error:
         raise DataError(f"the data of {path} cannot be opened: {error}") from None
+    if dataset is not None and opened.info.digest != info.digest:
+        raise RunError(
+            f"the data of {path} are others than those given: their digest is {info.digest[:12]}, "
+            f"not {opened.info.digest[:12]}; give the same images in the same order, with the same "
+            "labels"
+        )
     if opened.info.digest != info.digest:
         raise RunError(
             f"the data of {path} has changed since the run was started: {spec.source} has the "
             f"digest {opened.info.digest[:12]}, expected {info.digest[:12]} ({info.name}); restore "
             "the old data, or set its present location with --data PATH"
         )
-    dataset = replace(opened.dataset, name=info.name)
-    return replace(opened, dataset=dataset, info=replace(opened.info, name=info.name))
+    named = replace(opened.dataset, name=info.name)
+    return replace(opened, dataset=named, info=replace(opened.info, name=info.name))
 
 
 def run_normalizer(spec: config.Data, info: DatasetInfo) -> Normalizer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from advnets.config import Data
 from advnets.data.spec import (
@@ -21,7 +21,7 @@ from advnets.data.spec import (
     source_path,
     split_source,
 )
-from advnets.errors import DataError
+from advnets.errors import DataError, UsageError
 from advnets.files import require_regular_file
 
 if TYPE_CHECKING:
@@ -182,13 +182,14 @@ def file_formats() -> tuple[FileFormat, ...]:
     )
 
 
-def open_dataset(data: Data | str | object, **fields: Any) -> Dataset:
+def open_dataset(data: Data | str | object, labels: object = None, **fields: Any) -> Dataset:
     """Open a dataset by its name, its path, or its Hugging Face name.
 
     `data` is a data config or its source alone; `fields` replace further fields of the config:
     `open_dataset("photos", size=64, crop="pad")`, `open_dataset("ring:modes=8")`. `data` may also
-    be an object of the datasets library, or a dict of them by split. Image files are packed into
-    the cache when they are first opened, and memory-mapped from then on.
+    be an object of the datasets library or a dict of them by split, or images in memory: an array,
+    a tensor, a dataset of torch, a list of paths or of PIL images, with `labels`. Image files are
+    packed into the cache when they are first opened, and memory-mapped from then on.
 
     Raises:
         UnknownNameError: there is no source or path of that name, or no option of that name.
@@ -198,14 +199,34 @@ def open_dataset(data: Data | str | object, **fields: Any) -> Dataset:
         WriteError: the cache cannot be written.
     """
     if not isinstance(data, str | Data):
+        if not _is_huggingface(data):
+            from advnets.data.memory import open_memory
+
+            return open_memory(data, labels, Data(**fields))
         from advnets.data.huggingface.open import open_huggingface_dataset
 
+        if labels is not None:
+            raise UsageError(
+                "labels was given, and a Hugging Face dataset has its own; leave it out"
+            )
         return open_huggingface_dataset(data, Data(**fields))
+    if labels is not None:
+        raise UsageError(
+            "labels belong to images in memory, and files have their own; leave it out"
+        )
     data = Data(source=data, **fields) if isinstance(data, str) else replace(data, **fields)
     source = find_source(data)
     from advnets.data.image_folder.pack import to_dataset
 
     return to_dataset(source, data)
+
+
+def _is_huggingface(data: object) -> bool:
+    """Return whether an object is of the datasets library, or a dict of such objects."""
+    values = cast(dict[object, object], data).values() if isinstance(data, dict) else (data,)
+    return isinstance(data, dict) or any(
+        type(value).__module__.partition(".")[0] == "datasets" for value in values
+    )
 
 
 def find_source(data: Data) -> Dataset | ImageFiles:

@@ -32,6 +32,8 @@ DATASET_NAMES = (*IMAGE_DATASETS, *DISTRIBUTION_NAMES)
 """The names of all datasets, which take precedence over paths."""
 POINT_FILE_SUFFIXES = (".csv", ".npy")
 """The suffixes of files of points."""
+MEMORY_PREFIX = "memory"
+"""The prefix of the sources of runs on data in memory, before the colon and their digest."""
 HUB_PREFIX = "hf"
 """The prefix of Hugging Face names, before the colon."""
 RUN_FILES = ("config.json", "events.jsonl")
@@ -79,13 +81,23 @@ def check_source(source: str) -> None:
 
     Raises:
         UnknownNameError: there is none.
-        UsageError: the source is empty.
+        UsageError: the source is empty, or stands for data in memory.
     """
+    if in_memory(source):
+        raise UsageError(
+            "the data of this config were given from Python, in memory; give them again from "
+            "Python, advnets.train(…, data=…), or other data with --data"
+        )
     if not source:
         raise UsageError("no data was set; set --data to a path or to the name of a dataset")
     if not is_source(source):
         listed = "`advnets data list` lists the datasets"
         raise UnknownNameError("dataset, folder or file", source, DATASET_NAMES, listed=listed)
+
+
+def in_memory(source: str) -> bool:
+    """Return whether a run with this source was trained on data that Python had in memory."""
+    return source.startswith(f"{MEMORY_PREFIX}:")
 
 
 def is_dataset_name(source: str) -> bool:

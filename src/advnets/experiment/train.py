@@ -18,8 +18,13 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.config.serialize import differences, to_json
-from advnets.data.dataset import Split
-from advnets.data.prepared import PreparedData, open_run_data, open_training_data
+from advnets.data.dataset import Dataset, Split
+from advnets.data.prepared import (
+    PreparedData,
+    open_run_data,
+    open_training_data,
+    prepare,
+)
 from advnets.data.spec import check_source
 from advnets.errors import (
     ConfigDiffersError,
@@ -94,13 +99,14 @@ def train(
     *,
     resume: bool = False,
     trust_code: bool = False,
+    dataset: Dataset | None = None,
 ) -> TrainResult:
     """Train as a config specifies, and write everything to the run directory `out`.
 
     With `resume`, continue from the newest checkpoint, bit-exactly; `run_config` must be the stored
     one, except for the length, intervals and runtime. With another device, precision or number of
     threads the run is marked as no longer bit-exact from there on. A custom game runs the code of
-    its file, which needs `trust_code`.
+    its file, which needs `trust_code`. `dataset` is the data itself, where it is in memory.
 
     Raises:
         RunError: the directory already holds a run, has none to resume, or is in use; the file of
@@ -115,7 +121,8 @@ def train(
     # Check the values of a new run that need neither data nor the run directory.
     check_trusted(run_config, trust_code=trust_code)
     if not resume:
-        check_source(run_config.data.source)
+        if dataset is None:
+            check_source(run_config.data.source)
         selection(run_config.intervals)
         eval_metric(run_config.intervals)
         setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage.game)
@@ -126,7 +133,7 @@ def train(
             raise RunError(
                 f"{out} already holds a run; add --resume to continue it, or give another --out"
             )
-        session = _resume_session(run, run_config) if resume else _start_session(run, run_config)
+        session = (_resume_session if resume else _start_session)(run, run_config, dataset)
         session.trust_code = trust_code
         try:
             with explain_errors(SMALLER):
@@ -242,13 +249,19 @@ class Session:
         return self.config.steps_before(len(self.config.stages))
 
 
-def _start_session(run: RunDirectory, run_config: config.Config) -> Session:
+def _start_session(
+    run: RunDirectory, run_config: config.Config, dataset: Dataset | None
+) -> Session:
     """Start a run: open its data, resolve its config, and write both to config.json."""
     resolved_runtime = devices.resolve(run_config.runtime)
     run_config = setup.with_pretrained(setup.with_absolute_paths(run_config))
     if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
-    data = open_training_data(run_config.data)
+    data = (
+        open_training_data(run_config.data)
+        if dataset is None
+        else prepare(dataset, run_config.data)
+    )
     check_eval_metric(run_config.intervals, data)
     resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
     check_memory(resolved, data.info, torch.device(resolved.runtime.device))
@@ -258,7 +271,9 @@ def _start_session(run: RunDirectory, run_config: config.Config) -> Session:
     return session
 
 
-def _resume_session(run: RunDirectory, requested: config.Config) -> Session:
+def _resume_session(
+    run: RunDirectory, requested: config.Config, dataset: Dataset | None
+) -> Session:
     """Continue a run from its newest checkpoint."""
     stored = StoredRun.read(run.path)
 
@@ -267,7 +282,7 @@ def _resume_session(run: RunDirectory, requested: config.Config) -> Session:
     if merged.runtime.device == stored.config.runtime.device:
         _require_device(merged.runtime, run.path)
     merged = replace(merged, runtime=devices.resolve(merged.runtime))
-    data = open_run_data(run.path, merged.data, stored.info)
+    data = open_run_data(run.path, merged.data, stored.info, dataset)
     check_eval_metric(merged.intervals, data)
     merged = setup.resolve_config(merged, data.info, merged.runtime)
     stored.players(len(merged.stages) - 1)  # refuses networks that cannot be built

@@ -57,7 +57,7 @@ class TrainedModel:
         weights: Weights | None = None,
         *,
         step: Step | None = None,
-        data: str | None = None,
+        data: object = None,
         data_dir: str | None = None,
     ) -> None:
         stored = StoredRun.read(path)
@@ -349,11 +349,12 @@ class TrainedModel:
             return replace(load(spec).discriminator_extractor(), name=f"D of {Path(spec).name}")
         return default_extractor(data, spec, trust_code=trust_code)
 
-    def open_data(self, data: str | None = None, data_dir: str | None = None) -> PreparedData:
+    def open_data(self, data: object = None, data_dir: str | None = None) -> PreparedData:
         """Open the data that the run was trained on.
 
         `data` is the path of the data and `data_dir` the directory of a named dataset, where they
-        have moved. None: as given to `load`, else as recorded when the run was trained.
+        have moved. None: as given to `load`, else as recorded when the run was trained. Data that
+        were in memory are given as for `advnets.train`, or as the dataset of `open_dataset`.
 
         Raises:
             DataError: the data is not there, or cannot be opened.
@@ -361,10 +362,14 @@ class TrainedModel:
         """
         from advnets.data.prepared import open_run_data
 
-        data, data_dir = data or self._data, data_dir or self._data_dir
+        data, data_dir = self._data if data is None else data, data_dir or self._data_dir
         spec = self.config.data
+        if data is not None and not isinstance(data, str | Path):
+            from advnets.data.memory import as_dataset
+
+            return open_run_data(self.run.path, spec, self.info, as_dataset(data, None, spec))
         if data is not None:
-            spec = replace(spec, source=data)
+            spec = replace(spec, source=str(data))
         if data_dir is not None:
             spec = replace(spec, directory=data_dir)
         return open_run_data(self.run.path, spec, self.info)
@@ -405,8 +410,9 @@ class TrainedModel:
         *,
         extractor: str | None = None,
         trust_code: bool = False,
-        data: str | None = None,
+        data: object = None,
         data_dir: str | None = None,
+        real: object = None,
         seed: int = 0,
         keep_fraction: float = 1.0,
         num_samples: int | None = None,
@@ -424,6 +430,8 @@ class TrainedModel:
             trust_code: open a .pt2 file, although opening it can run any code in it.
             data: the path of the run's data, where it has moved; as for `load`.
             data_dir: the directory of the run's named dataset, where it has moved.
+            real: images to compare samples with in place of the run's test images: a dataset or
+                path, of which the test images are used, or images in memory, of which all are.
             seed: random seed of the samples.
             keep_fraction: discriminator rejection sampling: the fraction of samples that D rates
                 most real and that is scored.
@@ -465,7 +473,12 @@ class TrainedModel:
         if not self.conditional:
             self._check_without_classes(named=False, class_proportions=class_proportions)
         self.run.scores()  # refuse a broken scores.json before the work
-        prepared = self.open_data(data, data_dir)
+        if real is None:
+            prepared = self.open_data(data, data_dir)
+        else:
+            from advnets.evaluation.reference import reference_data
+
+            prepared = reference_data(real, names, self.config.data, self.info, self.normalizer)
         context = EvaluationContext(
             players=self.players,
             data=prepared,
@@ -483,6 +496,7 @@ class TrainedModel:
             rejection=self.rejection(keep_fraction),
             num_samples=NUM_SAMPLES if num_samples is None else num_samples,
             label_budgets=probe_labels,
+            include_real=real is None,
         )
         specs = [METRICS[name] for name in names]
         for spec in specs:
@@ -529,7 +543,7 @@ def load(
     step: Step | None = None,
     weights: Weights | None = None,
     device: str = "cpu",
-    data: str | None = None,
+    data: object = None,
     data_dir: str | None = None,
 ) -> TrainedModel:
     """Load a checkpoint of a run for sampling and evaluation.
@@ -540,7 +554,7 @@ def load(
         weights: "ema" for the exponential moving average, "last" for the last weights; None: the
             average if the run has one.
         device: auto, cpu, cuda, cuda:N or mps.
-        data: the path of the run's data, where it has moved.
+        data: the path of the run's data, where it has moved, or its data in memory.
         data_dir: the directory of the run's named dataset, where it has moved.
 
     Raises:

@@ -73,6 +73,7 @@ def default_out(config: Config, name: str | None = None) -> Path:
     """
     preset = PRESETS.get(config.preset)
     has_other_data = preset is not None and config.data.source != preset.config.data.source
+    has_other_data = has_other_data and not spec.in_memory(config.data.source)
     named_by_data = has_other_data or (name is not None and is_data(name))
     return Path("runs") / (spec.short_name(config.data.source) if named_by_data else config.preset)
 

@@ -1,0 +1,242 @@
+"""Datasets from objects in memory: arrays, tensors, datasets of torch, lists of images or paths."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+from advnets.config import Data
+from advnets.data.dataset import ArraySplit, Dataset
+from advnets.data.image_folder.decode import Frame, decode
+from advnets.data.image_folder.files import MAX_FILE_BYTES
+from advnets.data.image_folder.splits import DeclaredSplits, assign_splits
+from advnets.errors import DataError, UsageError
+from advnets.files import read_regular_file
+
+_BLOCK = 1024
+_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+_ACCEPTED = (
+    "an array or tensor of images, a torch Dataset with a length, a Hugging Face dataset, or a "
+    "list of paths or PIL images"
+)
+Pixels = UInt8[np.ndarray, "n channels height width"]
+
+
+def open_memory(images: object, labels: object, data: Data) -> Dataset:
+    """Return images in memory as a dataset; of 50 or more, a tenth each is for validation and test.
+
+    Arrays have shape (N, H, W), (N, C, H, W) or (N, H, W, C), C = 1 or 3, of uint8, or of floats
+    from 0 to 1, which are rounded to 256 levels; they keep their size. Paths and PIL images are
+    brought to the size and channels of `data`. A dataset of torch has images or pairs of an image
+    and a label. `labels` are integers or names, one for each image.
+
+    Raises:
+        UsageError: the object is none of these, or images or labels have another shape or range.
+        DataError: a file is not an image that can be read.
+    """
+    if data.stream:
+        raise UsageError("stream applies to files, and the images are in memory; leave it out")
+    name, pixels, own_labels = _read_images(images, data)
+    values = own_labels if labels is None else labels
+    return _split(name, pixels, None if values is None else _read_labels(values, len(pixels)))
+
+
+def as_dataset(images: object, labels: object, data: Data) -> Dataset:
+    """Return an object of Python as a dataset, with the preprocessing of a data config.
+
+    Raises:
+        UsageError, DataError, MissingExtraError: as for `open_dataset`.
+    """
+    if isinstance(images, Dataset):
+        if labels is not None:
+            raise UsageError("labels was given, and the dataset has its own; leave it out")
+        return images
+    from advnets.data.registry import open_dataset
+
+    options = {field.name: getattr(data, field.name) for field in fields(data)}
+    return open_dataset(images, labels, **options)
+
+
+def has_own_size(images: object) -> bool:
+    """Return whether images in memory are arrays or tensors, which are not resized."""
+    return isinstance(images, np.ndarray | Tensor)
+
+
+def open_images(images: object, data: Data) -> ArraySplit:
+    """Return all images in memory, unlabeled and in their order, as `open_memory` reads them.
+
+    Raises:
+        UsageError, DataError: as for `open_memory`.
+    """
+    return ArraySplit(_read_images(images, data)[1])
+
+
+def pixels_of_array(array: np.ndarray, name: str, *, channels_last: bool) -> Pixels:
+    """Return an array of images as uint8 of shape (N, C, H, W), converted a block at a time.
+
+    `channels_last` decides where both the second and the last axis may be channels.
+
+    Raises:
+        UsageError: its shape, type or range is another.
+    """
+    shape = array.shape
+    first, last = (array.ndim == 4 and shape[axis] in (1, 3) for axis in (1, 3))
+    if not len(shape) or not math.prod(shape) or not (array.ndim == 3 or first or last):
+        raise UsageError(
+            f"{name} has shape {shape}; expected (N, height, width), or 1 or 3 channels as "
+            "(N, channels, height, width) or (N, height, width, channels)"
+        )
+    if array.ndim == 3:
+        array = array[:, None]
+    elif last and (channels_last or not first):
+        array = array.transpose(0, 3, 1, 2)
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise UsageError(
+            f"{name} has values of type {array.dtype}; expected uint8, or floats from 0 to 1"
+        )
+    pixels = np.empty(array.shape, np.uint8)
+    for start in range(0, len(array), _BLOCK):
+        block = array[start : start + _BLOCK].astype(np.float32)
+        low, high = float(block.min()), float(block.max())
+        if not (low >= 0 and high <= 1):  # refuses NaN too
+            raise UsageError(
+                f"{name} has values from {low:g} to {high:g}; expected uint8, or floats from 0 "
+                "(black) to 1 (white)"
+            )
+        pixels[start : start + _BLOCK] = np.rint(block * 255)
+    return pixels
+
+
+def _read_images(images: object, data: Data) -> tuple[str, Pixels, object]:
+    """Return the name of the kind of object, the pixels of its images, and their labels if any."""
+    if isinstance(images, np.ndarray):
+        return "array", pixels_of_array(images, "the array", channels_last=True), None
+    if isinstance(images, Tensor):
+        array = images.detach().cpu()
+        array = array.float().numpy() if array.is_floating_point() else array.numpy()
+        return "tensor", pixels_of_array(array, "the tensor", channels_last=False), None
+    if isinstance(images, str | bytes | Path) or not isinstance(images, Sized | Iterable):
+        raise UsageError(f"data is of type {type(images).__name__}; give {_ACCEPTED}")
+    if not isinstance(images, Sized) or not hasattr(images, "__getitem__"):
+        raise UsageError(
+            f"data is a {type(images).__name__}, which has no length or no order; give {_ACCEPTED}"
+        )
+    if not len(images):
+        raise UsageError("data has no images; give at least one")
+    kind = "images" if isinstance(images, list | tuple) else "dataset"
+    return kind, *_read_items(images, data, pairs=kind == "dataset")
+
+
+def _read_items(items: Any, data: Data, *, pairs: bool) -> tuple[Pixels, list[object] | None]:
+    """Return the pixels of items, which have a length and indices, and the labels of pairs."""
+    if data.crop == "random":
+        raise UsageError("crop is random, which applies to folders of images; give another crop")
+    frame = Frame.from_config(data)
+    pixels: np.ndarray | None = None
+    labels: list[object] = []
+    for index in range(len(items)):
+        item = items[index]
+        if pairs and isinstance(item, tuple | list):
+            item, label = cast(Sequence[Any], item)[:2]
+            labels.append(label.item() if isinstance(label, Tensor | np.generic) else label)
+        image = _item_pixels(item, f"image {index}", frame)
+        if pixels is None:
+            pixels = np.empty((len(items), *image.shape), np.uint8)
+        if image.shape != pixels.shape[1:]:
+            raise UsageError(
+                f"image {index} has shape {image.shape} and image 0 {pixels.shape[1:]}; give "
+                "arrays of one shape, or PIL images, which are resized"
+            )
+        pixels[index] = image
+    assert pixels is not None  # there is an item
+    if labels and len(labels) < len(items):
+        raise UsageError("some items are pairs of image and label, and others images; give labels")
+    return pixels, labels or None
+
+
+def _item_pixels(item: object, name: str, frame: Frame) -> UInt8[np.ndarray, "c h w"]:
+    if isinstance(item, Tensor):
+        item, channels_last = item.detach().cpu().numpy(), False
+    else:
+        channels_last = True
+    if isinstance(item, np.ndarray):
+        return pixels_of_array(item[None], name, channels_last=channels_last)[0]
+    if isinstance(item, str | os.PathLike):
+        path = Path(item)
+        try:
+            return decode(read_regular_file(path, MAX_FILE_BYTES), frame)
+        except (OSError, DataError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{name}, {path}, cannot be used: {reason}; leave it out") from None
+    if isinstance(item, Image.Image):
+        content = io.BytesIO()
+        saved = item if item.mode in _PNG_MODES else item.convert("RGB")
+        saved.save(content, "PNG", exif=item.getexif(), compress_level=0)
+        try:
+            return decode(content.getvalue(), frame)
+        except DataError as error:
+            raise DataError(f"{name} {error}; leave it out") from None
+    raise UsageError(f"{name} is of type {type(item).__name__}; give {_ACCEPTED}")
+
+
+def _read_labels(values: object, n: int) -> tuple[Int64[np.ndarray, " n"], tuple[str, ...]]:
+    """Return the class index of each image, and the names of the classes in sorted order.
+
+    Raises:
+        UsageError: they are neither integers nor names, or not one for each image.
+    """
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind not in "iuU":
+        raise UsageError(
+            f"labels has shape {array.shape} and values of type {array.dtype}; expected an integer "
+            "or a name for each image"
+        )
+    if len(array) != n:
+        raise UsageError(f"labels has {len(array):,} values for {n:,} images; give one for each")
+    names, indices = np.unique(array, return_inverse=True)
+    return indices.astype(np.int64), tuple(map(str, names))
+
+
+def _split(
+    name: str, pixels: Pixels, labeled: tuple[Int64[np.ndarray, " n"], tuple[str, ...]] | None
+) -> Dataset:
+    """Assign images to splits as files of a folder are, with their numbers as names."""
+    labels, classes = labeled or (None, ())
+    keys = [f"{index:012d}".encode() for index in range(len(pixels))]
+    listed = None if labels is None else tuple(labels.tolist())
+    declared = DeclaredSplits(("",) * len(pixels), listed, classes)
+    assignment = assign_splits(keys, declared, list(_digests(pixels)))
+    ends = np.cumsum((0, *assignment.counts))
+    train, valid, test, _ = (
+        _part(pixels, labels, assignment.order[start:stop]) for start, stop in pairwise(ends)
+    )
+    assert train is not None  # as images are held out only where others remain
+    return Dataset(name=name, train=train, valid=valid, test=test, classes=classes)
+
+
+def _part(
+    pixels: Pixels, labels: Int64[np.ndarray, " n"] | None, rows: Int64[np.ndarray, " k"]
+) -> ArraySplit | None:
+    if not len(rows):
+        return None
+    images = np.ascontiguousarray(pixels[rows])
+    return ArraySplit(images, None if labels is None else labels[rows])
+
+
+def _digests(pixels: Pixels) -> Iterator[bytes]:
+    for image in pixels:
+        yield hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()

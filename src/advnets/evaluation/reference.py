@@ -1,0 +1,55 @@
+"""Images given to an evaluation in place of the test images of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from advnets import config
+from advnets.data.dataset import Dataset, Split
+from advnets.data.memory import open_images
+from advnets.data.normalization import Normalizer
+from advnets.data.prepared import DatasetInfo, PreparedData
+from advnets.data.registry import open_dataset
+from advnets.errors import UsageError
+
+REFERENCE_METRICS = ("frechet", "mmd", "swd", "prdc", "two-sample-1nn", "inception-score")
+"""The metrics that compare samples with test images and need no other data."""
+
+
+def reference_data(
+    real: object,
+    metrics: Sequence[str],
+    data: config.Data,
+    info: DatasetInfo,
+    normalizer: Normalizer,
+) -> PreparedData:
+    """Return the images to compare samples with as the test images of a dataset.
+
+    Of a dataset or a path they are its test images, or all where there are none; of images in
+    memory all of them.
+
+    Raises:
+        UsageError: a metric needs more than these images, or they have another shape.
+        DataError: they cannot be read.
+    """
+    if others := [name for name in metrics if name not in REFERENCE_METRICS]:
+        raise UsageError(
+            f"real replaces the test images, and {others[0]} needs other images of the run too; "
+            f"leave real out, or give metrics among {', '.join(REFERENCE_METRICS)}"
+        )
+    if isinstance(real, str | Path):
+        real = open_dataset(replace(data, source=str(real), stream=False))
+    if isinstance(real, Dataset):
+        name, images = real.name, real.test or real.train
+    else:
+        name, images = "images", open_images(real, data)
+    if not isinstance(images, Split) or images.shape != info.shape:
+        raise UsageError(
+            f"real has images of shape {images.shape}, expected {info.shape} as in the run; give "
+            "images of that shape"
+        )
+    dataset = Dataset(name=name, train=images, valid=None, test=images)
+    recorded = replace(info, name=name, digest=dataset.digest())
+    return PreparedData(dataset, normalizer, recorded)
