@@ -55,30 +55,30 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("ours", WRITTEN, ids=lambda f: f.__name__)
-def test_value_and_gradient_are_those_of_the_written_formula(ours):
+@pytest.mark.parametrize("actual", WRITTEN, ids=lambda f: f.__name__)
+def test_value_and_gradient_are_those_of_the_written_formula(actual):
     """Compared with autograd of log and sigmoid as in the paper, in float64."""
     real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
-    arguments = (real, fake) if ours in (value_function, discriminator_loss) else (fake,)
-    written = WRITTEN[ours](real, fake)
-    assert ours(*arguments).item() == pytest.approx(written.item(), rel=1e-6)
-    for mine, theirs in zip(
-        torch.autograd.grad(ours(*arguments), arguments),
+    arguments = (real, fake) if actual in (value_function, discriminator_loss) else (fake,)
+    written = WRITTEN[actual](real, fake)
+    assert actual(*arguments).item() == pytest.approx(written.item(), rel=1e-6)
+    for own, reference in zip(
+        torch.autograd.grad(actual(*arguments), arguments),
         torch.autograd.grad(written, arguments),
         strict=True,
     ):
-        torch.testing.assert_close(mine, theirs.float(), rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(own, reference.float(), rtol=1e-4, atol=1e-7)
 
 
 def test_losses_of_relativistic_logits_are_those_of_pairs():
     """-log σ(a(x) - a(G(z))) for D, -log σ(a(G(z)) - a(x)) for G, in float64; log 2 if equal."""
     difference = REAL.double() - FAKE.double()
     real, fake = relativistic_logits(REAL, FAKE)
-    for ours, written in (
+    for actual, written in (
         (discriminator_loss(real, fake), -torch.log(torch.sigmoid(difference)).mean()),
         (non_saturating_generator_loss(fake), -torch.log(torch.sigmoid(-difference)).mean()),
     ):
-        assert ours.item() == pytest.approx(written.item(), rel=1e-6)
+        assert actual.item() == pytest.approx(written.item(), rel=1e-6)
     real, fake = relativistic_logits(REAL, REAL)
     assert discriminator_loss(real, fake).item() == pytest.approx(math.log(2))
     # A constant added to all logits changes nothing.
@@ -103,13 +103,13 @@ def test_the_gradients_of_both_generator_losses_are_those_of_the_theory():
     assert non_saturating.item() == pytest.approx(d - 1, rel=1e-5)
 
 
-@pytest.mark.parametrize("ours", WRITTEN, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("actual", WRITTEN, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("confident", [-1e4, 1e4])
-def test_losses_of_confident_logits_are_finite(ours, confident):
+def test_losses_of_confident_logits_are_finite(actual, confident):
     """Where the log of a sigmoid is -inf, the logit form has a finite value and gradient."""
     logits = torch.full((3,), confident, requires_grad=True)
-    two = ours in (value_function, discriminator_loss)
-    loss = ours(logits, logits) if two else ours(logits)
+    two = actual in (value_function, discriminator_loss)
+    loss = actual(logits, logits) if two else actual(logits)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.isfinite(loss)
     assert torch.isfinite(gradient).all()

@@ -378,14 +378,14 @@ def run(
         copied = SourceCopy(root, Path(folder))
         limits: dict[tuple[str, ...], float] = {}
         for n, mutant in enumerate(mutants, 1):
-            asked = tuple(tests or tests_of(mutant.source, root))
-            if asked not in limits:
+            selected = tuple(tests or tests_of(mutant.source, root))
+            if selected not in limits:
                 began = time.monotonic()
-                if copied.run_mutant(None, asked, 1800.0) != "survived":
+                if copied.run_mutant(None, selected, 1800.0) != "survived":
                     output = (Path(folder) / "output").read_text("utf-8")
                     raise SystemExit(rf"{output}\ntests fail on the unchanged source; fix them")
-                limits[asked] = 5 * (time.monotonic() - began) + 20
-            found = copied.run_mutant(mutant, asked, limits[asked])
+                limits[selected] = 5 * (time.monotonic() - began) + 20
+            found = copied.run_mutant(mutant, selected, limits[selected])
             assert isinstance(found, Mutant)
             done.append(found)
             print(f"{n}/{len(mutants)} {found.verdict:9} {found.seconds:5.1f} s  {found}")

@@ -242,7 +242,7 @@ def open_data_file(path: Path) -> Generator[io.BufferedIOBase]:
 MIB = 1 << 20
 GIB = 1 << 30
 RATIO = 100
-"""The maximal ratio of decompressed to compressed bytes of a large file."""
+"""The maximum ratio of decompressed to compressed bytes of a large file."""
 _CHUNK = MIB
 _MAX_ELEMENTS = 1 << 62
 

@@ -27,10 +27,10 @@ def test_baseline_networks_equal_those_of_the_presets(preset):
     """In the shapes of all parameters, up to the order of maxout pieces."""
     stage, spec = presets.get_preset(preset).stage, baselines.BASELINES[preset]()
     shape = baselines.SHAPES[preset]
-    ours = build_players(presets.get_preset(preset), 0, shape, torch.full(shape, 0.5))
-    for name, theirs in (("generator", spec.generator), ("discriminator", spec.discriminator)):
-        mine = sorted(tuple(p.shape) for p in ours[name].parameters())
-        assert mine == sorted(tuple(p.shape) for p in theirs.parameters()), name
+    actual = build_players(presets.get_preset(preset), 0, shape, torch.full(shape, 0.5))
+    for name, reference in (("generator", spec.generator), ("discriminator", spec.discriminator)):
+        computed = sorted(tuple(p.shape) for p in actual[name].parameters())
+        assert computed == sorted(tuple(p.shape) for p in reference.parameters()), name
     assert presets.get_preset(preset).data.batch_size == spec.batch_size
     assert isinstance(stage.generator_optimizer, config.OptimizerConfig)
 
@@ -121,8 +121,8 @@ def test_a_case_is_measured_and_printed(real_data, capsys):
     (case,) = record["cases"]
     assert case["case"] == "mlp"
     assert case["rates"].keys() == {"ours", "tutorial", "resident"}
-    ours, theirs = (case["rates"][name]["median"] for name in ("ours", "tutorial"))
-    assert case["ratios"]["tutorial"]["median"] == pytest.approx(ours / theirs)
+    actual, reference = (case["rates"][name]["median"] for name in ("ours", "tutorial"))
+    assert case["ratios"]["tutorial"]["median"] == pytest.approx(actual / reference)
     assert 0 < case["flops"] < case["peaks"]["float32"] * 2
     assert case["peak_bytes"]["ours"] > 1 << 20
     assert record["machine"]["torch"] == torch.__version__

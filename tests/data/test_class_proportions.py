@@ -133,12 +133,12 @@ def test_a_perfect_generator_of_unbalanced_classes_scores_as_real_images(skewed)
     """Uniform proportions put its Fréchet distance far above that of real images."""
     _, data = skewed
     assert data.info.class_counts == (1800, 200, 0)
-    ours, real = scored(skewed, "data")
+    generated, real = scored(skewed, "data")
     equal, same = scored(skewed, "uniform")
-    assert [record["class_proportions"] for record in (ours, real)] == ["data", None]
+    assert [record["class_proportions"] for record in (generated, real)] == ["data", None]
     assert [record["class_proportions"] for record in (equal, same)] == ["uniform", None]
     assert real["value"] == same["value"]
-    assert ours["value"] == pytest.approx(real["value"], abs=0.01)
+    assert generated["value"] == pytest.approx(real["value"], abs=0.01)
     assert equal["value"] > real["value"] + 0.05
     assert "last, uniform class proportions" in score_lines([equal, real])
 

@@ -219,9 +219,9 @@ def test_the_elbo_of_a_linear_normal_model_reaches_the_log_likelihood(trained):
     players = {"generator": Linear(1, 2), "encoder": encoder(2, 1)}
     spec = config.VAEGame(likelihood="normal", likelihood_std=sigma)
     result = trained(VAE(spec), players, draw, steps=1200, beta1=0.9)
-    mine = result["generator"].map.weight[:, 0].detach()
-    mine = mine * torch.sign(mine @ w)
-    torch.testing.assert_close(mine, w, atol=0.1, rtol=0)
+    actual = result["generator"].map.weight[:, 0].detach()
+    actual = actual * torch.sign(actual @ w)
+    torch.testing.assert_close(actual, w, atol=0.1, rtol=0)
     x = draw(NOISE).images
     likelihood, divergence = elbo_terms(spec, result, x.repeat(50, 1, 1, 1), NOISE)
     covariance = torch.outer(w, w) + sigma**2 * torch.eye(2)

@@ -38,19 +38,19 @@ def test_with_zero_class_weights_it_equals_the_unconditional_game(updates):
     conditional_players, plain = players(), players(0)
     with torch.no_grad():
         for name, net in conditional_players.items():
-            for mine, theirs in zip(net.parameters(), plain[name].parameters(), strict=True):
-                if mine.shape == theirs.shape:
-                    mine.copy_(theirs)
+            for actual, reference in zip(net.parameters(), plain[name].parameters(), strict=True):
+                if actual.shape == reference.shape:
+                    actual.copy_(reference)
                     continue
-                axis = 0 if mine.shape[1:] == theirs.shape[1:] else 1
-                mine.zero_()
-                mine.narrow(axis, 0, theirs.shape[axis]).copy_(theirs)
+                axis = 0 if actual.shape[1:] == reference.shape[1:] else 1
+                actual.zero_()
+                actual.narrow(axis, 0, reference.shape[axis]).copy_(reference)
     labeled_batch = batch([0, 1, 2, 1])
     spec = config.GANGame(updates=updates)
-    for mine, theirs in zip(ConditionalGAN(spec).phases(), GAN(spec).phases(), strict=True):
+    for actual, reference in zip(ConditionalGAN(spec).phases(), GAN(spec).phases(), strict=True):
         a, b = (
-            mine.losses(conditional_players, labeled_batch, NOISE),
-            theirs.losses(plain, labeled_batch, NOISE),
+            actual.losses(conditional_players, labeled_batch, NOISE),
+            reference.losses(plain, labeled_batch, NOISE),
         )
         for name, loss in b.losses.items():
             torch.testing.assert_close(a.losses[name], loss)

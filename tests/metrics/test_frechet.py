@@ -66,8 +66,8 @@ def test_the_distance_equals_that_of_torch_fidelity(fidelity):
     x, y = draw(400, 20, 1).double(), draw(500, 20, 2).double()
     module = fidelity("metric_fid")
     statistics = (module.fid_features_to_statistics(features) for features in (x, y))
-    theirs = module.fid_statistics_to_metric(*statistics, verbose=False)
-    expected = theirs["frechet_inception_distance"]
+    torch_result = module.fid_statistics_to_metric(*statistics, verbose=False)
+    expected = torch_result["frechet_inception_distance"]
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-6)
 
 
@@ -187,8 +187,8 @@ def test_the_standard_error_of_one_feature_equals_its_formula():
     """Influence of y: 2 (y - m) (m - m') + (y - m)² (1 - s' / s), with s over n - 1."""
     x, y = draw(12, 1, 1).double(), draw(9, 1, 2).double() + 1
 
-    def part(mine, others):
-        a, b = mine[:, 0].numpy(), others[:, 0].numpy()
+    def part(points, others):
+        a, b = points[:, 0].numpy(), others[:, 0].numpy()
         deviations, mean_difference = a - a.mean(), a.mean() - b.mean()
         influence = 2 * deviations * mean_difference + deviations**2 * (
             1 - b.std(ddof=1) / a.std(ddof=1)

@@ -50,16 +50,17 @@ def test_both_solvers_reach_the_minimum_of_scikit_learn(digits, cost, monkeypatc
     reference = LinearSVC(C=cost, dual=False, intercept_scaling=module._INTERCEPT_SCALING, tol=1e-8)
     reference.fit(train.features.double().numpy(), train.labels.numpy())
     expected = torch.from_numpy(reference.coef_), torch.from_numpy(reference.intercept_)
-    ours = linear_svm(train, cost)
+    actual = linear_svm(train, cost)
     monkeypatch.setattr(module, "_MAX_BYTES", 0)
     large = linear_svm(train, cost)
     least = objective(expected, train, cost)
-    assert objective(ours, train, cost) == pytest.approx(least, rel=1e-3)
+    assert objective(actual, train, cost) == pytest.approx(least, rel=1e-3)
     assert objective(large, train, cost) == pytest.approx(least, rel=1e-3)
     assert (
-        abs(right(ours, test) - reference.score(test.features.numpy(), test.labels.numpy())) < 0.005
+        abs(right(actual, test) - reference.score(test.features.numpy(), test.labels.numpy()))
+        < 0.005
     )
-    assert abs(right(large, test) - right(ours, test)) < 0.005
+    assert abs(right(large, test) - right(actual, test)) < 0.005
 
 
 def test_the_minimum_does_not_depend_on_the_start(digits, monkeypatch):

@@ -34,12 +34,12 @@ def test_fraction_and_test_equal_their_definitions(near):
         first, second = search.kneighbors(points.double().numpy())[0].T
         return int((first < near * second).sum())
 
-    mine, others = on_a_image(samples), on_a_image(TEST)
-    table = [[mine, 520 - mine], [others, 1000 - others]]
-    chance = hypergeom(1520, mine + others, 520)
-    assert (result.copy_fraction, result.expected_copy_fraction) == (mine / 520, others / 1000)
+    copies, others = on_a_image(samples), on_a_image(TEST)
+    table = [[copies, 520 - copies], [others, 1000 - others]]
+    chance = hypergeom(1520, copies + others, 520)
+    assert (result.copy_fraction, result.expected_copy_fraction) == (copies / 520, others / 1000)
     assert result.p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
-    assert result.z == pytest.approx((mine - chance.mean()) / chance.std())
+    assert result.z == pytest.approx((copies - chance.mean()) / chance.std())
     assert (result.distance_ratio, result.n_train, result.n_test, result.n_samples) == (
         near,
         2000,
@@ -53,9 +53,12 @@ def test_fraction_and_test_equal_their_definitions(near):
         distance, which = search.kneighbors(points.double().numpy())
         return int((distance[:, 0] < neighbor_distances[which[:, 0]]).sum())
 
-    mine, others = nearer(samples), nearer(TEST)
-    table = [[mine, 520 - mine], [others, 1000 - others]]
-    assert (result.nearer_fraction, result.expected_nearer_fraction) == (mine / 520, others / 1000)
+    copies, others = nearer(samples), nearer(TEST)
+    table = [[copies, 520 - copies], [others, 1000 - others]]
+    assert (result.nearer_fraction, result.expected_nearer_fraction) == (
+        copies / 520,
+        others / 1000,
+    )
     assert result.nearer_p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
 
 

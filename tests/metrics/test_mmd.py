@@ -51,9 +51,9 @@ def test_the_value_equals_that_of_torch_fidelity_for_equal_subsets(fidelity, mon
     rng = np.random.RandomState(5)
     monkeypatch.setattr("advnets.metrics.mmd.shuffle_by_content", lambda points: points)
     monkeypatch.setattr(RNG, "permutation", lambda self, purpose, n: rng.permutation(n))
-    ours = polynomial_mmd(x, y, subsets=12, size=60)
-    assert ours.value == pytest.approx(reference["kernel_inception_distance_mean"], rel=1e-6)
-    assert ours.std == pytest.approx(reference["kernel_inception_distance_std"], rel=1e-6)
+    actual = polynomial_mmd(x, y, subsets=12, size=60)
+    assert actual.value == pytest.approx(reference["kernel_inception_distance_mean"], rel=1e-6)
+    assert actual.std == pytest.approx(reference["kernel_inception_distance_std"], rel=1e-6)
 
 
 def test_the_estimate_is_unbiased():

@@ -49,22 +49,22 @@ class TestLogLikelihood:
         """Each point is within 0.02 nats of float64, the mean within 0.001."""
         points, centers = strokes(1000, seed=1), strokes(1000, seed=2)
         computed = parzen_log_likelihoods(points, centers, (0.1, PAPER_GRID[2], 1.0)).numpy()
-        for ours, sigma in zip(computed, (0.1, PAPER_GRID[2], 1.0), strict=True):
-            error = ours - exact(points, centers, sigma)
+        for actual, sigma in zip(computed, (0.1, PAPER_GRID[2], 1.0), strict=True):
+            error = actual - exact(points, centers, sigma)
             assert abs(error).max() < 0.02
             assert abs(error.mean()) < 0.001
 
     def test_float64_points_are_scored_in_float64(self):
         points, centers = draw(50, 20, dtype=torch.float64), draw(40, 20, seed=1).double()
-        ours = parzen_log_likelihood(points, centers, 0.1).numpy()
-        assert ours == pytest.approx(exact(points, centers, 0.1), rel=1e-12)
+        actual = parzen_log_likelihood(points, centers, 0.1).numpy()
+        assert actual == pytest.approx(exact(points, centers, 0.1), rel=1e-12)
 
     def test_one_center_gives_its_gaussian(self):
         """With one center, log p is the log density of N(μ, σ² I)."""
         points, center = draw(7, 5).double(), draw(1, 5, seed=1).double()
         density = torch.distributions.Normal(center[0], 0.3).log_prob(points).sum(1)
-        ours = parzen_log_likelihood(points, center, 0.3)
-        torch.testing.assert_close(ours, density, rtol=1e-12, atol=1e-12)
+        actual = parzen_log_likelihood(points, center, 0.3)
+        torch.testing.assert_close(actual, density, rtol=1e-12, atol=1e-12)
 
     def test_the_density_integrates_to_one(self):
         """In one dimension, over a fine grid."""
@@ -76,8 +76,8 @@ class TestLogLikelihood:
     def test_blocks_do_not_matter(self):
         """Sets larger than a block, or not a multiple of one, give the exact sum."""
         points, centers = draw(1030, 6), draw(2100, 6, seed=1)
-        ours = parzen_log_likelihood(points, centers, 0.2).numpy()
-        assert ours == pytest.approx(exact(points, centers, 0.2), abs=1e-4)
+        actual = parzen_log_likelihood(points, centers, 0.2).numpy()
+        assert actual == pytest.approx(exact(points, centers, 0.2), abs=1e-4)
 
     def test_order_does_not_matter(self):
         """The order of the centers changes only rounding."""
@@ -89,8 +89,8 @@ class TestLogLikelihood:
 
     def test_far_points_stay_finite(self):
         """A point a thousand σ from every center has its analytic log p."""
-        ours = parzen_log_likelihood(torch.full((1, 4), 100.0), torch.zeros(3, 4), 0.1)
-        assert float(ours) == pytest.approx(-0.5 * 4e4 / 0.01 - log_volume(4, 0.1), rel=1e-6)
+        actual = parzen_log_likelihood(torch.full((1, 4), 100.0), torch.zeros(3, 4), 0.1)
+        assert float(actual) == pytest.approx(-0.5 * 4e4 / 0.01 - log_volume(4, 0.1), rel=1e-6)
 
     def test_each_row_is_the_score_of_its_sigma(self):
         """Row k of several σ equals the score with the k-th σ alone."""
@@ -126,8 +126,8 @@ class TestLogLikelihood:
     def test_half_precision_images_are_scored_in_float32(self):
         """Float16 images give the score of the same numbers in float32."""
         points, centers = draw(20, 30).half(), draw(20, 30, seed=1).half()
-        ours = parzen_log_likelihood(points, centers, 0.3)
-        assert torch.equal(ours, parzen_log_likelihood(points.float(), centers.float(), 0.3))
+        actual = parzen_log_likelihood(points, centers, 0.3)
+        assert torch.equal(actual, parzen_log_likelihood(points.float(), centers.float(), 0.3))
 
     @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
     def test_an_invalid_width_is_refused(self, sigma):
@@ -263,8 +263,8 @@ class TestOnMnist:
         """On real digits no point is off by more than .02 nats, the mean by no more than .001."""
         train, test = mnist
         computed = parzen_log_likelihoods(test[:1000], train[:1000], PAPER_GRID).numpy()
-        for ours, sigma in zip(computed, PAPER_GRID, strict=True):
-            error = ours - exact(test[:1000], train[:1000], sigma)
+        for actual, sigma in zip(computed, PAPER_GRID, strict=True):
+            error = actual - exact(test[:1000], train[:1000], sigma)
             assert abs(error).max() < 0.02
             assert abs(error.mean()) < 0.001
 
@@ -286,6 +286,6 @@ class TestOnMnist:
         for _ in range(3):
             floor = seconds(lambda: torch.mm(test, centers.T, out=products))
             floor += seconds(exponentials)
-            ours = seconds(lambda: parzen_log_likelihoods(test, centers, PAPER_GRID))
-            ratios.append(ours / floor)
+            actual = seconds(lambda: parzen_log_likelihoods(test, centers, PAPER_GRID))
+            ratios.append(actual / floor)
         assert min(ratios) < 2

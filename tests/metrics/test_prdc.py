@@ -59,8 +59,8 @@ def test_all_four_values_equal_those_of_the_prdc_package(peer, k):
     real, fake = draw(300, 8, 0), draw(250, 8, 1, scale=0.8, shift=0.2)
     reference = peer("prdc").compute_prdc(real.numpy(), fake.numpy(), k)
     result = prdc(real, fake, k)
-    ours = {name: getattr(result, name) for name in reference}
-    assert ours == pytest.approx(reference, rel=1e-6)
+    actual = {name: getattr(result, name) for name in reference}
+    assert actual == pytest.approx(reference, rel=1e-6)
 
 
 def test_samples_of_one_of_two_modes_have_recall_one_half():

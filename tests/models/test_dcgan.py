@@ -48,27 +48,31 @@ def plain_discriminator(channels, colors):
     )
 
 
-def copy_weights(plain, ours):
+def copy_weights(plain, model):
     """Copy weights layer by layer; layers of each type have the same order in both models."""
     for kind in (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d):
-        mine, theirs = ([m for m in net.modules() if isinstance(m, kind)] for net in (ours, plain))
-        assert len(mine) == len(theirs)
-        for a, b in zip(mine, theirs, strict=True):
+        layers, plain_layers = (
+            [m for m in net.modules() if isinstance(m, kind)] for net in (model, plain)
+        )
+        assert len(layers) == len(plain_layers)
+        for a, b in zip(layers, plain_layers, strict=True):
             b.load_state_dict(a.state_dict())
     return plain
 
 
 def test_generator_has_the_layers_of_the_paper():
-    ours = Generator((3, 64, 64), **SMALL)
-    z = ours.latent(5, RNG(0))
-    plain = copy_weights(plain_generator(100, 4, 3), ours)
-    torch.testing.assert_close(ours(z), plain(z[:, :, None, None]))
+    model = Generator((3, 64, 64), **SMALL)
+    z = model.latent(5, RNG(0))
+    plain = copy_weights(plain_generator(100, 4, 3), model)
+    torch.testing.assert_close(model(z), plain(z[:, :, None, None]))
 
 
 def test_discriminator_has_the_layers_of_the_paper():
-    ours = Discriminator((3, 64, 64), **SMALL)
+    model = Discriminator((3, 64, 64), **SMALL)
     x = torch.randn(5, 3, 64, 64)
-    torch.testing.assert_close(ours(x), copy_weights(plain_discriminator(4, 3), ours)(x).flatten())
+    torch.testing.assert_close(
+        model(x), copy_weights(plain_discriminator(4, 3), model)(x).flatten()
+    )
 
 
 def test_concatenated_batches_are_normalized_separately():

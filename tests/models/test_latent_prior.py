@@ -97,10 +97,10 @@ def test_the_mixture_has_the_means_and_stds_of_its_components():
     z = prior(30_000, NOISE).detach()
     nearest = torch.cdist(z, means).argmin(1)
     for c in range(3):
-        mine = z[nearest == c]
-        assert len(mine) == pytest.approx(10_000, rel=0.04)
-        torch.testing.assert_close(mine.mean(0), means[c], atol=0.1, rtol=0)
-        torch.testing.assert_close(mine.std(0), deviations[c], atol=0, rtol=0.04)
+        actual = z[nearest == c]
+        assert len(actual) == pytest.approx(10_000, rel=0.04)
+        torch.testing.assert_close(actual.mean(0), means[c], atol=0.1, rtol=0)
+        torch.testing.assert_close(actual.std(0), deviations[c], atol=0, rtol=0.04)
 
 
 def test_the_initial_mixture_has_variance_1():

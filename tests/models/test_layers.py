@@ -30,24 +30,24 @@ NOISE = RNG(seed=1)
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(
-    ("ours", "theirs", "maps"),
+    ("computed", "reference", "maps"),
     [
         (FullKernelConv2d(6, 5, (4, 3)), nn.Conv2d, (6, 4, 3)),
         (FullKernelConvTranspose2d(6, 5, (4, 3)), nn.ConvTranspose2d, (6, 1, 1)),
     ],
 )
-def test_full_kernel_convolutions_match_torch(ours, theirs, maps, bias):
+def test_full_kernel_convolutions_match_torch(computed, reference, maps, bias):
     """Values and gradients equal those of the base class."""
-    ours = type(ours)(6, 5, (4, 3), bias=bias)
-    conv = theirs(6, 5, (4, 3), bias=bias)
-    conv.load_state_dict(ours.state_dict())
+    computed = type(computed)(6, 5, (4, 3), bias=bias)
+    conv = reference(6, 5, (4, 3), bias=bias)
+    conv.load_state_dict(computed.state_dict())
     x = torch.randn(7, *maps, requires_grad=True)
-    result, expected = ours(x), conv(x)
+    result, expected = computed(x), conv(x)
     torch.testing.assert_close(result, expected)
     weights = torch.randn_like(result)
     slopes = (
         torch.autograd.grad((out * weights).sum(), (x, net.weight))
-        for out, net in ((result, ours), (expected, conv))
+        for out, net in ((result, computed), (expected, conv))
     )
     for slope, expected_slope in zip(*slopes, strict=True):
         torch.testing.assert_close(slope, expected_slope, rtol=1e-4, atol=1e-5)
@@ -133,11 +133,11 @@ def test_max_over_pieces_and_its_gradient_match_amax(dtype):
     x = torch.randn(7, 4, 30).to(dtype)
     x[0] = 1.0
     x[1, 2] = x[1].amax(0)
-    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    own, reference = x.clone().requires_grad_(), x.clone().requires_grad_()
     gradient = torch.randn(7, 30).to(dtype)
-    assert torch.equal(max_over_pieces(mine), theirs.amax(1))
-    a = torch.autograd.grad(max_over_pieces(mine), mine, gradient)
-    b = torch.autograd.grad(theirs.amax(1), theirs, gradient)
+    assert torch.equal(max_over_pieces(own), reference.amax(1))
+    a = torch.autograd.grad(max_over_pieces(own), own, gradient)
+    b = torch.autograd.grad(reference.amax(1), reference, gradient)
     torch.testing.assert_close(a, b)
 
 

@@ -182,12 +182,12 @@ def test_dropout_preserves_the_mean_logit_of_a_linear_discriminator():
 
 
 def test_the_mlp_discriminator_is_linear_layers_and_leaky_relu():
-    ours = MLPDiscriminator((1, 4, 4), config.MLPDiscriminator(hidden_sizes=(8, 6)))
+    actual = MLPDiscriminator((1, 4, 4), config.MLPDiscriminator(hidden_sizes=(8, 6)))
     plain = nn.Sequential(
         *(nn.Flatten(), nn.Linear(16, 8), nn.LeakyReLU(0.2)),
         *(nn.Linear(8, 6), nn.LeakyReLU(0.2), nn.Linear(6, 1)),
     )
-    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
-        theirs.data.copy_(mine)
+    for own, reference in zip(actual.parameters(), plain.parameters(), strict=True):
+        reference.data.copy_(own)
     x = torch.randn(3, 1, 4, 4)
-    assert torch.equal(ours(x), plain(x).flatten())
+    assert torch.equal(actual(x), plain(x).flatten())

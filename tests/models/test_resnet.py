@@ -22,18 +22,18 @@ def test_upsampling_is_a_transposed_convolution_by_1_2_1():
     """Except in the last row and column, where the edge is replicated."""
     x = torch.randn(2, 3, 5, 6)
     expected = F.conv_transpose2d(x, tent(3, 1 / 4), None, 2, 1, 1, groups=3)
-    ours = upsample(x, (2, 2))
-    assert ours.shape == (2, 3, 10, 12)
-    torch.testing.assert_close(ours[..., :-1, :-1], expected[..., :-1, :-1])
-    assert torch.equal(ours[..., -1, :], ours[..., -2, :])
+    actual = upsample(x, (2, 2))
+    assert actual.shape == (2, 3, 10, 12)
+    torch.testing.assert_close(actual[..., :-1, :-1], expected[..., :-1, :-1])
+    assert torch.equal(actual[..., -1, :], actual[..., -2, :])
 
 
 def test_downsampling_is_a_strided_convolution_by_1_2_1():
     x = torch.randn(2, 3, 10, 12)
     expected = F.conv2d(F.pad(x, (1, 1, 1, 1), "replicate"), tent(3, 1 / 16), None, 2, groups=3)
-    ours = downsample(x, (2, 2))
-    assert ours.shape == (2, 3, 5, 6)
-    torch.testing.assert_close(ours, expected)
+    actual = downsample(x, (2, 2))
+    assert actual.shape == (2, 3, 5, 6)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_constant_maps_stay_constant_and_strides_may_differ():

@@ -35,19 +35,19 @@ def tables(section):
 
 def test_table_1_has_every_seed_weights_and_epoch(context):
     section = table1.build(context)
-    ours, comparison, features, published = tables(section)
-    assert [row[:2] for row in ours.rows[:4]] == [("digits-0", "last")] * 2 + [
+    actual, comparison, features, published = tables(section)
+    assert [row[:2] for row in actual.rows[:4]] == [("digits-0", "last")] * 2 + [
         ("digits-0", "ema")
     ] * 2
-    assert len(ours.rows) == 2 * 4 + 4
-    by_choice = [row for row in ours.rows if row[0] == "mean of 2"]
+    assert len(actual.rows) == 2 * 4 + 4
+    by_choice = [row for row in actual.rows if row[0] == "mean of 2"]
     assert [row[1:3] for row in by_choice] == [
         ("last", "best by validation"),
         ("last", "last"),
         ("ema", "best by validation"),
         ("ema", "last"),
     ]
-    means = [float(row[3].split()[0]) for row in ours.rows if row[1:2] == ("last",)]
+    means = [float(row[3].split()[0]) for row in actual.rows if row[1:2] == ("last",)]
     lasts = [means[1], means[3]]  # of each seed: best, last
     assert float(by_choice[1][3].split()[0]) == pytest.approx(sum(lasts) / 2, abs=0.11)
     assert [row[0] for row in comparison.rows] == [

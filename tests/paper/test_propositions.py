@@ -39,10 +39,10 @@ class TestProposition1:
             method="bounded",
             options={"xatol": 1e-9},
         )
-        (ours,) = proposition1.pointwise_argmax(
+        (actual,) = proposition1.pointwise_argmax(
             torch.tensor([a]).double(), torch.tensor([b]).double()
         )
-        assert float(ours) == pytest.approx(result.x, abs=1e-4)
+        assert float(actual) == pytest.approx(result.x, abs=1e-4)
         assert proposition1.max_argmax_error(50) <= 1e-4
 
     def test_fixed_generator_draws_from_p_g(self):
@@ -146,7 +146,7 @@ class TestProposition2:
         """V = .35 log d1 + .65 log d2 + q log(1 - d1) + (1 - q) log(1 - d2)."""
         q = torch.linspace(0.1, 0.9, 9).double()
         d = torch.tensor([[0.3, 0.6]]).double()
-        ours = proposition2.two_point_values(d, q)[0]
+        actual = proposition2.two_point_values(d, q)[0]
         by_hand = [
             0.35 * math.log(0.3)
             + 0.65 * math.log(0.6)
@@ -154,8 +154,8 @@ class TestProposition2:
             + (1 - at) * math.log(0.4)
             for at in q.tolist()
         ]
-        assert ours.tolist() == pytest.approx(by_hand)
-        assert (ours <= proposition2.two_point_criterion(q)).all()
+        assert actual.tolist() == pytest.approx(by_hand)
+        assert (actual <= proposition2.two_point_criterion(q)).all()
 
     def test_line_of_the_optimal_discriminator_is_tangent_at_one_point(self):
         q = torch.linspace(0.1, 0.9, 9).double()

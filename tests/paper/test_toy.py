@@ -46,8 +46,8 @@ def test_jsd_of_two_normals_equals_the_integral():
     integral = np.trapezoid(terms, x)
     cells = Grid(-10.0, 12.0, 4000)
     p, q = norm(0, 1).pdf(cells.centers), norm(2, 0.7).pdf(cells.centers)
-    ours = Snapshot(cells, p, q, p, ())
-    assert ours.jsd == pytest.approx(integral, rel=1e-4)
+    actual = Snapshot(cells, p, q, p, ())
+    assert actual.jsd == pytest.approx(integral, rel=1e-4)
 
 
 def test_max_error_is_restricted_to_the_support():

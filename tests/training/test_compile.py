@@ -146,14 +146,14 @@ def test_recorded_draws_can_be_replayed_at_any_step():
         ]
 
     recorded = draw(recorder)
-    for mine, plain in zip(recorded, draw(rng), strict=True):
-        assert torch.equal(mine, plain)
+    for actual, plain in zip(recorded, draw(rng), strict=True):
+        assert torch.equal(actual, plain)
     later = rng.at_step(7)
     replayed = [draw.replay(later) for draw in recorder.draws]
-    for mine, plain in zip(replayed, draw(later), strict=True):
-        assert torch.equal(mine, plain)
-    for mine, plain in zip(draw(ReplayRNG(0, values=iter(replayed))), replayed, strict=True):
-        assert mine is plain
+    for actual, plain in zip(replayed, draw(later), strict=True):
+        assert torch.equal(actual, plain)
+    for actual, plain in zip(draw(ReplayRNG(0, values=iter(replayed))), replayed, strict=True):
+        assert actual is plain
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,17 @@ NAMES = ["sgd", "adam", "growing beta2"]
 
 def test_adam_with_a_decaying_rate_equals_torchs():
     spec = config.Adam(lr=0.1, lr_decay=1.1, lr_min=0.03)
-    ours, theirs = torch.ones(3), torch.ones(3, requires_grad=True)
-    tested, optimizer = make_optimizer(spec, [ours]), torch.optim.Adam([theirs], 0.1, (0.5, 0.999))
+    actual, torch_result = torch.ones(3), torch.ones(3, requires_grad=True)
+    tested, optimizer = (
+        make_optimizer(spec, [actual]),
+        torch.optim.Adam([torch_result], 0.1, (0.5, 0.999)),
+    )
     for n in range(20):
         optimizer.param_groups[0]["lr"] = max(0.1 / 1.1**n, 0.03)
-        theirs.grad = torch.tensor([1.0, -2.0, 0.1]) * (n + 1)
-        tested.step([theirs.grad.clone()], n, 0, FINE)
+        torch_result.grad = torch.tensor([1.0, -2.0, 0.1]) * (n + 1)
+        tested.step([torch_result.grad.clone()], n, 0, FINE)
         optimizer.step()
-    torch.testing.assert_close(ours, theirs.detach())
+    torch.testing.assert_close(actual, torch_result.detach())
 
 
 @pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
@@ -40,8 +43,8 @@ def test_adam_is_unbiased_while_beta2_grows(beta1):
     spec = config.Adam(lr=0.1, lr_final=0.02, beta1=beta1, beta2=0.9, beta2_final=0.999)
     torch.manual_seed(0)
     gradients = torch.cat([torch.ones(1000, 1), torch.randn(1000, 2)], 1).double()
-    ours, theirs = torch.zeros(3), torch.zeros(3, dtype=torch.float64)
-    tested, weights1, weights2 = make_optimizer(spec, [ours]), torch.zeros(0), torch.zeros(0)
+    actual, torch_result = torch.zeros(3), torch.zeros(3, dtype=torch.float64)
+    tested, weights1, weights2 = make_optimizer(spec, [actual]), torch.zeros(0), torch.zeros(0)
     for n, gradient in enumerate(gradients.float()):
         left = (1 + math.cos(math.pi * n / 1000)) / 2
         lr, decay = 0.02 + left * 0.08, 0.999 - left * 0.099
@@ -50,19 +53,19 @@ def test_adam_is_unbiased_while_beta2_grows(beta1):
         past = gradients[: n + 1]
         mean = weights1 @ past / weights1.sum()
         squares = weights2 @ past.square() / weights2.sum()
-        before = ours[0].item()
-        theirs -= lr * mean / (squares.sqrt() + 1e-8)
+        before = actual[0].item()
+        torch_result -= lr * mean / (squares.sqrt() + 1e-8)
         tested.step([gradient], n, 0, FINE, n / 1000)
-        assert before - ours[0].item() == pytest.approx(lr, rel=1e-3)
-    torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+        assert before - actual[0].item() == pytest.approx(lr, rel=1e-3)
+    torch.testing.assert_close(actual.double(), torch_result, rtol=1e-4, atol=1e-4)
 
 
 def test_adam_is_unbiased_where_beta2_grows_within_a_few_updates():
     """Both means are divided by the sum of their weights, while β₁ = 0.9 still matters."""
     spec = config.Adam(lr=0.1, beta1=0.9, beta2=0.5, beta2_final=0.999)
     torch.manual_seed(0)
-    ours, theirs = torch.zeros(3), torch.zeros(3, dtype=torch.float64)
-    tested = make_optimizer(spec, [ours])
+    actual, torch_result = torch.zeros(3), torch.zeros(3, dtype=torch.float64)
+    tested = make_optimizer(spec, [actual])
     mean, squares, weight1, weight2 = 0.0, 0.0, 0.0, 0.0
     for n in range(12):
         gradient = torch.randn(3)
@@ -70,27 +73,27 @@ def test_adam_is_unbiased_where_beta2_grows_within_a_few_updates():
         mean, weight1 = 0.9 * mean + 0.1 * gradient.double(), 0.9 * weight1 + 0.1
         squares = beta2 * squares + (1 - beta2) * gradient.double().square()
         weight2 = beta2 * weight2 + 1 - beta2
-        theirs -= 0.1 * (mean / weight1) / ((squares / weight2).sqrt() + 1e-8)
+        torch_result -= 0.1 * (mean / weight1) / ((squares / weight2).sqrt() + 1e-8)
         tested.step([gradient], n, 0, FINE, n / 12)
-        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(actual.double(), torch_result, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e-9, 1e-8, 1e-6])
 def test_adams_updates_shrink_for_gradients_as_small_as_epsilon(size):
     """For a constant gradient g each update is lr g / (|g| + 1e-8), as in torch.optim."""
     spec = config.Adam(lr=0.1, beta1=0.5, beta2=0.9)
-    ours = torch.zeros(2, dtype=torch.float64)
-    theirs = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    tested = make_optimizer(spec, [ours])
-    optimizer = torch.optim.Adam([theirs], 0.1, (0.5, 0.9), foreach=False)
+    actual = torch.zeros(2, dtype=torch.float64)
+    torch_result = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    tested = make_optimizer(spec, [actual])
+    optimizer = torch.optim.Adam([torch_result], 0.1, (0.5, 0.9), foreach=False)
     gradient = torch.tensor([size, -size], dtype=torch.float64)
     for n in range(5):
         tested.step([gradient], n, 0, FINE)
-        theirs.grad = gradient.clone()
+        torch_result.grad = gradient.clone()
         optimizer.step()
     step = 0.1 * size / (size + 1e-8)
-    assert ours.tolist() == pytest.approx([-5 * step, 5 * step], rel=1e-6)
-    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-9, atol=0)
+    assert actual.tolist() == pytest.approx([-5 * step, 5 * step], rel=1e-6)
+    torch.testing.assert_close(actual, torch_result.detach(), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("flush", [False, True])
@@ -98,24 +101,24 @@ def test_sgd_without_momentum_is_gradient_descent(flush):
     """Also with denormals flushed to zero, as in every run."""
     torch.set_flush_denormal(flush)
     try:
-        ours = torch.ones(3)
+        actual = torch.ones(3)
         tested = make_optimizer(
-            config.SGD(lr=0.5, momentum=0.0, momentum_final=0.0, lr_decay=1.0), [ours]
+            config.SGD(lr=0.5, momentum=0.0, momentum_final=0.0, lr_decay=1.0), [actual]
         )
         for n in range(3):
             tested.step([torch.tensor([1.0, -2.0, 0.5])], n, 0, FINE)
-        torch.testing.assert_close(ours, torch.tensor([-0.5, 4.0, 0.25]))
+        torch.testing.assert_close(actual, torch.tensor([-0.5, 4.0, 0.25]))
     finally:
         torch.set_flush_denormal(False)
 
 
 @pytest.mark.parametrize("spec", [config.SGD(lr=0.0, lr_min=0.0), config.Adam(lr=0.0)])
 def test_a_learning_rate_of_zero_changes_nothing(spec):
-    ours = torch.ones(3)
-    tested = make_optimizer(spec, [ours])
+    actual = torch.ones(3)
+    tested = make_optimizer(spec, [actual])
     for n in range(3):
         tested.step([torch.tensor([1.0, -2.0, 0.5])], n, 0, FINE)
-    assert torch.equal(ours, torch.ones(3))
+    assert torch.equal(actual, torch.ones(3))
 
 
 def test_sgd_equals_that_of_the_authors_library():
@@ -124,15 +127,15 @@ def test_sgd_equals_that_of_the_authors_library():
     torch.manual_seed(0)
     gradients = torch.randn(60, 5, dtype=torch.float64)
     p = torch.zeros(5, dtype=torch.float64)
-    ours = torch.zeros(5, dtype=torch.float64)
+    actual = torch.zeros(5, dtype=torch.float64)
     velocity = torch.zeros_like(p)
-    tested = make_optimizer(spec, [ours])
+    tested = make_optimizer(spec, [actual])
     for n, gradient in enumerate(gradients):
         epoch = n // 3
         velocity = momentum(spec, epoch) * velocity - learning_rate(spec, n) * gradient
         p = p + velocity
         tested.step([gradient], n, epoch, FINE)
-    torch.testing.assert_close(ours, p, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(actual, p, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -150,16 +153,16 @@ def test_updates_equal_those_of_torchs_optimizers(spec, reference):
     """Compared with the unfused form of torch.optim, for parameters of several shapes."""
     torch.manual_seed(0)
     shapes = [(4,), (3, 5), ()]
-    ours = [torch.ones(shape) for shape in shapes]
-    theirs = [torch.ones(shape, requires_grad=True) for shape in shapes]
-    tested, optimizer = make_optimizer(spec, ours), reference(theirs)
+    actual = [torch.ones(shape) for shape in shapes]
+    torch_result = [torch.ones(shape, requires_grad=True) for shape in shapes]
+    tested, optimizer = make_optimizer(spec, actual), reference(torch_result)
     for n in range(20):
         gradients = [torch.randn(shape) for shape in shapes]
         tested.step(gradients, n, 0, FINE)
-        for parameter, gradient in zip(theirs, gradients, strict=True):
+        for parameter, gradient in zip(torch_result, gradients, strict=True):
             parameter.grad = gradient.clone()
         optimizer.step()
-    for updated, expected in zip(ours, theirs, strict=True):
+    for updated, expected in zip(actual, torch_result, strict=True):
         torch.testing.assert_close(updated, expected.detach())
 
 

@@ -154,8 +154,8 @@ def test_a_missing_argument_of_a_view_names_the_help_of_the_view(run, run_comman
 
 
 def test_a_run_of_points_has_no_images(run_command, tmp_path):
-    asked = ["train", "ring:n=1000", "--steps", 2, "--out", tmp_path / "run"]
-    assert run_command(*asked)[0] == 0
+    arguments = ["train", "ring:n=1000", "--steps", 2, "--out", tmp_path / "run"]
+    assert run_command(*arguments)[0] == 0
     code, _, err = run_command("visualize", tmp_path / "run", "interpolation")
     assert code == 2
     assert "is a model of points, and views require images" in err

@@ -13,10 +13,10 @@ T = torch.linspace(0, 1, 7)
 
 def test_slerp_equals_that_of_scipy_on_the_unit_sphere():
     a, b = (F.normalize(torch.randn(3, 5, dtype=torch.float64), dim=1) for _ in range(2))
-    ours = slerp(a, b, T.double())
-    for mine, start, end in zip(ours, a, b, strict=True):
-        theirs = geometric_slerp(start.numpy(), end.numpy(), T.double().numpy())
-        np.testing.assert_allclose(mine.numpy(), theirs, atol=1e-5)
+    actual = slerp(a, b, T.double())
+    for own, start, end in zip(actual, a, b, strict=True):
+        reference = geometric_slerp(start.numpy(), end.numpy(), T.double().numpy())
+        np.testing.assert_allclose(own.numpy(), reference, atol=1e-5)
 
 
 @pytest.mark.parametrize("path", [lerp, slerp])

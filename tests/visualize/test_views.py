@@ -145,13 +145,13 @@ def test_metrics_on_features_of_d(run):
 
 def test_metrics_on_features_of_another_runs_d(run, residual):
     """Scores of several runs on the features of one D are comparable."""
-    (extractor_score, _), (theirs, _) = (
+    (extractor_score, _), (run_score, _) = (
         model.evaluate("frechet", extractor=str(residual.run.path)) for model in (run, residual)
     )
     stamp = ("D of run", residual.discriminator_extractor().digest)
     assert (extractor_score["extractor"], extractor_score["extractor_sha256"]) == stamp
-    assert (theirs["extractor"], theirs["extractor_sha256"]) == stamp
-    assert extractor_score["value"] != theirs["value"]
+    assert (run_score["extractor"], run_score["extractor_sha256"]) == stamp
+    assert extractor_score["value"] != run_score["value"]
 
 
 def test_sums_are_parsed():

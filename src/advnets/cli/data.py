@@ -74,9 +74,9 @@ class ListDatasets:
             try:
                 splits = open_dataset(Data(source=name, directory=self.data_dir))
             except (DataError, MissingExtraError) as error:
-                print(f"    absent: {error}")
+                print(f"    not available: {error}")
             else:
-                print(f"    here: {_describe_sizes(splits)}")
+                print(f"    available: {_describe_sizes(splits)}")
         print(f"hf:NAME{':' + spec.format_options(Hub)}")
         print("    a dataset of the Hugging Face hub, such as hf:uoft-cs/cifar10")
         print("PATH")

@@ -36,8 +36,8 @@ GROUPS = {
     "generator": (None, "architecture of the generator"),
     "discriminator": (None, "architecture of the discriminator"),
     "game": (None, "objective, updates, penalties, augmentation"),
-    "generator-optimizer": (None, "learning rate and other hyperparameters"),
-    "discriminator-optimizer": (None, "the same for the discriminator"),
+    "generator-optimizer": (None, "optimizer of G and its learning rate"),
+    "discriminator-optimizer": (None, "optimizer of D and its learning rate"),
 }
 """The groups of options of `train`: the config class of those without a prefix, a description."""
 
@@ -390,8 +390,11 @@ def _entries(lines: Sequence[str]) -> list[_Entry]:
     """Return the entries of a box: a head begins a line, its help is indented or behind it."""
     entries: list[_Entry] = []
     for line in lines:
-        if entries and entries[-1].head.count("[") > entries[-1].head.count("]"):
-            entries[-1].head += f" {line.strip()}"  # a long list of values
+        head = entries[-1].head if entries else ""
+        if head.count("{") > head.count("}"):
+            entries[-1].head += f"\n      {line.strip()}"  # a long list of values
+        elif head.count("[") > head.count("]"):
+            entries[-1].head += f" {line.strip()}"
         elif match := re.fullmatch(r"(?:  • )?([^\s(].*?)(?:  +(.*))?", line):
             entries.append(_Entry(match[1], [match[2]] if match[2] else []))
         elif entries and line.strip():

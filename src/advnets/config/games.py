@@ -48,9 +48,9 @@ class GANGame(BaseGame):
     objective: Literal["non-saturating", "minimax", "hinge", "least-squares", "wasserstein"] = (
         "non-saturating"
     )
-    """Loss functions. Of 2014: G minimizes -log D(G(z)) (non-saturating) or log(1 - D(G(z)))
-    (minimax). Of later papers: hinge, least-squares (targets 1 and 0), or wasserstein, which needs
-    a Lipschitz constraint such as --game.gp-weight 10."""
+    """Loss functions: in the 2014 paper G minimizes -log D(G(z)) (non-saturating) or
+    log(1 - D(G(z))) (minimax). Later papers introduced hinge, least-squares (targets 1 and 0) and
+    wasserstein, which needs a Lipschitz constraint such as --game.gp-weight 10."""
     k: int = 1
     """Number of discriminator updates for each generator update, if updates are alternating."""
     adaptive_k_threshold: float = 0.0
@@ -67,7 +67,7 @@ class GANGame(BaseGame):
     r1: float = 0.0
     """Weight γ of the R1 penalty, γ/2 E‖∇a(x)‖² on real images, where a is D's logit. 0: none."""
     r2: float = 0.0
-    """Weight γ of the R2 penalty, the same on generated images. 0: none."""
+    """Weight γ of the R2 penalty, γ/2 E‖∇a(x)‖² on generated images. 0: none."""
     r1_final: float | None = None
     """Final value of `r1` at the end of the schedule (--schedule-fraction). None: constant."""
     r2_final: float | None = None

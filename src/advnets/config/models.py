@@ -44,7 +44,7 @@ Output = Annotated[OutputActivation, arg(help="Activation function of the output
 Dropout = Annotated[
     tuple[float, ...],
     arg(
-        help="Probability of dropping each number of a layer's input, one value for each layer, "
+        help="Probability of dropping each input of a layer, one value for each layer, "
         "first to last. Empty: no dropout."
     ),
 ]
@@ -77,9 +77,9 @@ class MLPGenerator(ValidatedConfig):
     """Activation function of each hidden layer."""
     output: Output = "sigmoid"
     init_range: float = 0.05
-    """Initial weights of hidden layers are uniform on [-r, r]; this is r."""
+    """Bound r of the initial weights of hidden layers, which are uniform on [-r, r]."""
     output_init_range: float | None = None
-    """The r of the output layer's initial weights. None: `init_range`."""
+    """Bound r of the initial weights of the output layer. None: that of the hidden layers."""
     output_sparse_init: int | None = None
     """Initialize each output unit with this many standard normal weights and zeros elsewhere. None:
     uniform weights."""

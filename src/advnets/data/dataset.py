@@ -26,11 +26,11 @@ Index = slice | np.ndarray
 """An index of some of the images: a slice, a boolean mask or integer indices."""
 
 MAX_STATISTICS_IMAGES = 1 << 16
-"""The maximal number of images, evenly spaced, from which a statistic is estimated."""
+"""The maximum number of images, evenly spaced, from which a statistic is estimated."""
 _BLOCK = 1024
 """The number of images in a block."""
 _MAX_DEVICE_FRACTION = 0.5
-"""The maximal fraction of a device's free memory that images may occupy."""
+"""The maximum fraction of a device's free memory that images may occupy."""
 
 
 @runtime_checkable
@@ -395,7 +395,7 @@ def data_device(size: int, device: torch.device) -> torch.device:
 MIN_DISTINCT_IMAGES = 50
 """The number of distinct training images below which a warning is issued."""
 MAX_COMPARED_IMAGES = 2000
-"""The maximal number of training images that are compared with each other."""
+"""The maximum number of training images that are compared with each other."""
 _WHITE_LEVEL_OF_POINTS = 1
 """The `white_level` of points, two of which are never equal."""
 

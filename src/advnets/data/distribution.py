@@ -36,7 +36,7 @@ _MAX_POINTS = 10_000_000
 _BLOCK = 1 << 17
 """The number of terms of a density that are computed at once: 1 MiB, which fits a CPU cache."""
 _MIN_RESOLUTION = 2.0**-20
-"""The minimal width relative to the largest coordinate: eight steps of float32."""
+"""The minimum width relative to the largest coordinate: eight steps of float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +265,7 @@ _BIN_EDGES: dict[BaseDistribution, tuple[tuple[float, ...], ...]] = {
 }
 """The bin edges of a coordinate of the base noise, from fine to coarse."""
 _MAX_BINS = 1024
-"""The maximal number of bins, unless there are more components."""
+"""The maximum number of bins, unless there are more components."""
 
 
 def bin_counts(

@@ -2,7 +2,7 @@
 
 The paper gives five guidelines: strided convolutions instead of pooling; batch normalization,
 except at G's output and D's input; no fully connected hidden layers; ReLU in G, with tanh at the
-output; leaky ReLU in D. For ablations, options can break each of them.
+output; leaky ReLU in D. For ablations, options can disable each of them.
 """
 
 from __future__ import annotations

@@ -125,12 +125,12 @@ def test_python_and_binary_versions_are_equal(few, tmp_path, keys, protocol):
     (binary / "batches.meta.txt").write_text("\n".join(TEN) + "\n\n")
     assert is_cifar10_folder(python)
     assert is_cifar10_folder(binary)
-    ours, theirs = open_cifar10([tmp_path / "a"]), open_cifar10([tmp_path / "b"])
-    assert ours.digest() == theirs.digest()
-    assert ours.classes == theirs.classes == TEN
-    np.testing.assert_array_equal(ours.test.images, theirs.test.images)
-    np.testing.assert_array_equal(ours.valid.images.reshape(4, 3072), pixels("data_batch_5"))
-    assert ours.train.labels.tolist() == [0, 1, 2, 9] * 4
+    actual, reference = open_cifar10([tmp_path / "a"]), open_cifar10([tmp_path / "b"])
+    assert actual.digest() == reference.digest()
+    assert actual.classes == reference.classes == TEN
+    np.testing.assert_array_equal(actual.test.images, reference.test.images)
+    np.testing.assert_array_equal(actual.valid.images.reshape(4, 3072), pixels("data_batch_5"))
+    assert actual.train.labels.tolist() == [0, 1, 2, 9] * 4
 
 
 @pytest.mark.parametrize("version", ["cifar-100-binary", "cifar-100-python"])

@@ -190,11 +190,11 @@ def test_the_thread_ends_with_its_loader(stream):
     before = reading()
     batches = loader_of(stream)
     batches.batch_at(0)
-    (mine,) = reading() - before
+    (thread,) = reading() - before
     del batches
     gc.collect()
-    mine.join(10)
-    assert not mine.is_alive()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 CODE = """

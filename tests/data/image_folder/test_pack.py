@@ -361,12 +361,12 @@ def test_decoding_processes_do_not_import_torch():
 
 def test_a_kill_between_lock_and_folder_is_cleaned_up(folder, tmp_path):
     lock = tmp_path / ".out.01234567.unfinished-pack-lock"
-    theirs = tmp_path / ".out.01234567.part"
+    foreign_folder = tmp_path / ".out.01234567.part"
     lock.touch()
-    theirs.mkdir()
+    foreign_folder.mkdir()
     pack(find_images(folder), FRAME, tmp_path / "out")
     assert not lock.exists()
-    assert theirs.exists()  # another program's folder folder
+    assert foreign_folder.exists()  # another program's folder
 
 
 def test_a_pack_made_meanwhile_by_another_process_is_kept(folder, tmp_path, monkeypatch):

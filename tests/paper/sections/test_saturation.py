@@ -48,8 +48,8 @@ class TestRanges:
     def test_both_forms_of_a_loss_are_equal(self, name):
         written = saturation.LOSSES[name]
         real, fake = torch.linspace(-9, 9, 41).double(), torch.linspace(5, -7, 41).double()
-        naive, ours = written.naive(real, fake), written.stable(real, fake)
-        assert ours.item() == pytest.approx(naive.item(), rel=1e-6)
+        naive, actual = written.naive(real, fake), written.stable(real, fake)
+        assert actual.item() == pytest.approx(naive.item(), rel=1e-6)
 
     def test_only_the_stable_form_is_finite_for_large_weights(self):
         limit = saturation.logit_limits()

@@ -129,7 +129,7 @@ def test_fold_scores_equal_an_independent_computation(context, tmp_path, unlabel
     arrays = write(tmp_path / "faces.mat", unlabeled=unlabeled)
     context = on(context, tmp_path / "faces.mat")
     half = build_section(context)
-    ours, comparison = tables(half)
+    actual, comparison = tables(half)
     nets = [1, 1, 1] if unlabeled else [1, 2, 3]
     assert trained_runs(context) == [f"faces-{net}-quick" for net in sorted(set(nets))]
 
@@ -138,14 +138,14 @@ def test_fold_scores_equal_an_independent_computation(context, tmp_path, unlabel
         centers = samples_of(context.runs_dir / f"faces-{net}-quick")
         by_grid["paper"].append(expected(arrays, fold, centers, PAPER))
         by_grid["fine"].append(expected(arrays, fold, centers, FINE))
-    last = [row for row in ours.rows[:6] if row[2].endswith("last")]
+    last = [row for row in actual.rows[:6] if row[2].endswith("last")]
     assert [row[0] for row in last] == [
         f"{fold}, by `faces-{net}-quick`" for fold, net in zip((1, 2, 3), nets, strict=True)
     ]
     assert [number(row[3]) for row in last] == [in_table(value) for value in by_grid["paper"]]
     assert [number(row[4]) for row in last] == [in_table(value) for value in by_grid["fine"]]
 
-    *_, of_best, of_last = ours.rows
+    *_, of_best, of_last = actual.rows
     assert (of_best[:3], of_last[:3]) == (
         ("mean of 3", "last", "best by validation"),
         ("mean of 3", "last", "last"),
@@ -172,7 +172,7 @@ def test_fold_scores_equal_an_independent_computation(context, tmp_path, unlabel
     # No published score stands beside, as these are no faces of Toronto.
     assert "faces is not the Toronto Face Database" in text
     assert not any(
-        "2057" in cell for table in (ours, comparison) for row in table.rows for cell in row
+        "2057" in cell for table in (actual, comparison) for row in table.rows for cell in row
     )
 
 

@@ -60,8 +60,8 @@ def test_section_is_built(context):
         assert (context.folder / image.file).stat().st_size > 0
     (table,) = [block for block in section.blocks if isinstance(block, Table)]
     assert [row[0] for row in table.rows] == ["VAE", "G", "real training images"]
-    mine, g, real = table.rows
-    assert (mine[2] != "none", g[2], real[2]) == (True, "none", "")
+    actual, g, real = table.rows
+    assert (actual[2] != "none", g[2], real[2]) == (True, "none", "")
     words = [block.text for block in section.blocks if isinstance(block, Text)]
     assert words[-1].startswith("The ELBO is a bound for the VAE alone, and it is not comparable")
     assert len(section.checks) == 3

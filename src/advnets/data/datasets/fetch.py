@@ -31,7 +31,7 @@ from advnets.files import MIB, Readable, file_lock, open_regular_file, replace_d
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive: its name there, its local name, and its maximal size in bytes."""
+    """A file in an archive: its name there, its local name, and its maximum size in bytes."""
 
     name: str
     file: str
@@ -62,7 +62,7 @@ class RemoteDataset:
 
 
 _MAX_NAMES_BYTES = 1 << 16
-"""The maximal size of a file of class names."""
+"""The maximum size of a file of class names."""
 
 
 def _members(folder: str, sizes: Mapping[str, int]) -> tuple[Member, ...]:
@@ -281,7 +281,7 @@ def _md5(path: Path) -> str:
 # Archives: only named members are extracted, within their sizes.
 
 _TAR_OVERHEAD = 16 * MIB
-"""The maximal size of tar headers, padding and members that are not extracted."""
+"""The maximum size of tar headers, padding and members that are not extracted."""
 # Exceptions of the standard library for a damaged archive.
 _ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError),

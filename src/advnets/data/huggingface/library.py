@@ -13,7 +13,7 @@ from advnets.errors import AdvnetsError, DataError, require
 
 _LAST_CRASHING_ARROW_VERSION = 24
 _MAX_ERROR_CHARS = 300
-"""The maximal number of characters of a library's error that are shown."""
+"""The maximum number of characters of a library's error that are shown."""
 
 
 def datasets_module() -> Any:

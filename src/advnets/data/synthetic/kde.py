@@ -128,7 +128,7 @@ _MAX_BYTES = 64 << 20
 _MAX_POINTS = 1_000_000
 _SUBSAMPLE_ADVICE = "use a random subset"
 _MAX_VALUE = 1e30
-"""The maximal absolute value of a coordinate: larger squares could overflow float64 sums."""
+"""The maximum absolute value of a coordinate: larger squares could overflow float64 sums."""
 
 _LINE = re.compile(r"\r\n|\r|\n")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)

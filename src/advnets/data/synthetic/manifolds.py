@@ -29,7 +29,7 @@ from advnets.rng import RNG
 
 _MAX_COUNT = 100
 _MIN_RADIUS = 1e-6
-"""The minimal radius in standard deviations at which densities are computed, see `Spiral`."""
+"""The minimum radius in standard deviations at which densities are computed, see `Spiral`."""
 _ANGLE_TOLERANCE = 2.0**-22
 """The fraction of an arm's angle by which float32 rounding may move a point past its ends."""
 
