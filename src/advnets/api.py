@@ -227,7 +227,7 @@ class Comparison:
         return comparison_markdown(self.record)
 
     def to_csv(self) -> str:
-        """Return a line for each row, with the mean and the half width of each column."""
+        """Return a line for each row: mean, half width and standard deviation of each column."""
         return comparison_csv(self.record)
 
     def _repr_html_(self) -> str:

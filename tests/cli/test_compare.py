@@ -8,6 +8,7 @@ import shlex
 from functools import partial
 from pathlib import Path
 
+import pandas
 import pytest
 from PIL import Image
 
@@ -17,6 +18,7 @@ from advnets.cli.sweep import record_text, run_record
 from advnets.evaluation.comparison import read_scored_run
 from advnets.metrics.uncertainty import student_interval
 
+NAN = pytest.approx(float("nan"), nan_ok=True)
 RECORDS = Path(__file__).parents[2] / "results" / "records"
 
 STAMPS = {
@@ -70,16 +72,17 @@ def compared(run_command):
 
 
 TABLE = """\
-Means over seeds ± the 95% interval of Student's t; ↓ lower is better, ↑ higher is better
+Means over seeds ± the 95% interval of Student's t (standard deviation); ↓ lower is better, \
+↑ higher is better
 
-run                   weights  step   seeds    parzen, paper grid ↑        frechet ↓
-mlp, --lr 0.1         ema      5,000  0, 1, 2           225.3 ± 5.0      4.51 ± 0.10
-mlp, --lr 0.2         ema      5,000  0, 1, 2           250.6 ± 4.0  0.2506 ± 0.0040
-real training images                                          242.5          0.01230
+run                   weights  step   seeds    parzen, paper grid ↑                 frechet ↓
+mlp, --lr 0.1         ema      5,000  0, 1, 2     225.3 ± 5.0 (2.0)        4.51 ± 0.10 (0.04)
+mlp, --lr 0.2         ema      5,000  0, 1, 2     250.6 ± 4.0 (1.6)  0.2506 ± 0.0040 (0.0016)
+real training images                                          242.5                   0.01230
 
 Paired differences: the first row minus the second, by seed
-difference                     seeds    parzen, paper grid ↑       frechet ↓
-mlp, --lr 0.2 − mlp, --lr 0.1  0, 1, 2           +25.2 ± 1.1  -4.256 ± 0.096
+difference                     seeds    parzen, paper grid ↑               frechet ↓
+mlp, --lr 0.2 − mlp, --lr 0.1  0, 1, 2     +25.2 ± 1.1 (0.4)  -4.256 ± 0.096 (0.039)
 
 parzen, paper grid: Parzen log-likelihood; 10,000 samples on 10,000 images; data mnist of \
 1 x 28 x 28; digest 01234567…; test images; validation images 1,000; advnets 0.1
@@ -88,7 +91,10 @@ data mnist of 1 x 28 x 28; digest 01234567…; test images; advnets 0.1; 9,000 r
 A Parzen log-likelihood above that of real images means smoother than the data, not better \
 than the data (Theis et al. 2016).
 """
-"""Intervals of scipy.stats.t: 5.0198, 4.0407, 1.0757 and 0.10040, 0.00404, 0.09638."""
+"""Intervals of scipy.stats.t: 5.0198, 4.0407, 1.0757 and 0.10040, 0.00404, 0.09638.
+
+Standard deviations of numpy: 2.0207, 1.6266, 0.4330 and 0.04041, 0.00163, 0.03880.
+"""
 
 
 def test_the_table_is_printed_as_expected(compared, runs):
@@ -123,17 +129,69 @@ def test_the_table_can_be_written(compared, runs, tmp_path):
     assert lines[2:5] == [
         "| run | weights | step | seeds | parzen, paper grid ↑ | frechet ↓ |",
         "|---|---|---|---|---:|---:|",
-        "| mlp, --lr 0.1 | ema | 5,000 | 0, 1, 2 | 225.3 ± 5.0 | 4.51 ± 0.10 |",
+        "| mlp, --lr 0.1 | ema | 5,000 | 0, 1, 2 | 225.3 ± 5.0 (2.0) | 4.51 ± 0.10 (0.04) |",
     ]
-    assert lines[12].startswith("| mlp, --lr 0.2 − mlp, --lr 0.1 | 0, 1, 2 | +25.2 ± 1.1 |")
+    assert lines[12].startswith("| mlp, --lr 0.2 − mlp, --lr 0.1 | 0, 1, 2 | +25.2 ± 1.1 (0.4) |")
     assert compared(*runs, "--out", "table.json")[0] == 0
     printed = compared(*runs, "--json")[1]
     assert json.loads((tmp_path / "table.json").read_text("utf-8")) == json.loads(printed)
     code, _, err = compared(*runs, "--out", "table.txt")
     assert (code, err) == (
         2,
-        "advnets: table.txt is not a table; give a name in .md or .json\n",
+        "advnets: table.txt is not a table; give a name in .csv, .json, .md or .tex\n",
     )
+
+
+def test_a_csv_table_has_all_digits(compared, runs, tmp_path):
+    """They are those of the record; pandas reads it."""
+    assert compared(*runs, "--out", "table.csv") == (0, "table.csv\n", "")
+    table = pandas.read_csv(tmp_path / "table.csv", index_col="run")
+    record = json.loads(compared(*runs, "--json")[1])
+    for row in (*record["rows"], *record["references"]):
+        for column, cell in zip(record["columns"], row["cells"], strict=True):
+            keys = {"": "mean", " ± half width": "half_width", " std": "std"}
+            for suffix, key in keys.items():
+                value = table.loc[row["name"], column["name"] + suffix]
+                assert value == (NAN if cell[key] is None else pytest.approx(cell[key]))
+    assert table["seeds"].iloc[0] == "0 1 2"
+
+
+def test_a_latex_table_is_for_booktabs(compared, runs, tmp_path):
+    assert compared(*runs, "--out", "table.tex") == (0, "table.tex\n", "")
+    lines = (tmp_path / "table.tex").read_text("utf-8").splitlines()
+    begin = lines.index(r"\begin{tabular}{llllrr}")
+    assert all(line.startswith("% ") or not line for line in lines[:begin])
+    assert lines[begin + 1 : begin + 9] == [
+        r"\toprule",
+        r"run & weights & step & seeds & parzen, paper grid $\uparrow$ & frechet $\downarrow$ \\",
+        r"\midrule",
+        r"mlp, {-}{-}lr 0.1 & ema & 5,000 & 0, 1, 2 & 225.3 $\pm$ 5.0 (2.0) & "
+        r"4.51 $\pm$ 0.10 (0.04) \\",
+        r"mlp, {-}{-}lr 0.2 & ema & 5,000 & 0, 1, 2 & 250.6 $\pm$ 4.0 (1.6) & "
+        r"0.2506 $\pm$ 0.0040 (0.0016) \\",
+        r"real training images &  &  &  & 242.5 & 0.01230 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert lines.count(r"\toprule") == 2  # the paired differences
+    assert r"$-$4.256 $\pm$ 0.096 (0.039) \\" in lines[-3]
+
+
+def test_patterns_in_quotes_name_the_runs_that_match(compared, runs, tmp_path):
+    """Other files and folders that match are left out, and so are the files of runs."""
+    (tmp_path / "slow-notes").mkdir()
+    (tmp_path / "slow.log").write_text("")
+    assert compared("slow-*", "quick-[0-2]")[1] == TABLE
+    assert compared("**/*")[1].count("0, 1, 2") == 3
+    assert compared(tmp_path / "slow-*", "slow-0")[0] == 2  # the same run twice
+    assert compared("none-*") == (
+        2,
+        "",
+        "advnets: no run directory or record file matches 'none-*'; give a run directory, or a "
+        "record file of `advnets sweep`\n",
+    )
+    code, out, _ = compared(RECORDS / "modern-ring-?.json", "--metrics", "mixture")
+    assert (code, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in out) == (0, True)
 
 
 def test_scores_with_different_settings_are_refused_or_get_two_columns(compared, runs, tmp_path):

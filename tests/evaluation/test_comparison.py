@@ -71,6 +71,7 @@ def test_seeds_are_one_row_with_the_interval_of_scipy():
     low, high = stats.t.interval(0.95, 2, np.mean(numbers), stats.sem(numbers))
     assert (cell["mean"], cell["values"]) == (pytest.approx(3.25), numbers)
     assert cell["half_width"] == pytest.approx((high - low) / 2)
+    assert cell["std"] == pytest.approx(np.std(numbers, ddof=1))
     assert only(comparison["columns"])["name"] == "frechet"
     assert comparison["differences"] == comparison["references"] == []
     json.dumps(comparison, allow_nan=False)
@@ -98,6 +99,22 @@ def test_differences_are_paired():
     paired = stats.ttest_rel([19.0, 28.5, 39.5], [20.0, 30.0, 40.0]).confidence_interval(0.95)
     assert cell["half_width"] == pytest.approx((paired.high - paired.low) / 2)
     assert cell["half_width"] < comparison["rows"][0]["cells"][0]["half_width"] / 10
+
+
+def test_fewer_than_three_seeds_have_no_interval():
+    """The comparison says so, and has the standard deviation of two."""
+    runs = [run(seed, record(value)) for seed, value in ((0, 1.0), (1, 3.0))]
+    runs += [run(seed, record(5.0), preset="mlp") for seed in (0, 1, 2)]
+    runs += [run(0, record(7.0), preset="one")]
+    comparison = compare(runs)
+    cells = [only(row["cells"]) for row in comparison["rows"]]
+    assert [cell["half_width"] for cell in cells] == [None, 0.0, None]
+    assert [cell["std"] for cell in cells] == [pytest.approx(2**0.5), 0.0, None]
+    (difference,) = comparison["differences"]
+    assert only(difference["cells"])["half_width"] is None
+    text = comparison_text(comparison)
+    assert "2.0 (1.4)" in text
+    assert "Fewer than 3 seeds have no interval: dcgan (2 seeds); one (1 seed)\n" in f"{text}\n"
 
 
 def test_one_common_seed_gives_no_difference():

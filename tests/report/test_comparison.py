@@ -7,8 +7,9 @@ from advnets.errors import RunError
 from advnets.report import comparison
 
 
-def cell(mean, half=None, seeds=(0, 1)):
-    return {"mean": mean, "half_width": half, "seeds": list(seeds), "sample_seeds": [0]}
+def cell(mean, half=None, std=None, seeds=(0, 1)):
+    widths = {"half_width": half, "std": std}
+    return {"mean": mean, **widths, "seeds": list(seeds), "sample_seeds": [0]}
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,11 @@ def cell(mean, half=None, seeds=(0, 1)):
         (cell(12345.6), "12,346"),
         (cell(0.8, 1e-17), "0.8000 ± 0"),
         (cell(0.0, 0.0), "0 ± 0"),
-        (cell(1.5, 0.25, (0,)), "1.50 ± 0.25 of 1"),
+        (cell(1.5, 0.25, None, (0,)), "1.50 ± 0.25 of 1"),
+        (cell(246.7123, 2.04, 0.822), "246.7 ± 2.0 (0.8)"),
+        (cell(246.7123, None, 0.822), "246.71 (0.82)"),
+        (cell(0.8, 1e-17, 1e-17), "0.8000 ± 0 (0)"),
+        (cell(1.5e-9, 2e-10, 1e-10), "1.5e-09 ± 2e-10 (1e-10)"),
         (cell(None), "–"),
         (None, "–"),
     ],
@@ -77,6 +82,35 @@ def test_names_of_runs_and_data_are_escaped_in_markdown(name):
     cells = [token.children for token in tokens if token.type == "inline"]
     assert {child.type for child in cells[2]} <= {"text", "text_special"}
     assert "".join(child.content for child in cells[2]) == " ".join(name.split())
+
+
+def test_names_are_escaped_in_latex():
+    """The characters that LaTeX interprets, those that its fonts lack, and ends of rows."""
+    assert comparison._latex("mlp, --lr 0.1_a & 50 % #1 $x$ {y} ~^") == (
+        r"mlp, {-}{-}lr 0.1\_a \& 50 \% \#1 \$x\$ \{y\} \textasciitilde{}\textasciicircum{}"
+    )
+    assert comparison._latex("a\\b\n<c>") == r"a\textbackslash{}b \textless{}c\textgreater{}"
+    assert comparison._latex("-0.5 ± 0.1 – −") == r"$-$0.5 $\pm$ 0.1 \textendash{} $-$"
+    assert comparison._latex("[a]*") == "{[}a{]}{*}"
+
+
+def test_runs_with_the_same_options_share_a_color(monkeypatch):
+    """Three curves of two configs have two labels; those of one config are labeled by seed."""
+    drawn = []
+    monkeypatch.setattr(comparison, "run_curves", lambda curves: drawn.append(curves) or b"")
+    logs = [{"step": 500, "d_real": 0.6}]
+
+    def labels(*options):
+        lines = [f"advnets train digits {option}" for option in options]
+        runs = [comparison.History(line, config_of(line), logs, []) for line in lines]
+        comparison.curves_figure(runs)
+        return [curve.label for curve in drawn[-1]]
+
+    slow, quick = "--game.k 1", "--game.k 2"
+    assert labels(f"{slow} --seed 1", f"{quick} --seed 1", f"{slow} --seed 2") == [
+        *(slow, quick, slow),
+    ]
+    assert labels("--seed 1", "--seed 2") == ["seed 1", "seed 2"]
 
 
 def test_a_bar_in_a_name_does_not_break_the_table():

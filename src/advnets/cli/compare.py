@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from advnets.config import Config
 from advnets.errors import RunError, UsageError, printable, printable_lines
+from advnets.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from advnets.evaluation.comparison import ScoredRun
@@ -31,16 +33,17 @@ class Compare:
     """
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN RUN [RUN ...]")]
-    """Run directories scored by `advnets evaluate`, or record files of `advnets sweep`; two or
-    more."""
+    """Run directories scored by `advnets evaluate`, record files of `advnets sweep`, or patterns in
+    quotes, such as 'runs/digits-*'; two or more runs."""
     metrics: tuple[str, ...] = ()
     """Metrics to compare; none: all."""
     separate_columns: bool = False
     """Show scores that are not comparable in separate columns, named by what differs."""
     json: bool = False
     """Print a JSON record instead of the table."""
-    out: Annotated[Path | None, arg(metavar="FILE.md|FILE.json")] = None
-    """File to write the table (.md) or the record (.json) to; None: print it."""
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    """File to write the comparison to: a table in Markdown (.md), LaTeX (.tex, for the package
+    booktabs) or CSV (.csv, with all digits), or a JSON record (.json); None: print it."""
     curves: Annotated[Path | None, arg(metavar="FILE.png")] = None
     """File to draw the training curves of the runs to, instead of comparing their scores: a panel
     for each preset and metric, a curve for each run. None: compare scores."""
@@ -54,31 +57,36 @@ class Compare:
         from advnets.evaluation.registry import alias_notes, publication_notes, resolve_metrics
         from advnets.files import check_output, write_atomically
         from advnets.report.comparison import (
+            comparison_csv,
+            comparison_latex,
             comparison_markdown,
             comparison_text,
             curves_figure,
         )
 
+        paths = matching_runs(self.runs)
         if self.curves is not None:
             if self.metrics or self.separate_columns or self.json or self.out is not None:
                 raise UsageError("--curves draws no scores; leave the other options out")
             check_output(self.curves, "--curves")
             if self.curves.suffix != ".png":
                 raise UsageError(f"{self.curves} is not a figure; give a name in .png")
-            image = curves_figure([read_history(path, config_of) for path in self.runs])
+            image = curves_figure([read_history(path, config_of) for path in paths])
             write_atomically(self.curves, lambda part: part.write_bytes(image))
             print(printable(str(self.curves)))
             return 0
         if self.out is not None:
             check_output(self.out)
-            if self.out.suffix not in (".md", ".json"):
-                raise UsageError(f"{self.out} is not a table; give a name in .md or .json")
+            if self.out.suffix not in (".csv", ".json", ".md", ".tex"):
+                raise UsageError(
+                    f"{self.out} is not a table; give a name in .csv, .json, .md or .tex"
+                )
         metrics = resolve_metrics(self.metrics)
         runs = [
             read_record(path, metrics, config_of)
             if path.suffix == ".json"
             else read_scored_run(path, metrics)
-            for path in self.runs
+            for path in paths
         ]
         record = compare(runs, metrics=metrics, separate_columns=self.separate_columns)
         scored = [{"metric": c["metric"], **c["settings"]} for c in record["columns"]]
@@ -88,10 +96,36 @@ class Compare:
         if self.out is None:
             print(printable_lines(as_json if self.json else comparison_text(record)))
             return 0
-        text = f"{as_json}\n" if self.out.suffix == ".json" else comparison_markdown(record)
+        tables = {".csv": comparison_csv, ".md": comparison_markdown, ".tex": comparison_latex}
+        suffix = self.out.suffix
+        text = tables[suffix](record) if suffix in tables else f"{as_json}\n"
         write_atomically(self.out, lambda part: part.write_text(text, "utf-8"))
         print(printable(str(self.out)))
         return 0
+
+
+def matching_runs(paths: Sequence[Path]) -> list[Path]:
+    """Return the paths, and for each pattern the runs and record files that match it, in order.
+
+    Raises:
+        UsageError: no run and no record file matches a pattern.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.exists() or not re.search(r"[*?\[]", str(path)):
+            found.append(path)
+            continue
+        matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        runs = [match for match in matches if RunDirectory(match).exists or _is_record(match)]
+        if not runs:
+            raise UsageError(f"no run directory or record file matches {str(path)!r}; {_REMEDY}")
+        found += [run for run in sorted(runs) if run not in found]
+    return found
+
+
+def _is_record(path: Path) -> bool:
+    """Return whether a path may be a record file, and not one of the files of a run."""
+    return path.suffix == ".json" and path.is_file() and not RunDirectory(path.parent).exists
 
 
 def read_record(

@@ -60,8 +60,8 @@ EXAMPLES = {
     "compare": (
         "advnets compare runs/mlp runs/modern-mnist",
         "advnets compare runs/mlp-0 runs/mlp-1 runs/modern-mnist-0 runs/modern-mnist-1",
-        "advnets compare results/records/modern-ring-*.json --out table.md",
-        "advnets compare runs/mlp-0 runs/mlp-1 --curves curves.png",
+        "advnets compare 'results/records/modern-ring-?.json' --out table.tex",
+        "advnets compare 'runs/digits-*' --curves curves.png",
     ),
     "visualize": (
         "advnets visualize runs/mlp samples",

@@ -269,7 +269,9 @@ def _not_comparable(name: str, of_case: _RunSettings) -> str:
 
 
 Cell = dict[str, Any]
-"""Mean, half width of its interval, and the values by seed."""
+"""Mean, half width of its interval, standard deviation, and the values by seed."""
+MIN_SEEDS = 3
+"""The smallest number of seeds with an interval: that of two is too wide to tell anything."""
 _Kind = tuple[str | None, int | None, float | None, str | None]
 """Weights, step, fraction kept by D, and the name of an untrained player."""
 
@@ -394,10 +396,10 @@ def _label(row: _Row) -> dict[str, Any]:
 def _rows(runs: Sequence[ScoredRun]) -> list[_Row]:
     """Return a row for each config, kind of weights, step and fraction kept."""
     groups: dict[str, list[ScoredRun]] = {}
-    for run in runs:
-        groups.setdefault(json.dumps(_flat_config(run), sort_keys=True), []).append(run)
+    for name, run in zip(row_names(runs), runs, strict=True):
+        groups.setdefault(name, []).append(run)
     rows: list[_Row] = []
-    for name, group in zip(_names(list(groups.values())), groups.values(), strict=True):
+    for name, group in groups.items():
         _check_seeds(group)
         for kind in dict.fromkeys(_kind(record) for run in group for record in run.records):
             of_kind = [run for run in group if any(_kind(r) == kind for r in run.records)]
@@ -433,11 +435,22 @@ def _flat_config(run: ScoredRun) -> dict[str, Any]:
     return flat
 
 
-def _names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
-    """Return the name of each row: its preset, and the options in which rows of it differ.
+def row_names(runs: Sequence[ScoredRun]) -> list[str]:
+    """Return the name of each run's row, which runs of one config share.
 
-    Where these are many, it is the path of the row's first run.
+    It is the preset and the options in which rows of it differ; where these are many, the path of
+    the row's first run.
     """
+    keys = [json.dumps(_flat_config(run), sort_keys=True) for run in runs]
+    groups: dict[str, list[ScoredRun]] = {}
+    for key, run in zip(keys, runs, strict=True):
+        groups.setdefault(key, []).append(run)
+    names = dict(zip(groups, _names(list(groups.values())), strict=True))
+    return [names[key] for key in keys]
+
+
+def _names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
+    """Return the name of the row of each group."""
     configs = [_flat_config(group[0]) for group in groups]
     names: list[str] = []
     for config, group in zip(configs, groups, strict=True):
@@ -502,9 +515,10 @@ def _finite(value: float | int | None) -> float | None:
 
 
 def _cell(values: _Values) -> Cell | None:
-    """Return mean and interval over training seeds; both are None where a value is infinite.
+    """Return mean, interval and standard deviation over training seeds.
 
-    The value of a run that was scored with samples of several seeds is their mean.
+    They are None where a value is infinite; of fewer than three seeds there is no interval. The
+    value of a run that was scored with samples of several seeds is their mean.
     """
     if not values:
         return None
@@ -513,7 +527,8 @@ def _cell(values: _Values) -> Cell | None:
     interval = student_interval(finite) if len(finite) == len(means) else None
     return {
         "mean": interval.mean if interval else None,
-        "half_width": interval.half_width if interval else None,
+        "half_width": interval.half_width if interval and interval.n >= MIN_SEEDS else None,
+        "std": statistics.stdev(finite) if interval and interval.n > 1 else None,
         "seeds": list(means),
         "values": list(means.values()),
         "sample_seeds": sorted({seed for by_sample in values.values() for seed in by_sample}),

@@ -220,8 +220,8 @@ class RunCurve:
 def run_curves(curves: Sequence[RunCurve]) -> bytes:
     """Plot curves of several runs as a PNG file, with a panel for each title.
 
-    The x axis is the number of real examples that D was shown. Up to four curves of a panel have
-    a legend.
+    The x axis is the number of real examples that D was shown. Curves with the same label have one
+    color; up to four labels of a panel have a legend.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -234,12 +234,15 @@ def run_curves(curves: Sequence[RunCurve]) -> bytes:
     for axes, (title, in_panel) in zip(all_axes, panels.items(), strict=True):
         unit = in_panel[0].unit
         style_axes(axes, title, unit, x="real examples shown, millions")
-        few, is_probability = len(in_panel) <= len(LIGHT.hues), unit == SINGLE_SAMPLES.unit
-        for number, curve in enumerate(in_panel):
+        labels = list(dict.fromkeys(curve.label for curve in in_panel))
+        few, is_probability = len(labels) <= len(LIGHT.hues), unit == SINGLE_SAMPLES.unit
+        unlabeled = {*labels} if few else set[str]()
+        for curve in in_panel:
             series = _Series.from_events(curve.events, "step", curve.value)
             x = [step * curve.images_per_step / 1e6 for step in series.x]
-            color = LIGHT.hues[number % len(LIGHT.hues)]
-            label = curve.label if few else None
+            color = LIGHT.hues[labels.index(curve.label) % len(LIGHT.hues)]
+            label = curve.label if curve.label in unlabeled else None
+            unlabeled.discard(curve.label)
             axes.plot(x, series.y, "o-", color=color, ms=2, lw=1.2, alpha=0.8, label=label)
         if is_probability:
             reference_line(axes, 0.5, "1/2: optimum")

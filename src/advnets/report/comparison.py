@@ -12,8 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from advnets.config import Config
+from advnets.config.serialize import to_json
 from advnets.errors import RunError
-from advnets.evaluation.comparison import abbreviate, setting_label
+from advnets.evaluation.comparison import (
+    MIN_SEEDS,
+    ScoredRun,
+    abbreviate,
+    row_names,
+    setting_label,
+)
 from advnets.evaluation.registry import METRICS
 from advnets.evaluation.spec import FEW_IMAGES, REAL
 from advnets.plots.training_curves import RunCurve, curve_spec, eval_metric, run_curves
@@ -65,18 +72,29 @@ def comparison_html(record: Comparison) -> str:
     return element("div", element("table", element("caption", _caption(record)), *cells), notes)
 
 
+def comparison_latex(record: Comparison) -> str:
+    """Return LaTeX tables for the package booktabs, and the settings of each column as comments."""
+    tables = [_tabular(_table(record), left=4)]
+    if record["differences"]:
+        tables.append([f"% {_DIFFERENCES}", *_tabular(_differences(record), left=2)])
+    notes = [f"% {' '.join(note.split())}" for note in (_caption(record), *_notes(record))]
+    return "\n\n".join("\n".join(part) for part in (notes, *tables)) + "\n"
+
+
 def comparison_csv(record: Comparison) -> str:
-    """Return CSV: a line for each row, with mean and half width of the interval of each column."""
+    """Return CSV: a line for each row, with mean, interval and std of each column."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     names = [column["name"] for column in record["columns"]]
-    headings = [heading for name in names for heading in (name, f"{name} ± half width")]
+    headings = [
+        heading for name in names for heading in (name, f"{name} ± half width", f"{name} std")
+    ]
     writer.writerow(["run", "weights", "step", "seeds", *headings])
     for row in (*record["rows"], *record["references"]):
         numbers = [
             None if cell is None else cell[key]
             for cell in row["cells"]
-            for key in ("mean", "half_width")
+            for key in ("mean", "half_width", "std")
         ]
         seeds = " ".join(map(str, row.get("seeds", ())))
         writer.writerow([row["name"], row.get("weights"), row.get("step"), seeds, *numbers])
@@ -88,8 +106,8 @@ _DIFFERENCES = "Paired differences: the first row minus the second, by seed"
 
 def _caption(record: Comparison) -> str:
     return (
-        f"Means over seeds ± the {record['confidence']:.0%} interval of Student's t; "
-        "↓ lower is better, ↑ higher is better"
+        f"Means over seeds ± the {record['confidence']:.0%} interval of Student's t (standard "
+        "deviation); ↓ lower is better, ↑ higher is better"
     )
 
 
@@ -130,18 +148,25 @@ def _join(seeds: Sequence[int]) -> str:
 
 
 def _format_cell(cell: Mapping[str, Any] | None, *, sign: str = "", num_seeds: int = 0) -> str:
-    """Return mean ± half width, and the number of seeds where it is less than the row's."""
+    """Return mean ± half width (std), and the number of seeds where it is less than the row's."""
     if cell is None or cell["mean"] is None:
         return _MISSING
-    mean, half = cell["mean"], cell["half_width"]
-    half_width = half if half is not None and half > _ROUNDING * abs(mean) else 0.0
+    mean = cell["mean"]
+    half, std = (
+        width if width is None or width > _ROUNDING * abs(mean) else 0.0
+        for width in (cell["half_width"], cell["std"])
+    )
+
+    # Round to two digits of the interval, or of the standard deviation where there is none.
     low, high = _FIXED_POINT_RANGE
     if mean and not low < abs(mean) < high:
-        return f"{mean:{sign}.4g}" + ("" if half is None else f" ± {half_width:.2g}")
-    digits = _decimals(half_width, 2) if half_width else _decimals(mean, 4)
-    width = "" if half is None else f" ± {half_width:,.{digits if half_width else 0}f}"
+        number, width = ".4g", ".2g"
+    else:
+        number = width = f",.{_decimals(half or std or mean, 2 if half or std else 4)}f"
+    interval = "" if half is None else f" ± {half:{width if half else '.0f'}}"
+    deviation = "" if std is None else f" ({std:{width if std else '.0f'}})"
     fewer = f" of {len(cell['seeds'])}" if len(cell["seeds"]) < num_seeds else ""
-    return f"{mean:{sign},.{digits}f}{width}{fewer}"
+    return f"{mean:{sign}{number}}{interval}{deviation}{fewer}"
 
 
 def _decimals(value: float, digits: int) -> int:
@@ -163,12 +188,24 @@ def _notes(record: Comparison) -> list[str]:
             f"{', '.join(names)}: {_join(seeds)}" for seeds, names in by_sample_seeds.items()
         )
         lines.append(f"Samples were drawn with different seeds: {listed}")
+    if few := _few_seeds(record):
+        lines.append(f"Fewer than {MIN_SEEDS} seeds have no interval: {'; '.join(few)}")
     if any(column["metric"] == "parzen" for column in record["columns"]):
         lines.append(
             "A Parzen log-likelihood above that of real images means smoother than the data, not "
             "better than the data (Theis et al. 2016)."
         )
     return lines
+
+
+def _few_seeds(record: Comparison) -> list[str]:
+    """Return the names of rows without an interval, as they have too few seeds."""
+    return [
+        f"{_row_name(row, record)} ({n} seed{'s' if n > 1 else ''})"
+        for row in record["rows"]
+        if (n := max((len(cell["seeds"]) for cell in row["cells"] if cell), default=0)) > 0
+        if n < MIN_SEEDS
+    ]
 
 
 def _rows_by_sample_seeds(record: Comparison) -> dict[tuple[int, ...], list[str]]:
@@ -221,7 +258,7 @@ class History:
     """The events of a run's training, from its directory or from its record."""
 
     name: str
-    """Its name in a legend, where two runs of a panel have the same seed."""
+    """Its name in a legend, where two runs of one config have the same seed."""
     config: Config
     logs: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Mapping[str, Any]]
@@ -230,7 +267,8 @@ class History:
 def curves_figure(histories: Sequence[History]) -> bytes:
     """Return a PNG file of the training curves of runs, a panel for each preset and metric.
 
-    A curve is the metric of evaluations during training (`--eval-every`), of the EMA weights where
+    Where the runs of a panel differ in options, those with the same options have one color. A curve
+    is the metric of evaluations during training (`--eval-every`), of the EMA weights where
     there are any; of runs without evaluations it is D(x), or D(x, G(z)) of pairs.
 
     Raises:
@@ -238,14 +276,22 @@ def curves_figure(histories: Sequence[History]) -> bytes:
         MissingExtraError: matplotlib is not installed.
     """
     curves = [_run_curve(history) for history in histories]
+    names = row_names(
+        [ScoredRun(h.name, to_json(h.config), {"name": "", "digest": ""}, ()) for h in histories]
+    )
+    rows = {(curve.title, name) for curve, name in zip(curves, names, strict=True)}
+    num_rows = Counter(title for title, _ in rows)
     seeds = Counter((c.title, h.config.seed) for c, h in zip(curves, histories, strict=True))
     repeated = {title for (title, _), count in seeds.items() if count > 1}
-    return run_curves(
-        [
-            replace(c, label=h.name) if c.title in repeated else c
-            for c, h in zip(curves, histories, strict=True)
-        ]
-    )
+
+    # Label curves by their row where a panel has several, else by the seed.
+    labels = [
+        name.removeprefix(f"{history.config.preset}, ")
+        if num_rows[curve.title] > 1
+        else (history.name if curve.title in repeated else curve.label)
+        for curve, name, history in zip(curves, names, histories, strict=True)
+    ]
+    return run_curves([replace(c, label=label) for c, label in zip(curves, labels, strict=True)])
 
 
 def _run_curve(history: History) -> RunCurve:
@@ -289,3 +335,45 @@ def _escaped(text: str) -> str:
     """
     text = re.sub(r"([\\`*\[\]#|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
     return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _tabular(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
+    """Return rows as a LaTeX table: the first `left` columns to the left, others right."""
+    head, *others = (" & ".join(map(_latex, row)) + r" \\" for row in rows)
+    columns = "l" * left + "r" * (len(rows[0]) - left)
+    begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    return [begin, r"\toprule", head, r"\midrule", *others, r"\bottomrule", end]
+
+
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        **{character: f"{{{character}}}" for character in "[]*"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\char34{}",
+        "±": r"$\pm$",
+        "−": "$-$",
+        "–": r"\textendash{}",
+        "↓": r"$\downarrow$",
+        "↑": r"$\uparrow$",
+        "σ": r"$\sigma$",
+        "…": r"\ldots{}",
+    }
+)
+"""The characters that LaTeX interprets, or that its usual fonts lack.
+
+After the end of a row it would read [ or * as an argument, and it joins two hyphens.
+"""
+
+
+def _latex(text: str) -> str:
+    """Return text escaped for LaTeX, with the minus of a number as in a formula."""
+    text = " ".join(text.split())
+    sign = "$-$" if re.match(r"-[\d.]", text) else ""
+    escaped = text[bool(sign) :].translate(_LATEX)
+    return sign + re.sub(r"-(?=-)|(?<=-)-", "{-}", escaped)
