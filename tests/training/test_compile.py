@@ -161,7 +161,7 @@ def test_recorded_draws_can_be_replayed_at_any_step():
     [
         ({"compile": True, "cuda_graph": True}, {}, "compile and cuda_graph are both set"),
         ({"compile": True}, {"reuse_fakes": True}, "turn reuse_fakes off"),
-        ({"cuda_graph": True}, {}, "cuda_graph is set on cpu; it needs --device cuda"),
+        ({"cuda_graph": True}, {}, "cuda_graph is set on cpu; set device to cuda"),
     ],
 )
 def test_unsupported_options_are_refused(chosen, game, message):
