@@ -57,6 +57,8 @@ def train(
     eval_every: int | None = None,
     overrides: Mapping[str, object] | None = None,
     resume: bool = False,
+    branch: str | Path | None = None,
+    step: int | Literal["best"] | None = None,
     trust_code: bool = False,
     callbacks: Sequence[Callback | str] = (),
     progress: bool = True,
@@ -96,6 +98,10 @@ def train(
         overrides: values of any options, by the names of their flags with underscores, such as
             "game.r1" or "generator.latent_dim".
         resume: continue the run in `out` from its newest checkpoint.
+        branch: with `resume`, a new run directory in which to continue with other options; the run
+            in `out` stays as it is.
+        step: with `branch`, the step of a kept checkpoint to continue from, or "best"; None: the
+            newest.
         trust_code: run the Python file that a config or a run names as its game. Without it, code
             runs only from a FILE.py:NAME given as `preset`.
         callbacks: observers of the training, or names of trackers: "tensorboard", "wandb",
@@ -111,6 +117,13 @@ def train(
         DivergedWarning: the training ended in a state that is not usable.
     """
     path = Path(out) if out is not None else None
+    if branch is not None and not resume:
+        raise UsageError("branch continues another run; set resume to True, and out to that run")
+    if step is not None and branch is None:
+        raise UsageError(
+            f"step is {step}, which selects the checkpoint that branch continues from; set steps "
+            "for the length of the training, or set branch"
+        )
     name = str(preset) if isinstance(preset, str | Path) else None
     source = str(data) if isinstance(data, str | Path) else None
     in_memory = data is not None and not isinstance(data, str | Path | Data)
@@ -180,7 +193,14 @@ def train(
         observers.insert(0, console)
     try:
         result = train_run(
-            config, path, observers, resume=resume, trust_code=trusted, dataset=dataset
+            config,
+            path,
+            observers,
+            resume=resume,
+            branch=None if branch is None else Path(branch),
+            step=step,
+            trust_code=trusted,
+            dataset=dataset,
         )
     finally:
         console.close()
@@ -189,7 +209,7 @@ def train(
         console.line(f"advnets: {warning}")
     if result.problem is not None:
         warnings.warn(str(result.problem), DivergedWarning, stacklevel=3)
-    return load(path, data=dataset)
+    return load(result.run, data=dataset)
 
 
 @public_function
@@ -271,5 +291,14 @@ def _unknown_option(name: str, config: Config) -> TypeError:
         examples = " or ".join(f"overrides={{{option!r}: …}}" for option in dotted)
         return TypeError(f"train has no argument {name!r}; did you mean {examples}?")
     keywords = [option for option in known if "." not in option]
-    keywords += ["out", "overrides", "resume", "trust_code", "callbacks", "progress"]
+    keywords += [
+        "out",
+        "overrides",
+        "resume",
+        "branch",
+        "step",
+        "trust_code",
+        "callbacks",
+        "progress",
+    ]
     return unknown_keyword("train", name, keywords)

@@ -298,6 +298,7 @@ def test_every_option_of_train_is_in_one_group_of_help(run_command, monkeypatch)
         )
     ]
     shared_flags = ["out", "lr", "seed", "resume", "dry-run", "track", "trust-code"]
+    shared_flags += ["branch", "step"]
     assert sorted([*grouped, *shared_flags]) == sorted(flags)
 
 

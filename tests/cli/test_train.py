@@ -127,7 +127,7 @@ def test_wrong_values_are_reported_before_the_run_directory_is(run_command, trai
 
 def test_unknown_keywords_and_attributes_get_the_nearest_name(tmp_path):
     for call, message in (
-        (lambda: advnets.train(step=5), "train has no argument 'step'; did you mean steps?"),
+        (lambda: advnets.train(num_steps=5), "no argument 'num_steps'; did you mean steps?"),
         (lambda: advnets.train(learning_rate=1), "'learning_rate'; did you mean lr?"),
         (lambda: advnets.load(tmp_path, weight="ema"), "load .*; did you mean weights?"),
     ):

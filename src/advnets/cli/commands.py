@@ -57,6 +57,11 @@ class Train(ValidatedConfig):
     resume: Annotated[bool, FlagCreatePairsOff] = False
     """Continue the run in --out from its newest checkpoint, bit-exactly. With another --device,
     --precision or --threads the run is no longer bit-exact from there on."""
+    branch: Annotated[Path | None, arg(metavar="RUN")] = None
+    """With --resume, new run directory in which to continue with other options; the run in --out
+    stays as it is. None: continue in --out, with the same options."""
+    step: int | Literal["best"] | None = None
+    """With --branch, step of a kept checkpoint to continue from, or best; None: the newest."""
     dry_run: Annotated[bool, FlagCreatePairsOff] = False
     """Print the resolved config, the number of parameters, and the estimated time and memory,
     without training. Images that are opened for the first time are packed into the cache."""
@@ -108,12 +113,15 @@ class Train(ValidatedConfig):
         from advnets.trackers import tracker
 
         # Check the data and the output before any work.
+        self._check_branch()
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_game_spec(typed))
         spec.reject_run_directory(config.data.source)
         out = self.out or (newest_out if self.resume else new_out)(config, typed)
         if not (self.resume and RunDirectory(out).exists):
             check_output(out, folder=True)
+        if self.branch is not None:
+            check_output(self.branch, "--branch", folder=True)
         if typed in presets.PRESETS and not spec.is_dataset_name(typed) and not self.resume:
             warning = spec.shadowing_warning(typed, "preset")
             if warning is not None:
@@ -129,7 +137,13 @@ class Train(ValidatedConfig):
         start_time, callback = time.monotonic(), console.Console(config.images_per_step)
         try:
             result = train(
-                config, out, [callback, *trackers], resume=self.resume, trust_code=trusted
+                config,
+                out,
+                [callback, *trackers],
+                resume=self.resume,
+                branch=self.branch,
+                step=self.step,
+                trust_code=trusted,
             )
         finally:
             callback.close()
@@ -141,6 +155,23 @@ class Train(ValidatedConfig):
         if result.problem is not None:
             raise DivergedError(str(result.problem))
         return 128 + result.signal if result.signal is not None else 0
+
+    def _check_branch(self) -> None:
+        """Refuse --branch without --resume, and --step without --branch.
+
+        Raises:
+            UsageError: one of them was given alone.
+        """
+        if self.branch is not None and not self.resume:
+            raise UsageError(
+                "--branch continues another run, but --resume is not given; add --resume, and name "
+                "that run with --out"
+            )
+        if self.step is not None and self.branch is None:
+            raise UsageError(
+                f"--step is {self.step}, which selects the checkpoint that --branch starts from; "
+                "set --steps for the length of the training, or add --branch RUN"
+            )
 
 
 @dataclass(frozen=True)

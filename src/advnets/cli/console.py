@@ -80,6 +80,8 @@ class Console(Callback):
             event["step"],
         )
         first = "" if event["kind"] == "start" else f", from step {event['step']:,}"
+        if "branched_from" in event:
+            first = f", from step {event['step']:,} of {event['branched_from']}"
         action = "training" if event["kind"] == "start" else "resuming"
         self.line(
             f"{action}: {self.steps:,} steps{first}, on {event['device']} in {event['precision']}"

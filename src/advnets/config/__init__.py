@@ -37,6 +37,7 @@ from advnets.config.models import (
 from advnets.config.run import (
     SGD,
     Adam,
+    BranchPoint,
     Config,
     Data,
     ImagePreprocessing,
@@ -53,6 +54,7 @@ __all__ = [
     "Activation",
     "Adam",
     "BaseGame",
+    "BranchPoint",
     "ConditionalGame",
     "Config",
     "CustomGame",

@@ -156,6 +156,14 @@ class Stage(ValidatedConfig):
     ema_rampup: float = 0.0
     """Limit of the EMA's half-life as a fraction of the images seen so far, as in EDM. 0: no
     limit."""
+    init_from: Annotated[str | None, arg(metavar="RUN")] = None
+    """Run directory whose trained weights the networks start from, those of the EMA where it has
+    one; the data and all other options may differ. None: random initial weights."""
+    init_players: Annotated[tuple[str, ...], arg(metavar="PLAYER ...")] = ()
+    """Players that start from --init-from: generator, discriminator, encoder; none: all that the
+    run has."""
+    init_digest: Suppress[str | None] = None
+    """Digest of the weights of --init-from, set when the run starts."""
     schedule_fraction: float = 1.0
     """Fraction of the training after which schedules (lr_final, beta2_final, r1_final, r2_final,
     augment_prob) reach their final values."""
@@ -178,6 +186,11 @@ class Stage(ValidatedConfig):
             raise UsageError(
                 f"ema_rampup is {self.ema_rampup} but ema_half_life is 0, which disables the EMA; "
                 "set ema_half_life to 100000, or ema_rampup to 0"
+            )
+        if self.init_players and self.init_from is None:
+            raise UsageError(
+                f"init_players is {' '.join(self.init_players)}, but init_from is not given; "
+                "set init_from to the directory of a run"
             )
         self._check_projection()
         self._check_wasserstein()
@@ -307,8 +320,21 @@ class Intervals(ValidatedConfig):
             if value and not self.eval_every:
                 raise UsageError(
                     f"{name} is {value}, but eval_every is 0, so that nothing is evaluated; "
-                    "give --eval-every 1000"
+                    "set eval_every to 1000"
                 )
+
+
+@dataclass(frozen=True)
+class BranchPoint(ValidatedConfig):
+    """The state of another run that a run continues."""
+
+    run: str
+    """Its directory, as an absolute path."""
+    step: int
+    identity: str
+    """The identity of that run."""
+    differences: tuple[str, ...]
+    """The fields in which the configs differ, as `name: value in that run, value in this one`."""
 
 
 @dataclass(frozen=True)
@@ -321,6 +347,8 @@ class Config(ValidatedConfig):
     intervals: Intervals = field(default_factory=Intervals)
     runtime: Runtime = field(default_factory=Runtime)
     seed: int = 0
+    branched_from: BranchPoint | None = None
+    """The run whose state this one continues; None: it starts at step 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -84,7 +84,7 @@ def selection(intervals: config.Intervals) -> Selection | None:
     better = directions.get(name)
     if better is None:
         known = [spec.name, *directions]
-        raise UnknownNameError(f"score of --eval-metric {spec.name}", name, known)
+        raise UnknownNameError(f"score of the metric {spec.name}", name, known)
     return Selection(spec.name, name, better, bool(intervals.keep_best), intervals.patience)
 
 

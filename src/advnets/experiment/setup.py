@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,10 +24,11 @@ from advnets.data.loader import (
 )
 from advnets.data.prepared import DatasetInfo, PreparedData, mean_image
 from advnets.data.spec import resolve_data_paths
-from advnets.errors import UsageError
+from advnets.errors import RunError, UsageError
 from advnets.experiment.players import build_game, build_players
-from advnets.experiment.stored_run import parameter_count
+from advnets.experiment.stored_run import parameter_count, players_of_run
 from advnets.experiment.trained_model import TrainedModel, load
+from advnets.extractors.discriminator import weights_digest
 from advnets.rng import RNG
 from advnets.run_records import versions
 from advnets.training import devices
@@ -179,13 +182,70 @@ def with_pretrained(run_config: config.Config) -> config.Config:
 
 
 def with_absolute_paths(run_config: config.Config) -> config.Config:
-    """Return the config with absolute paths of its data and of its generator's run."""
+    """Return the config with absolute paths of its data and of the runs that it names."""
     stage = run_config.stage
     game = stage.game
     if isinstance(game, config.LatentRegressionGame) and game.generator_run is not None:
         game = replace(game, generator_run=str(Path(game.generator_run).absolute()))
         run_config = run_config.with_stage(replace(stage, game=game))
+    if stage.init_from is not None:
+        stage = replace(run_config.stage, init_from=str(Path(stage.init_from).absolute()))
+        run_config = run_config.with_stage(stage)
     return replace(run_config, data=resolve_data_paths(run_config.data))
+
+
+def with_init_digest(run_config: config.Config, info: DatasetInfo) -> config.Config:
+    """Return the config with the players that start from `init_from`, and their weights' digest.
+
+    Raises:
+        RunError: the other run cannot be read.
+        UsageError: a player is in neither run, or its weights have other shapes.
+    """
+    stage = run_config.stage
+    if stage.init_from is None:
+        return run_config
+    source = load(stage.init_from)
+    players = players_of_run(run_config, len(run_config.stages) - 1, info)
+    names = stage.init_players or tuple(name for name in players if name in source.players)
+    stage = replace(stage, init_players=names, init_digest=None)
+    digest = load_initial_weights(players, stage)
+    return run_config.with_stage(replace(stage, init_digest=digest))
+
+
+def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) -> str:
+    """Load the weights of `init_from` into the players of a stage; return their digest.
+
+    Raises:
+        RunError: the other run cannot be read, or has changed since this one started.
+        UsageError: a player is in neither run, or its weights have other shapes.
+    """
+    source, digest = load(cast(str, stage.init_from)), hashlib.blake2b(digest_size=16)
+    for name in stage.init_players:
+        if name not in players:
+            raise UsageError(
+                f"init_players has {name}, but the players of the game are "
+                f"{' and '.join(players)}; leave it out"
+            )
+        weights, current = source.player(name).state_dict(), players[name].state_dict()
+        for key in {**weights, **current}:
+            there, here = (
+                f"the shape {tuple(tensors[key].shape)}" if key in tensors else "no such weight"
+                for tensors in (weights, current)
+            )
+            if there != here:
+                raise UsageError(
+                    f"init_from does not fit: {key} of the {name} has {there} in "
+                    f"{stage.init_from} and {here} in the new run; use networks of the same "
+                    f"sizes, or leave {name} out with init_players"
+                )
+        players[name].load_state_dict(weights)
+        digest.update(weights_digest(source.player(name)).encode())
+    if stage.init_digest not in (None, digest.hexdigest()):
+        raise RunError(
+            f"the weights of {stage.init_from} have changed since this run was started from them; "
+            "restore them, or start a new run"
+        )
+    return digest.hexdigest()
 
 
 def pretrained_generator(stage: config.Stage) -> nn.Module | None:

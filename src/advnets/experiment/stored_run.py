@@ -186,7 +186,7 @@ class StoredRun:
         if found not in saved:
             self.directory.newest_checkpoint()  # has a message of its own for a run without any
             missing = (
-                "none was kept as the best (--keep-best)"
+                "none was kept as the best (keep_best)"
                 if step == "best"
                 else f"{self.directory.path} has no checkpoint of it"
             )
@@ -209,13 +209,15 @@ def identity(config: Config, info: DatasetInfo) -> str:
     """Return the identity of a run: a hexadecimal digest of its config, seed and data.
 
     Left out is what may change when a run is resumed: length, intervals, runtime, and the locations
-    of data and of a game's file. So are fields at their defaults, so that options added in later
-    versions do not change it.
+    of data, of a game's file, and of other runs. So are fields at their defaults, so that options
+    added in later versions do not change it.
     """
     # Through JSON, so that 1 and 1.0 are the same.
     record = without_defaults(from_json(to_json(config), Config, "the config"))
     for name in ("preset", "intervals", "runtime"):
         record.pop(name, None)
+    for name in ("run", "differences"):
+        record.get("branched_from", {}).pop(name, None)
     for name in ("source", "directory"):
         record["data"].pop(name, None)
     *_, last = record["stages"]
@@ -226,6 +228,7 @@ def identity(config: Config, info: DatasetInfo) -> str:
     for stage, written in zip(config.stages, record["stages"], strict=True):
         if isinstance(stage.game, CustomGame):
             written["game"].pop("source", None)
+        written.pop("init_from", None)
     text = json.dumps([record, info.digest], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -1,14 +1,12 @@
-"""Training a run from a config to a run directory, and resuming one."""
+"""Training a run from a config to a run directory."""
 
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +15,25 @@ from PIL import Image
 from torch import Tensor, nn
 
 from advnets import config
-from advnets.config.serialize import differences, to_json
 from advnets.data.dataset import Dataset, Split
-from advnets.data.prepared import (
-    PreparedData,
-    open_run_data,
-    open_training_data,
-    prepare,
-)
 from advnets.data.spec import check_source
 from advnets.errors import (
-    ConfigDiffersError,
     DivergedError,
     RunError,
     StoppedBySignal,
     UnusableCheckpointError,
-    UsageError,
 )
 from advnets.evaluation.modes import default_metric
 from advnets.evaluation.training_eval import (
-    check_eval_metric,
     eval_metric,
     evaluate_during_training,
     selection,
 )
 from advnets.experiment import setup
-from advnets.experiment.dry_run import SMALLER, check_memory, data_summary
-from advnets.experiment.stored_run import StoredRun, identity, players_of_run
-from advnets.games.custom import check_trusted, custom_games, update_game_paths
+from advnets.experiment.dry_run import SMALLER, data_summary
+from advnets.experiment.session import Session, branch_session, resume_session, start_session
+from advnets.experiment.trained_model import Step
+from advnets.games.custom import check_trusted
 from advnets.plots.image_grid import grid, save_grid
 from advnets.plots.points import points_image
 from advnets.report.run_report import write_report
@@ -53,8 +42,6 @@ from advnets.sampling.sampler import ComputeSettings, draw_samples, grid_classes
 from advnets.training import devices
 from advnets.training.callback import Callback, CallbackList
 from advnets.training.checkpoint import (
-    WEIGHTS_ONLY,
-    Checkpoint,
     read_checkpoint,
     weights_only,
     write_checkpoint,
@@ -98,6 +85,8 @@ def train(
     callbacks: Sequence[Callback] = (),
     *,
     resume: bool = False,
+    branch: Path | None = None,
+    step: Step | None = None,
     trust_code: bool = False,
     dataset: Dataset | None = None,
 ) -> TrainResult:
@@ -105,8 +94,10 @@ def train(
 
     With `resume`, continue from the newest checkpoint, bit-exactly; `run_config` must be the stored
     one, except for the length, intervals and runtime. With another device, precision or number of
-    threads the run is marked as no longer bit-exact from there on. A custom game runs the code of
-    its file, which needs `trust_code`. `dataset` is the data itself, where it is in memory.
+    threads the run is marked as no longer bit-exact from there on. With `branch`, continue from the
+    checkpoint of `step` (None: the newest) in the new run directory `branch` instead, where the
+    config may differ. A custom game runs the code of its file, which needs `trust_code`. `dataset`
+    is the data itself, where it is in memory.
 
     Raises:
         RunError: the directory already holds a run, has none to resume, or is in use; the file of
@@ -127,23 +118,28 @@ def train(
         eval_metric(run_config.intervals)
         setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage.game)
 
-    run = RunDirectory(out)
+    run = RunDirectory(out if branch is None else branch)
     with run.lock(), devices.catch_stop_signals() as interruption:
-        if run.exists and not resume:
+        if run.exists and (branch is not None or not resume):
             raise RunError(
-                f"{out} already holds a run; add --resume to continue it, or give another --out"
+                f"{run.path} already holds a run; add --resume to continue it, or give another "
+                f"--{'out' if branch is None else 'branch'}"
             )
-        session = (_resume_session if resume else _start_session)(run, run_config, dataset)
-        session.trust_code = trust_code
+        if branch is not None:
+            session = branch_session(run, run_config, out, step, dataset)
+        else:
+            session = (resume_session if resume else start_session)(run, run_config, dataset)
+        session.trust_code, first_step = trust_code, session.step
         try:
             with explain_errors(SMALLER):
                 listed = CallbackList(callbacks)
-                return _run_session(run, session, interruption, listed, resume=resume)
+                resumed = resume and branch is None
+                return _run_session(run, session, interruption, listed, resume=resumed)
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
             raise
         except (Exception, StoppedBySignal):
-            if session.step == 0 and not resume:
+            if session.step == first_step and (branch is not None or not resume):
                 run.remove_unstarted()  # so that the name can be used again
             raise
 
@@ -171,6 +167,8 @@ def _run_session(
         "precision": session.config.runtime.precision,
         "threads": session.config.runtime.threads,
     }
+    if session.config.branched_from is not None and not resume:
+        event["branched_from"] = session.config.branched_from.run
     if session.changed:
         event["changed"] = session.changed
     if session.repeated:
@@ -223,175 +221,6 @@ def _keep_weights_only(run: RunDirectory) -> None:
             write_checkpoint(path, weights_only(read_checkpoint(path)))
 
 
-@dataclass
-class Session:
-    """The part of a run that one process trains."""
-
-    config: config.Config
-    data: PreparedData
-    stage: int
-    identity: str
-    restore: Checkpoint | None = None
-    step: int = 0
-    trust_code: bool = False
-    changed: Mapping[str, tuple[object, object]] = field(default_factory=dict[str, Any])
-    """The fields of the runtime that differ from the stored run: the stored and the new value."""
-    repeated: int = 0
-    """The number of steps after `step` that were logged before, and are trained again."""
-    problem: Problem | None = None
-    """Why the last state of the last stage is not usable."""
-    ended_early: str = ""
-    """Why the last stage ended before its last step; "": it did not."""
-
-    @property
-    def steps(self) -> int:
-        """The number of steps of the whole run."""
-        return self.config.steps_before(len(self.config.stages))
-
-
-def _start_session(
-    run: RunDirectory, run_config: config.Config, dataset: Dataset | None
-) -> Session:
-    """Start a run: open its data, resolve its config, and write both to config.json."""
-    resolved_runtime = devices.resolve(run_config.runtime)
-    run_config = setup.with_pretrained(setup.with_absolute_paths(run_config))
-    if Path(run_config.data.source).resolve() == run.path.resolve():
-        raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
-    data = (
-        open_training_data(run_config.data)
-        if dataset is None
-        else prepare(dataset, run_config.data)
-    )
-    check_eval_metric(run_config.intervals, data)
-    resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
-    check_memory(resolved, data.info, torch.device(resolved.runtime.device))
-    nets = players_of_run(resolved, len(resolved.stages) - 1, data.info)
-    session = Session(resolved, data, stage=0, identity=identity(resolved, data.info))
-    run.write_config(setup.run_record(resolved, data.info, nets, shlex.join(sys.argv)))
-    return session
-
-
-def _resume_session(
-    run: RunDirectory, requested: config.Config, dataset: Dataset | None
-) -> Session:
-    """Continue a run from its newest checkpoint."""
-    stored = StoredRun.read(run.path)
-
-    # Resolve the config: the stored one, with the requested length, intervals and runtime.
-    merged = _merge_configs(stored.config, requested, run.path)
-    if merged.runtime.device == stored.config.runtime.device:
-        _require_device(merged.runtime, run.path)
-    merged = replace(merged, runtime=devices.resolve(merged.runtime))
-    data = open_run_data(run.path, merged.data, stored.info, dataset)
-    check_eval_metric(merged.intervals, data)
-    merged = setup.resolve_config(merged, data.info, merged.runtime)
-    stored.players(len(merged.stages) - 1)  # refuses networks that cannot be built
-    check_memory(merged, data.info, torch.device(merged.runtime.device))
-
-    # Find the newest usable checkpoint; there is none if the run was killed before its first one.
-    session, unusable = Session(merged, data, stage=0, identity=stored.identity), ()
-    if run.checkpoint_files():
-        newest = stored.newest_checkpoint()
-        metadata, unusable = newest.checkpoint.metadata, newest.unusable
-        if metadata.get(WEIGHTS_ONLY):
-            raise RunError(
-                f"{newest.path} holds weights only, without what training needs; start a new run "
-                f"from them with --init-from {run.path}"
-            )
-        session.stage, session.step = metadata["stage"], metadata["step"]
-        session.restore = newest.checkpoint
-    if session.step > session.steps:
-        raise UsageError(
-            f"{run.path} is at step {session.step:,}, but {session.steps:,} steps were requested; "
-            "give more --steps or --epochs"
-        )
-    for path in unusable:
-        run.quarantine_checkpoint(path)
-
-    # Record the config, and from where on the run is not bit-exact.
-    record, before = {**stored.record, "config": to_json(merged)}, stored.config.runtime
-    if session.step < session.steps:
-        old, new = asdict(before), asdict(merged.runtime)
-        session.changed = {name: (old[name], new[name]) for name in new if old[name] != new[name]}
-    if session.changed:
-        record.setdefault("bit_exact_until_step", session.step)
-    else:
-        record["config"]["runtime"] = to_json(before)
-    run.write_config(record)
-    repeated = run.truncate_events(session.step)
-    session.repeated = min(repeated, session.steps - session.step)
-    return session
-
-
-def _require_device(runtime: config.Runtime, path: Path) -> None:
-    """Refuse to continue if the device that a run was trained on is not available.
-
-    Raises:
-        UsageError: it is not; the message says how to continue without it.
-    """
-    try:
-        devices.resolve(runtime)
-    except UsageError:
-        current_device = devices.resolve(config.Runtime()).device
-        raise UsageError(
-            f"{path} was trained on {runtime.device}, which this machine lacks; give "
-            f"--device {current_device} to continue here, where the run will no longer be bit-exact"
-        ) from None
-
-
-def _merge_configs(stored: config.Config, requested: config.Config, path: Path) -> config.Config:
-    """Return the stored config with the length, intervals and runtime of the requested one.
-
-    Schedules keep their length in steps: a run that is extended continues at their final values.
-
-    Raises:
-        ConfigDiffersError: anything else differs.
-    """
-    # A runtime value that is not given stays as stored.
-    old, new = stored.runtime, requested.runtime
-    device = old.device if new.device == "auto" else new.device
-    requested = replace(
-        requested,
-        runtime=replace(
-            new,
-            device=device,
-            precision=old.precision if new.precision == "auto" else new.precision,
-            threads=new.threads or old.threads,
-            # Other devices have no CUDA graph; the computation is the same without it.
-            cuda_graph=new.cuda_graph and (device == old.device or device.startswith("cuda")),
-        ),
-    )
-
-    # The locations of data and of a game's file may change: their digests are compared.
-    stored, requested = setup.with_absolute_paths(stored), setup.with_absolute_paths(requested)
-    requested = _with_schedule_steps_of(stored, requested)
-    stored = update_game_paths(stored, custom_games(requested))
-    merged = replace(
-        stored.with_stage(
-            replace(stored.stage, steps=requested.stage.steps, epochs=requested.stage.epochs)
-        ),
-        intervals=requested.intervals,
-        runtime=requested.runtime,
-        data=replace(stored.data, source=requested.data.source, directory=requested.data.directory),
-    )
-    if others := differences(merged, requested):
-        raise ConfigDiffersError(
-            f"{path} was started with another config (stored, requested): {'; '.join(others)}; "
-            "resume without these options, or start a new run with another --out"
-        )
-    return merged
-
-
-def _with_schedule_steps_of(stored: config.Config, requested: config.Config) -> config.Config:
-    """Return the requested config with the stored lengths of schedules, where it has none."""
-    steps = {number: stage.schedule_steps for number, stage in enumerate(stored.stages)}
-    stages = tuple(
-        replace(stage, schedule_steps=stage.schedule_steps or steps.get(number))
-        for number, stage in enumerate(requested.stages)
-    )
-    return replace(requested, stages=stages)
-
-
 def _train_stages(
     run: RunDirectory,
     session: Session,
@@ -410,6 +239,8 @@ def _train_stages(
         generator = state.players["generator"]
         if session.restore is None:
             _load_trained_weights(generator, session.config.stages[number], previous)
+            if session.config.stages[number].init_from is not None:
+                setup.load_initial_weights(state.players, session.config.stages[number])
         trainer = _make_trainer(run, session, number, state, hooks, interruption)
         if session.restore is not None:
             trainer.restore(session.restore)

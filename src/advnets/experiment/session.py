@@ -1,0 +1,309 @@
+"""Sessions: a new run, a resumed one, and one that continues the state of another run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.config.serialize import differences, to_json
+from advnets.data.dataset import Dataset
+from advnets.data.prepared import (
+    PreparedData,
+    open_run_data,
+    open_training_data,
+    prepare,
+)
+from advnets.errors import (
+    CheckpointError,
+    ConfigDiffersError,
+    RunError,
+    UsageError,
+)
+from advnets.evaluation.training_eval import (
+    check_eval_metric,
+)
+from advnets.experiment import setup
+from advnets.experiment.dry_run import check_memory
+from advnets.experiment.stored_run import StoredRun, identity, players_of_run
+from advnets.experiment.trained_model import Step
+from advnets.games.custom import custom_games, update_game_paths
+from advnets.run_directory import RunDirectory
+from advnets.training import devices
+from advnets.training.checkpoint import (
+    WEIGHTS_ONLY,
+    Checkpoint,
+    NewestCheckpoint,
+    load_tensors,
+    write_checkpoint,
+)
+from advnets.training.optimizers import make_optimizer
+from advnets.training.trainer import Problem
+
+
+@dataclass
+class Session:
+    """The part of a run that one process trains."""
+
+    config: config.Config
+    data: PreparedData
+    stage: int
+    identity: str
+    restore: Checkpoint | None = None
+    step: int = 0
+    trust_code: bool = False
+    changed: Mapping[str, tuple[object, object]] = field(default_factory=dict[str, Any])
+    """The fields of the runtime that differ from the stored run: the stored and the new value."""
+    repeated: int = 0
+    """The number of steps after `step` that were logged before, and are trained again."""
+    problem: Problem | None = None
+    """Why the last state of the last stage is not usable."""
+    ended_early: str = ""
+    """Why the last stage ended before its last step; "": it did not."""
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of the whole run."""
+        return self.config.steps_before(len(self.config.stages))
+
+
+def start_session(run: RunDirectory, run_config: config.Config, dataset: Dataset | None) -> Session:
+    """Start a run: open its data, resolve its config, and write both to config.json."""
+    resolved_runtime = devices.resolve(run_config.runtime)
+    run_config = replace(run_config, branched_from=None)
+    run_config = setup.with_pretrained(setup.with_absolute_paths(run_config))
+    if Path(run_config.data.source).resolve() == run.path.resolve():
+        raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
+    data = _open_new_data(run_config.data, dataset)
+    check_eval_metric(run_config.intervals, data)
+    resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
+    check_memory(resolved, data.info, torch.device(resolved.runtime.device))
+    resolved = setup.with_init_digest(resolved, data.info)
+    nets = players_of_run(resolved, len(resolved.stages) - 1, data.info)
+    session = Session(resolved, data, stage=0, identity=identity(resolved, data.info))
+    run.write_config(setup.run_record(resolved, data.info, nets, shlex.join(sys.argv)))
+    return session
+
+
+def _open_new_data(spec: config.Data, dataset: Dataset | None) -> PreparedData:
+    """Open the data of a new run; `dataset` is the data itself, where it is in memory."""
+    return open_training_data(spec) if dataset is None else prepare(dataset, spec)
+
+
+def branch_session(
+    run: RunDirectory,
+    requested: config.Config,
+    source: Path,
+    step: Step | None,
+    dataset: Dataset | None,
+) -> Session:
+    """Start a run from the state of another one, which stays as it is."""
+    # Read the state to start from.
+    stored = StoredRun.read(source)
+    loaded = stored.checkpoint_of(step)
+    _require_training_state(loaded, source)
+    metadata = loaded.checkpoint.metadata
+
+    # Resolve the config: a value that is not given is that of the other run.
+    requested = setup.with_absolute_paths(_with_runtime_of(stored.config, requested))
+    requested = _with_schedule_steps_of(stored.config, requested)
+    runtime = devices.resolve(requested.runtime)
+    if requested.data.source == stored.config.data.source:
+        data = open_run_data(source, requested.data, stored.info, dataset)
+    else:
+        data = _open_new_data(requested.data, dataset)
+    check_eval_metric(requested.intervals, data)
+    resolved = setup.resolve_config(requested, data.info, runtime)
+    resolved = replace(resolved, branched_from=stored.config.branched_from)
+    point = config.BranchPoint(
+        run=str(source.absolute()),
+        step=metadata["step"],
+        identity=stored.identity,
+        differences=tuple(differences(stored.config, resolved)),
+    )
+    resolved = replace(resolved, branched_from=point)
+    session = Session(
+        resolved, data, metadata["stage"], identity(resolved, data.info), step=metadata["step"]
+    )
+    session.restore = replace(loaded.checkpoint, identity=session.identity)
+
+    # Check that the state fits.
+    if len(resolved.stages) != len(stored.config.stages) or session.step > session.steps:
+        raise UsageError(
+            f"{source} is at step {session.step:,} of {len(stored.config.stages)} stages, and the "
+            f"new run has {session.steps:,} steps in {len(resolved.stages)} stages; set steps to "
+            "more than that, or step to an earlier one"
+        )
+    check_memory(resolved, data.info, torch.device(resolved.runtime.device))
+    nets = players_of_run(resolved, session.stage, data.info)
+    _check_branch(session.restore, resolved.stages[session.stage], nets, source)
+
+    # Write the run, config.json last, as it makes the folder a run.
+    run.checkpoints.mkdir(exist_ok=True)
+    write_checkpoint(run.checkpoint_file(session.step), session.restore)
+    for event in stored.directory.events():
+        if event.get("step", 0) <= session.step:
+            run.append_event(event)
+    run.write_config(setup.run_record(resolved, data.info, nets, shlex.join(sys.argv)))
+    return session
+
+
+def _check_branch(
+    checkpoint: Checkpoint, stage: config.Stage, nets: Mapping[str, nn.Module], source: Path
+) -> None:
+    """Check that a checkpoint has the tensors of the networks, optimizers and EMAs of a stage.
+
+    Raises:
+        UsageError: it does not; the message names the first one with both shapes.
+    """
+    try:
+        for name, net in nets.items():
+            optimizer = make_optimizer(setup.optimizer_config(stage, name), net.parameters())
+            load_tensors(f"players/{name}", net, checkpoint.tensors)
+            load_tensors(f"optimizers/{name}", optimizer.state, checkpoint.tensors)
+            if name in stage.ema_players:
+                load_tensors(f"ema/{name}", net, checkpoint.tensors)
+    except CheckpointError as error:
+        reason = str(error).partition("(")[2].rpartition(")")[0]
+        raise UsageError(
+            f"the state of {source} does not fit the new run ({reason}); keep its networks, "
+            "optimizers and EMA, or take over weights alone: set init_from to that run"
+        ) from None
+
+
+def _require_training_state(loaded: NewestCheckpoint, run: Path) -> None:
+    """Refuse a checkpoint that holds weights only.
+
+    Raises:
+        RunError: it does.
+    """
+    if loaded.checkpoint.metadata.get(WEIGHTS_ONLY):
+        raise RunError(
+            f"{loaded.path} holds weights only, without what training needs; start a new run from "
+            f"them: set init_from to {run}"
+        )
+
+
+def resume_session(run: RunDirectory, requested: config.Config, dataset: Dataset | None) -> Session:
+    """Continue a run from its newest checkpoint."""
+    stored = StoredRun.read(run.path)
+
+    # Resolve the config: the stored one, with the requested length, intervals and runtime.
+    merged = _merge_configs(stored.config, requested, run.path)
+    if merged.runtime.device == stored.config.runtime.device:
+        _require_device(merged.runtime, run.path)
+    merged = replace(merged, runtime=devices.resolve(merged.runtime))
+    data = open_run_data(run.path, merged.data, stored.info, dataset)
+    check_eval_metric(merged.intervals, data)
+    merged = setup.resolve_config(merged, data.info, merged.runtime)
+    stored.players(len(merged.stages) - 1)  # refuses networks that cannot be built
+    check_memory(merged, data.info, torch.device(merged.runtime.device))
+
+    # Find the newest usable checkpoint; there is none if the run was killed before its first one.
+    session, unusable = Session(merged, data, stage=0, identity=stored.identity), ()
+    if run.checkpoint_files():
+        newest = stored.newest_checkpoint()
+        metadata, unusable = newest.checkpoint.metadata, newest.unusable
+        _require_training_state(newest, run.path)
+        session.stage, session.step = metadata["stage"], metadata["step"]
+        session.restore = newest.checkpoint
+    if session.step > session.steps:
+        raise UsageError(
+            f"{run.path} is at step {session.step:,}, but {session.steps:,} steps were requested; "
+            "give more --steps or --epochs"
+        )
+    for path in unusable:
+        run.quarantine_checkpoint(path)
+
+    # Record the config, and from where on the run is not bit-exact.
+    record, before = {**stored.record, "config": to_json(merged)}, stored.config.runtime
+    if session.step < session.steps:
+        old, new = asdict(before), asdict(merged.runtime)
+        session.changed = {name: (old[name], new[name]) for name in new if old[name] != new[name]}
+    if session.changed:
+        record.setdefault("bit_exact_until_step", session.step)
+    else:
+        record["config"]["runtime"] = to_json(before)
+    run.write_config(record)
+    repeated = run.truncate_events(session.step)
+    session.repeated = min(repeated, session.steps - session.step)
+    return session
+
+
+def _require_device(runtime: config.Runtime, path: Path) -> None:
+    """Refuse to continue if the device that a run was trained on is not available.
+
+    Raises:
+        UsageError: it is not; the message says how to continue without it.
+    """
+    try:
+        devices.resolve(runtime)
+    except UsageError:
+        current_device = devices.resolve(config.Runtime()).device
+        raise UsageError(
+            f"{path} was trained on {runtime.device}, which this machine lacks; give "
+            f"--device {current_device} to continue here, where the run will no longer be bit-exact"
+        ) from None
+
+
+def _merge_configs(stored: config.Config, requested: config.Config, path: Path) -> config.Config:
+    """Return the stored config with the length, intervals and runtime of the requested one.
+
+    Schedules keep their length in steps: a run that is extended continues at their final values.
+
+    Raises:
+        ConfigDiffersError: anything else differs.
+    """
+    requested = _with_runtime_of(stored, requested)
+
+    # The locations of data and of a game's file may change: their digests are compared.
+    stored, requested = setup.with_absolute_paths(stored), setup.with_absolute_paths(requested)
+    requested = _with_schedule_steps_of(stored, requested)
+    stored = update_game_paths(stored, custom_games(requested))
+    merged = replace(
+        stored.with_stage(
+            replace(stored.stage, steps=requested.stage.steps, epochs=requested.stage.epochs)
+        ),
+        intervals=requested.intervals,
+        runtime=requested.runtime,
+        data=replace(stored.data, source=requested.data.source, directory=requested.data.directory),
+    )
+    if others := differences(merged, requested):
+        raise ConfigDiffersError(
+            f"{path} was started with another config (stored, requested): {'; '.join(others)}; "
+            "resume without these options, or set branch to the directory of a new run that "
+            "continues with them"
+        )
+    return merged
+
+
+def _with_runtime_of(stored: config.Config, requested: config.Config) -> config.Config:
+    """Return the requested config with the stored values of the runtime that are not given."""
+    old, new = stored.runtime, requested.runtime
+    device = old.device if new.device == "auto" else new.device
+    runtime = replace(
+        new,
+        device=device,
+        precision=old.precision if new.precision == "auto" else new.precision,
+        threads=new.threads or old.threads,
+        # Other devices have no CUDA graph; the computation is the same without it.
+        cuda_graph=new.cuda_graph and (device == old.device or device.startswith("cuda")),
+    )
+    return replace(requested, runtime=runtime)
+
+
+def _with_schedule_steps_of(stored: config.Config, requested: config.Config) -> config.Config:
+    """Return the requested config with the stored lengths of schedules, where it has none."""
+    steps = {number: stage.schedule_steps for number, stage in enumerate(stored.stages)}
+    stages = tuple(
+        replace(stage, schedule_steps=stage.schedule_steps or steps.get(number))
+        for number, stage in enumerate(requested.stages)
+    )
+    return replace(requested, stages=stages)

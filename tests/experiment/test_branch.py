@@ -1,0 +1,240 @@
+"""Runs that start from the state, or from the weights, of another run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+import advnets
+from advnets import config
+from advnets.errors import RunError, UsageError
+from advnets.experiment.stored_run import StoredRun
+from advnets.experiment.train import train
+from advnets.experiment.trained_model import load
+from advnets.run_directory import RunDirectory
+from advnets.training.callback import Callback
+from advnets.training.checkpoint import read_checkpoint
+
+
+class Crashing(Callback):
+    """A process that ends without a chance to save."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step(self, step):
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+def end(run):
+    checkpoint = read_checkpoint(RunDirectory(run).newest_checkpoint())
+    return checkpoint.tensors, checkpoint.metadata
+
+
+def logged(run):
+    timed = ("seconds", "cpu_seconds", "images_per_second")
+    events = [e for e in RunDirectory(run).events() if e["kind"] in ("log", "evaluate")]
+    return [{key: value for key, value in e.items() if key not in timed} for e in events]
+
+
+def assert_same_state(first, second):
+    assert first[1] == second[1]
+    assert first[0].keys() == second[0].keys()
+    assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
+
+
+@pytest.fixture
+def kept(tiny):
+    """Return a config of which all checkpoints are kept."""
+    intervals = replace(
+        tiny.intervals, keep_checkpoints="all", eval_every=30, eval_metric="frechet"
+    )
+    return replace(tiny, intervals=intervals)
+
+
+@pytest.mark.parametrize("rule", [None, config.Adam(lr_final=1e-5)], ids=["sgd", "adam"])
+def test_a_branch_without_differences_ends_in_the_same_state(kept, tmp_path, rule):
+    """From any kept step, also after a crash of the branch; the source stays as it is."""
+    if rule is not None:
+        kept = kept.with_stage(
+            replace(kept.stage, generator_optimizer=rule, discriminator_optimizer=rule)
+        )
+    source = tmp_path / "source"
+    train(kept, source)
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    stored = StoredRun.read(source)
+    for step in (0, 20, 40):
+        branch = tmp_path / f"branch-{step}"
+        if step == 20:
+            with pytest.raises(KeyboardInterrupt):
+                train(kept, source, [Crashing(47)], resume=True, branch=branch, step=step)
+            train(StoredRun.read(branch).config, branch, resume=True)
+        else:
+            result = train(stored.config, source, resume=True, branch=branch, step=step)
+            assert (result.run, result.step) == (branch, 60)
+        assert_same_state(end(branch), end(source))
+        assert logged(branch) == logged(source)
+        point = json.loads((branch / "config.json").read_text())["config"]["branched_from"]
+        assert point == {
+            "run": str(source),
+            "step": step,
+            "identity": stored.identity,
+            "differences": [],
+        }
+        assert StoredRun.read(branch).identity != stored.identity
+    assert {p: p.read_bytes() for p in source.rglob("*") if p.is_file()} == before
+
+
+def test_a_branch_records_how_its_config_differs(kept, tmp_path):
+    """It starts from the same state, with which other rates end elsewhere."""
+    source, branch = tmp_path / "source", tmp_path / "branch"
+    train(kept, source)
+    changed = kept.with_stage(replace(kept.stage.with_learning_rate(1e-5), steps=50))
+    train(changed, source, resume=True, branch=branch, step=20)
+    assert StoredRun.read(branch).config.branched_from.differences == (
+        "stages.0.generator_optimizer.lr: 0.0002, 1e-05",
+        "stages.0.discriminator_optimizer.lr: 0.05, 1e-05",
+        "stages.0.steps: 60, 50",
+    )
+    first = read_checkpoint(RunDirectory(branch).checkpoint_file(20))
+    same = read_checkpoint(RunDirectory(source).checkpoint_file(20))
+    assert_same_state((first.tensors, first.metadata), (same.tensors, same.metadata))
+    key = "players/generator/hidden.linears.0.weight"
+    later = (
+        read_checkpoint(RunDirectory(run).checkpoint_file(40)).tensors for run in (branch, source)
+    )
+    slow, fast = ((tensors[key] - same.tensors[key]).norm() for tensors in later)
+    assert 0 < slow < fast
+
+
+def test_what_cannot_be_branched_is_refused_before_anything_is_written(kept, tmp_path):
+    source, branch = tmp_path / "source", tmp_path / "branch"
+    train(kept, source)
+    stage = kept.stage
+    for changed, message in (
+        (replace(stage, generator=replace(stage.generator, hidden_sizes=(5,))), r"\(5,"),
+        (replace(stage, generator_optimizer=config.SGD()), "optimizers/generator/"),
+        (replace(stage, steps=10), "is at step 40 of 1 stages, and the new run has 10 steps"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            train(kept.with_stage(changed), source, resume=True, branch=branch, step=40)
+        assert not branch.exists()
+    with pytest.raises(UsageError, match=r"step is 30, but .* has no checkpoint of it"):
+        train(kept, source, resume=True, branch=branch, step=30)
+    with pytest.raises(RunError, match="already holds a run"):
+        train(kept, source, resume=True, branch=source)
+
+
+def test_the_command_line_offers_and_makes_a_branch(run_command, kept, tmp_path):
+    source, branch = tmp_path / "source", tmp_path / "branch"
+    train(kept, source)
+    code, _, err = run_command("train", "--resume", "--out", source, "--lr", "0.01")
+    assert code == 1
+    assert err.endswith(
+        "; resume without these options, or set --branch to the directory of a new run that "
+        "continues with them\n"
+    )
+    command = ("train", "--resume", "--out", source, "--lr", "0.01", "--branch", branch)
+    code, out, err = run_command(*command, "--step", "20")
+    assert code == 0
+    assert f"from step 20 of {source}" in err
+    assert f"  advnets sample {branch} " in out
+    assert RunDirectory(branch).events()[0]["kind"] == "start"
+    assert advnets.load(branch).step == 60
+    for arguments, message in (
+        (("digits", "--branch", branch), "--branch continues another run, but --resume is not"),
+        (("digits", "--step", "100"), "--step is 100, which selects the checkpoint that --branch"),
+        (command[1:], f"{branch} already holds a run; add --resume to continue it, or give anot"),
+    ):
+        code, _, err = run_command("train", *arguments)
+        assert (code, err.startswith(f"advnets: {message}")) == (1 if "holds" in message else 2, 1)
+
+
+def test_a_new_run_on_other_data_starts_from_the_weights_of_a_run(tiny, tmp_path):
+    """G starts from the EMA; a crash before the first checkpoint changes nothing."""
+    source, run = tmp_path / "source", tmp_path / "run"
+    train(tiny, source)
+    (images := tmp_path / "images").mkdir()
+    for i in range(32):
+        Image.new("L", (8, 8), 8 * i).save(images / f"{i}.png")
+    data = config.Data(source=str(images), size=8, channels=1, batch_size=10)
+    fine = replace(tiny.with_stage(replace(tiny.stage, init_from=str(source), steps=20)), data=data)
+    train(fine, run)
+    stored = StoredRun.read(run)
+    assert stored.config.stage.init_players == ("generator", "discriminator")
+    whole = end(run)
+
+    # Train it again from the same weights, where no checkpoint was written.
+    for file in RunDirectory(run).checkpoint_files():
+        file.unlink()
+    train(stored.config, run, resume=True)
+    assert_same_state(end(run), whole)
+
+    # It is another run than one that starts from random weights, wherever the source is.
+    scratch = tmp_path / "scratch"
+    train(fine.with_stage(replace(fine.stage, init_from=None)), scratch)
+    assert StoredRun.read(scratch).identity != stored.identity
+    source.rename(tmp_path / "moved")
+    assert load(run).step == 20
+
+
+@pytest.mark.parametrize("players", [(), ("generator",), ("discriminator",)])
+def test_the_initial_weights_are_those_of_the_players_that_were_named(tiny, tmp_path, players):
+    source, run = tmp_path / "source", tmp_path / "run"
+    train(tiny, source)
+    stage = replace(tiny.stage, init_from=str(source), init_players=players, steps=1)
+    fine = replace(
+        tiny.with_stage(stage),
+        seed=5,
+        intervals=replace(tiny.intervals, keep_checkpoints="all"),
+    )
+    train(fine, run)
+    initial = read_checkpoint(RunDirectory(run).checkpoint_file(0)).tensors
+    trained = read_checkpoint(RunDirectory(source).newest_checkpoint()).tensors
+    for name in ("generator", "discriminator"):
+        prefix = "ema" if name == "generator" else "players"
+        keys = [k.partition("/")[2] for k in trained if k.startswith(f"{prefix}/{name}/")]
+        same = all(torch.equal(initial[f"players/{k}"], trained[f"{prefix}/{k}"]) for k in keys)
+        assert same == (name in (players or ("generator", "discriminator")))
+    assert torch.equal(
+        initial["ema/generator/hidden.linears.0.weight"],
+        initial["players/generator/hidden.linears.0.weight"],
+    )
+
+
+def test_weights_that_do_not_fit_are_named_with_both_shapes(tiny, tmp_path):
+    source, run = tmp_path / "source", tmp_path / "run"
+    train(tiny, source)
+    stage = replace(tiny.stage, init_from=str(source))
+    sizes = tiny.stage.generator.hidden_sizes
+    wider = replace(stage, generator=replace(stage.generator, hidden_sizes=(7, *sizes[1:])))
+    with pytest.raises(UsageError) as caught:
+        train(tiny.with_stage(wider), run)
+    latent = tiny.stage.generator.latent_dim
+    assert str(caught.value) == (
+        "init_from does not fit: hidden.linears.0.weight of the generator has the shape "
+        f"({sizes[0]}, {latent}) in {source} and the shape (7, {latent}) in the new run; "
+        "use networks of the same sizes, or leave generator out with init_players"
+    )
+    with pytest.raises(UsageError, match="init_players has encoder, but the players of the game"):
+        train(tiny.with_stage(replace(stage, init_players=("encoder",))), run)
+    with pytest.raises(UsageError, match="init_players is generator, but init_from is not given"):
+        replace(tiny.stage, init_players=("generator",))
+    with pytest.raises(RunError, match="holds no run"):
+        train(tiny.with_stage(replace(stage, init_from=str(tmp_path / "none"))), run)
+    assert not run.exists()
+
+    # A run whose weights have changed since is no longer where this one started.
+    train(tiny.with_stage(stage), run)
+    shutil.rmtree(RunDirectory(run).checkpoints)
+    train(tiny.with_stage(replace(tiny.stage, steps=80)), source, resume=True)
+    with pytest.raises(
+        RunError, match=r"the weights of .* have changed since this run was started"
+    ):
+        train(StoredRun.read(run).config, run, resume=True)
