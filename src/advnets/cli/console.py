@@ -1,4 +1,4 @@
-"""Console output of a training: a progress bar on a terminal, else a line per log interval."""
+"""Output of a training: a progress bar on a terminal or in a notebook, else lines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
-from tqdm import tqdm
 
 from advnets.config.serialize import list_to_dict, to_json
 from advnets.errors import printable, printable_lines
@@ -21,6 +19,8 @@ from advnets.report.score_text import describe_result
 from advnets.training.callback import Callback
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from advnets.experiment.dry_run import DryRunReport
     from advnets.experiment.train import TrainResult
 
@@ -101,8 +101,9 @@ class Console(Callback):
                 f"{name} changed from {before} to {now}: the run is not bit-exact from step "
                 f"{event['step']:,} on"
             )
-        if self.stream.isatty():
-            self.bar = tqdm(
+        bar, in_notebook = progress_bar()
+        if self.stream.isatty() or in_notebook:
+            self.bar = bar(
                 total=(self.steps - self._start_step) * self.images_per_step,
                 unit=f" {self.unit}",
                 unit_scale=True,
@@ -154,6 +155,17 @@ def say_number(out: Path, default: Path) -> None:
     """Print that a run without a folder of its own has another name, where the default is taken."""
     if out != default:
         print(printable(f"advnets: {default} is taken; the run is {out}"), file=sys.stderr)
+
+
+def progress_bar() -> tuple[type[tqdm[Any]], bool]:
+    """Return tqdm's class for this environment, and whether it is the one for notebooks.
+
+    In a notebook without ipywidgets it is the class for terminals.
+    """
+    from tqdm.auto import tqdm as bar  # imported late: slow
+    from tqdm.notebook import tqdm_notebook
+
+    return bar, issubclass(bar, tqdm_notebook)
 
 
 def metrics_text(event: Mapping[str, Any]) -> str:
