@@ -10,7 +10,7 @@ import pytest
 SEEDS = 0, 1
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_killed_sweep_ends_with_the_same_bytes_when_it_is_repeated(begin_sweep, run_of, jobs):
     """The processes of its runs end with it; the third time, nothing is left to train."""
     runs = [run_of(f"runs/digits-seed{seed}") for seed in SEEDS]
