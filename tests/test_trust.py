@@ -200,7 +200,7 @@ def test_no_command_runs_the_file_that_a_config_names(
         if "--resume" in command and "--help" not in command:
             assert status in (1, 2), (words, err)
             assert len(err.strip().splitlines()) == 1, err
-    with pytest.raises(RunError, match=r"whose Python code would run.*--trust-code"):
+    with pytest.raises(RunError, match=r"whose Python code would run.*trust_code=True"):
         advnets.train(out=run, resume=True, steps=6)
     stored = advnets.load(run).config
     with pytest.raises(RunError, match="trust_code=True"):
@@ -297,6 +297,7 @@ LOOKING = (
 def write_payload(kind: str, content: bytes, folder: Path) -> list[str]:
     """Return sources of every kind that a path may have, whose files are all one payload."""
     files = {
+        "an array": ["a.npz", "images.npy"],
         "a table": ["points.csv", "points.npy"],
         "a pack": ["pack.json", "images.npy", "labels.npy", "places.npy", "uncut.bin"],
         "a MATLAB file": ["TFD_48x48.mat"],
@@ -330,17 +331,21 @@ def write_payload(kind: str, content: bytes, folder: Path) -> list[str]:
         (root / "member").unlink()
         (root / "a.parquet").unlink()
         (root / f"{root.name}.py").write_bytes(content)  # the path of a loading script
+    if kind == "an array":
+        with zipfile.ZipFile(root / "a.npz", "w") as archive:
+            for name in ("images.npy", "labels.npy", "images.pkl"):
+                archive.writestr(name, content)
     if kind == "images":
         with zipfile.ZipFile(folder / "images.zip", "w") as archive:
             for name in files:
                 archive.writestr(name, content)
         return [str(root), str(folder / "images.zip")]
-    several = kind in ("a table", "a MATLAB file", "shards")
+    several = kind in ("an array", "a table", "a MATLAB file", "shards")
     return [str(root), *(str(root / name) for name in files if several)]
 
 
 NAMES = (
-    *("a table", "a pack", "a MATLAB file", "IDX", "CIFAR-10", "CIFAR-100", "SVHN"),
+    *("an array", "a table", "a pack", "a MATLAB file", "IDX", "CIFAR-10", "CIFAR-100", "SVHN"),
     *("shards", "images"),
 )
 

@@ -50,7 +50,9 @@ def open_memory(images: object, labels: object, data: Data) -> Dataset:
         raise UsageError("stream applies to files, and the images are in memory; leave it out")
     name, pixels, own_labels = _read_images(images, data)
     values = own_labels if labels is None else labels
-    return _split(name, pixels, None if values is None else _read_labels(values, len(pixels)))
+    return assign_to_splits(
+        name, pixels, None if values is None else read_labels(values, len(pixels))
+    )
 
 
 def as_dataset(images: object, labels: object, data: Data) -> Dataset:
@@ -193,7 +195,7 @@ def _item_pixels(item: object, name: str, frame: Frame) -> UInt8[np.ndarray, "c 
     raise UsageError(f"{name} is of type {type(item).__name__}; give {_ACCEPTED}")
 
 
-def _read_labels(values: object, n: int) -> tuple[Int64[np.ndarray, " n"], tuple[str, ...]]:
+def read_labels(values: object, n: int) -> tuple[Int64[np.ndarray, " n"], tuple[str, ...]]:
     """Return the class index of each image, and the names of the classes in sorted order.
 
     Raises:
@@ -211,7 +213,7 @@ def _read_labels(values: object, n: int) -> tuple[Int64[np.ndarray, " n"], tuple
     return indices.astype(np.int64), tuple(map(str, names))
 
 
-def _split(
+def assign_to_splits(
     name: str, pixels: Pixels, labeled: tuple[Int64[np.ndarray, " n"], tuple[str, ...]] | None
 ) -> Dataset:
     """Assign images to splits as files of a folder are, with their numbers as names."""

@@ -123,12 +123,18 @@ def image_datasets() -> dict[str, NamedDataset]:
 
 def file_formats() -> tuple[FileFormat, ...]:
     """Return the formats of files and folders; a path is opened by the first that matches."""
+    from advnets.data import array_file
     from advnets.data.datasets import cifar, idx, mat, matlab
     from advnets.data.huggingface import open as huggingface
     from advnets.data.image_folder import pack
     from advnets.data.synthetic import kde
 
     return (
+        FileFormat(
+            "an array of images (.npy, .npz)",
+            array_file.is_image_array,
+            lambda path, _, data: array_file.open_image_array(path, stream=data.stream),
+        ),
         FileFormat(
             "a table of points (.csv, .npy)",
             kde.is_point_file,

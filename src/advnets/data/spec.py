@@ -110,18 +110,27 @@ def check_own_images(source: str, option: str) -> None:
     """Refuse an option of the images of users, such as --size, for a named dataset.
 
     Raises:
-        UsageError: the source is a named dataset.
+        UsageError: the source is a named dataset, or an array in a file.
     """
     if is_dataset_name(source):
         raise UsageError(
             f"{option} applies to your own images, and {source} is a dataset of fixed size; leave "
             f"{option} out"
         )
+    if split_source(source)[0].lower().endswith((".npy", ".npz")):
+        raise UsageError(
+            f"{option} applies to image files, and {source} is an array, whose images keep their "
+            f"size; leave {option} out"
+        )
 
 
 def is_point_data(source: str) -> bool:
     """Return whether a source consists of points, not images."""
     name, _ = split_source(source)
+    if name.lower().endswith(".npy"):
+        from advnets.data.array_file import is_image_array  # imports numpy
+
+        return not is_image_array(Path(name).expanduser())
     return name in DISTRIBUTION_NAMES or name.lower().endswith(POINT_FILE_SUFFIXES)
 
 
