@@ -197,8 +197,9 @@ def test_formulas_survive_markdown(guide: Path):
     assert "$$" not in DISPLAYED.sub("", text), "$$ has to be on a line of its own"
 
 
-def test_programs_of_the_guide_give_the_numbers_in_their_comments():
+def test_programs_of_the_guide_give_the_numbers_in_their_comments(tmp_path, monkeypatch):
     """Both guides have the same programs, so those of the first are run."""
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for _, program in FENCED.findall(GUIDES[0].read_text("utf-8")):
         exec(program, names)
@@ -214,3 +215,7 @@ def test_programs_of_the_guide_give_the_numbers_in_their_comments():
     fractions = [scores.precision, scores.recall, scores.density, scores.coverage]
     assert fractions == pytest.approx([0.96, 0.95, 1.02, 0.97], abs=0.005)
     assert names["features"].shape == (2, 128)
+    assert names["samples"].shape == (16, 1, 8, 8)
+    assert names["logits"].shape == (16,)
+    assert names["inversion"].errors.max() < 0.01
+    assert [record["n_real"] for record in names["records"]] == [200]
