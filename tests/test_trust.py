@@ -34,7 +34,9 @@ from advnets.paper.blocks import SectionResult
 from advnets.run_directory import RunDirectory
 
 PACKAGE = Path(advnets.__file__).parent
-GAME = (Path(__file__).parents[1] / "examples" / "own_game.py").read_text("utf-8")
+EXAMPLES = Path(__file__).parents[1] / "examples"
+GAME = (EXAMPLES / "own_game.py").read_text("utf-8")
+MODELS = (EXAMPLES / "own_models.py").read_text("utf-8")
 QUICK = ("--steps", "4", "--threads", "1", "--log-every", "2", "--sample-every", "2")
 
 
@@ -223,6 +225,32 @@ def test_the_file_of_a_config_runs_if_it_is_typed_or_trusted(run_command, strang
     assert canary.sang()
     advnets.train(f"{code}:game", out=run, resume=True, steps=8)
     assert canary.sang()
+
+
+@pytest.mark.parametrize("typed_game", [False, True])
+def test_no_command_runs_the_models_that_a_config_names(
+    run_command, trained_runs, tmp_path, canary, monkeypatch, typed_game
+):
+    """Not even where the game of the same run is typed."""
+    monkeypatch.chdir(tmp_path)
+    run, code = tmp_path / "run", tmp_path / "nets.py"
+    code.write_text(canary.source + MODELS)
+    game = f"{trained_runs / 'own.py'}:game"
+    models = ("--generator", f"{code}:Generator", "--discriminator", f"{code}:Discriminator")
+    start = game if typed_game else "digits"
+    assert run_command("train", start, *models, "--out", run, *QUICK)[0] == 0
+    assert canary.sang()
+    names = {"RUN": run, "OWN:game": game, "PLAIN": trained_runs / "plain"}
+    for command in COMMANDS:
+        monkeypatch.setattr("advnets.models.custom._factories", {})  # as in a new process
+        words = [names.get(word, word.replace("SCRATCH", str(tmp_path))) for word in command]
+        run_command(*words)
+        assert not canary.sang(), words
+    monkeypatch.setattr("advnets.models.custom._factories", {})
+    for options in ({}, {"generator": lambda shape, classes: None}):
+        with pytest.raises(RunError, match="trust_code=True"):
+            advnets.load(run, **options)
+    assert not canary.sang()
 
 
 def test_the_typed_file_is_the_one_that_runs(run_command, trained_runs, tmp_path, canary):
@@ -489,8 +517,8 @@ def test_metadata_of_a_checkpoint_are_not_run(trained_runs, tmp_path, canary):
 # ----------------------------------------------------------------------------------- the package
 
 EXECUTING = {
-    ("games/custom.py", "exec"): "a file whose place was typed or trusted",
-    ("games/custom.py", "compile"): "the same",
+    ("custom_code.py", "exec"): "a file whose place was typed or trusted",
+    ("custom_code.py", "compile"): "the same",
     ("extractors/file.py", "torch.export.load"): "with trust_code only",
     ("extractors/inception.py", "torch.load"): "weights_only",
     ("extractors/efficientnet.py", "torch.load"): "weights_only",

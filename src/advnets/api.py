@@ -21,6 +21,7 @@ from advnets.evaluation.registry import resolve_metrics
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import check_output
+from advnets.models.custom import Factory, load_custom_models, with_custom_models
 from advnets.presets.preset import Preset
 from advnets.presets.resume import new_out, newest_out, resumed_config
 from advnets.report.comparison import (
@@ -62,6 +63,8 @@ def train(
     trust_code: bool = False,
     callbacks: Sequence[Callback | str] = (),
     progress: bool = True,
+    generator: str | Factory | None = None,
+    discriminator: str | Factory | None = None,
     **options: object,
 ) -> TrainedModel:
     """Train a GAN and return the trained model.
@@ -102,11 +105,14 @@ def train(
             in `out` stays as it is.
         step: with `branch`, the step of a kept checkpoint to continue from, or "best"; None: the
             newest.
-        trust_code: run the Python file that a config or a run names as its game. Without it, code
-            runs only from a FILE.py:NAME given as `preset`.
+        trust_code: run the Python files that a config or a run names as its game and models.
+            Without it, code runs only from a FILE.py:NAME given as `preset` or model.
         callbacks: observers of the training, or names of trackers: "tensorboard", "wandb",
             "mlflow", "trackio".
         progress: print a progress bar, or a line per log interval where stderr is no terminal.
+        generator: your own generator: a class or function that is called with the shape of images
+            and the number of classes, and returns a torch module; or FILE.py:NAME of one.
+        discriminator: the same for your own discriminator.
         options: further options whose names have no dot, such as `hflip` or `log_every`.
 
     Raises:
@@ -143,6 +149,9 @@ def train(
         config = presets.starting_config(name or presets.DEFAULT)
     if isinstance(data, Data):
         config = replace(config, data=data)
+
+    config = with_custom_models(config, generator, discriminator)
+    load_custom_models(config, trust_code=trust_code)
 
     # Apply the options.
     for option in options:

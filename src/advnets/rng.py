@@ -121,10 +121,16 @@ class RNG:
         """Draw a random permutation of 0 … n - 1."""
         return np.random.Generator(self._philox(purpose)).permutation(n)
 
+    def torch_seed(self, purpose: str) -> int:
+        """Return a seed for torch's own random numbers, 0 to 2^63 - 1, for all rows together."""
+        return self._key("/".join((purpose, *self.streams)), 8) >> 1
+
     def _philox(self, purpose: str) -> np.random.Philox:
+        return np.random.Philox(key=self._key(purpose, 16))
+
+    def _key(self, purpose: str, size: int) -> int:
         key = f"{self.seed}/{self.step}{self.purpose}/{purpose}".encode()
-        digest = hashlib.blake2b(key, digest_size=16).digest()
-        return np.random.Philox(key=int.from_bytes(digest, "little"))
+        return int.from_bytes(hashlib.blake2b(key, digest_size=size).digest(), "little")
 
     def _integers(
         self, purpose: str, rows: int, shape: tuple[int, ...], dtype: np.dtype

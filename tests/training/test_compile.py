@@ -166,11 +166,13 @@ def test_recorded_draws_can_be_replayed_at_any_step():
 )
 def test_unsupported_options_are_refused(chosen, game, message):
     with pytest.raises(UsageError, match=message):
-        setup.gradient_function(config.Runtime("cpu", **chosen), config.GANGame(**game))
+        setup.gradient_function(
+            config.Runtime("cpu", **chosen), config.Stage(game=config.GANGame(**game))
+        )
 
 
 def test_the_default_step_function_is_eager():
-    assert setup.gradient_function(config.Runtime("cpu"), config.GANGame()) is compute_gradients
+    assert setup.gradient_function(config.Runtime("cpu"), config.Stage()) is compute_gradients
 
 
 @pytest.mark.slow

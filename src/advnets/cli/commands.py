@@ -65,9 +65,16 @@ class Train(ValidatedConfig):
     dry_run: Annotated[bool, FlagCreatePairsOff] = False
     """Print the resolved config, the number of parameters, and the estimated time and memory,
     without training. Images that are opened for the first time are packed into the cache."""
+    generator_code: Annotated[str | None, arg(name="generator", metavar="FILE.py:NAME")] = None
+    """Class or function of a Python file that is called with the shape of images and the number of
+    classes, and returns a generator; None: that of the preset."""
+    discriminator_code: Annotated[str | None, arg(name="discriminator", metavar="FILE.py:NAME")] = (
+        None
+    )
+    """The same for a discriminator."""
     trust_code: Annotated[bool, FlagCreatePairsOff] = False
-    """Run the Python file that a config.json names as its game, given as PRESET or of the run to
-    --resume. Without it, Python code runs only from a FILE.py:NAME given as PRESET."""
+    """Run the Python files that a config.json names as its game and models, given as PRESET or of
+    the run to --resume. Without it, Python code runs only from a FILE.py:NAME of the command."""
     track: Annotated[tuple[str, ...], arg(metavar="TRACKER ...")] = ()
     """Trackers that the run is also logged to: tensorboard, wandb, mlflow, trackio. Each needs its
     extra, for example `pip install 'advnets[tensorboard]'`."""
@@ -108,6 +115,7 @@ class Train(ValidatedConfig):
         from advnets.experiment.dry_run import dry_run
         from advnets.experiment.train import train
         from advnets.files import check_output
+        from advnets.models.custom import load_custom_models
         from advnets.presets.resume import new_out, newest_out
         from advnets.run_directory import RunDirectory
         from advnets.trackers import tracker
@@ -116,6 +124,7 @@ class Train(ValidatedConfig):
         self._check_branch()
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_game_spec(typed))
+        load_custom_models(config, trust_code=self.trust_code)
         spec.reject_run_directory(config.data.source)
         out = self.out or (newest_out if self.resume else new_out)(config, typed)
         if not (self.resume and RunDirectory(out).exists):
@@ -215,6 +224,8 @@ class Sample(ValidatedConfig):
     """Number of columns of the grid; None: an approximately square grid."""
     device: str = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
+    trust_code: bool = False
+    """Run the Python file of a run with a generator or discriminator of your own."""
 
     def execute(self) -> int:
         """Draw the samples and write them; return the exit status."""
@@ -224,7 +235,13 @@ class Sample(ValidatedConfig):
 
         check_samples_output(self.out, overwrite=self.overwrite)
         return_freed_memory()
-        model = load(self.run, step=self.step, weights=self.weights, device=self.device)
+        model = load(
+            self.run,
+            step=self.step,
+            weights=self.weights,
+            device=self.device,
+            trust_code=self.trust_code,
+        )
         blocks = model.sample_blocks(
             self.num_samples,
             seed=self.seed,
@@ -308,7 +325,8 @@ class Evaluate(ValidatedConfig):
     model (.onnx) or a classifier (.safetensors) whose input is pixels in [0, 1]; a .pt2 file can
     run code and needs --trust-code."""
     trust_code: bool = False
-    """Open the .pt2 file of --extractor, although opening it can run any code in it."""
+    """Open the .pt2 file of --extractor, although opening it can run any code in it, and run the
+    Python file of a run with a generator or discriminator of your own."""
     seed: int = 0
     """Random seed of the samples."""
     keep_fraction: float = 1.0
@@ -341,7 +359,13 @@ class Evaluate(ValidatedConfig):
         from advnets.experiment.trained_model import load
         from advnets.report.score_text import score_lines
 
-        model = load(self.run, step=self.step, weights=self.weights, device=self.device)
+        model = load(
+            self.run,
+            step=self.step,
+            weights=self.weights,
+            device=self.device,
+            trust_code=self.trust_code,
+        )
         records = model.evaluate(
             self.metrics,
             extractor=self.extractor,

@@ -313,13 +313,29 @@ def starting_point(arguments: list[str]) -> tuple[Config, str]:
     """
     named = typed_preset(arguments)
     if arguments[:1] != ["train"] or "--resume" not in arguments:
-        return presets.starting_config(named or presets.DEFAULT), named or presets.DEFAULT
+        start = presets.starting_config(named or presets.DEFAULT)
+        return _with_typed_models(start, arguments), named or presets.DEFAULT
     from advnets.presets.resume import resumed_config  # heavy: imports torch
 
     out = value_of("--out", arguments)
     path = None if out is None else Path(out)
     stored = resumed_config(path, named, value_of("--data", arguments))
-    return stored, named or stored.preset
+    return _with_typed_models(stored, arguments), named or stored.preset
+
+
+def _with_typed_models(start: Config, arguments: list[str]) -> Config:
+    """Return a config with the models that --generator and --discriminator name.
+
+    They replace the preset's before the arguments are parsed, as their options differ.
+    """
+    if arguments[:1] != ["train"]:
+        return start
+    typed = [value_of(flag, arguments) for flag in ("--generator", "--discriminator")]
+    if typed == [None, None]:
+        return start
+    from advnets.models.custom import with_custom_models  # heavy: imports torch
+
+    return with_custom_models(start, *typed)
 
 
 def typed_preset(arguments: list[str]) -> str | None:

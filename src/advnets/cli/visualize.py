@@ -41,6 +41,8 @@ class Visualize:
     """New directory of the run's named dataset, if it was moved; None: as in training."""
     device: str = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
+    trust_code: bool = False
+    """Run the Python file of a run with a generator or discriminator of your own."""
 
     def execute(self) -> int:
         """Render the view and write its files; return the exit status."""
@@ -64,6 +66,7 @@ class Visualize:
             device=self.device,
             data=self.data,
             data_dir=self.data_dir,
+            trust_code=self.trust_code,
         )
         if model.normalizer.for_points:
             raise UsageError(

@@ -17,6 +17,9 @@ from advnets.config.games import (
 )
 from advnets.config.models import (
     Activation,
+    CustomDiscriminator,
+    CustomGenerator,
+    CustomModel,
     DCGANDiscriminator,
     DCGANGenerator,
     DeconvGenerator,
@@ -45,6 +48,7 @@ from advnets.config.run import (
     OptimizerConfig,
     Runtime,
     Stage,
+    update_custom_paths,
 )
 from advnets.config.validation import ValidatedConfig, check_min, check_sizes, check_values
 
@@ -57,7 +61,10 @@ __all__ = [
     "BranchPoint",
     "ConditionalGame",
     "Config",
+    "CustomDiscriminator",
     "CustomGame",
+    "CustomGenerator",
+    "CustomModel",
     "DCGANDiscriminator",
     "DCGANGenerator",
     "Data",
@@ -89,5 +96,6 @@ __all__ = [
     "check_min",
     "check_sizes",
     "check_values",
+    "update_custom_paths",
     "with_wider_latent",
 ]

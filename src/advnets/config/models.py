@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 from advnets.config.validation import (
     LARGEST_KERNEL,
@@ -365,6 +365,27 @@ class SemiSupervisedConvDiscriminator(BaseDiscriminator):
 
 
 @dataclass(frozen=True)
+class CustomModel(ValidatedConfig):
+    """The options that a user's own generator and discriminator share."""
+
+    source: Suppress[str] = ""
+    """FILE.py:NAME, or the name of a class or function that was given from Python; it is called
+    with the shape of images and the number of classes, and returns a torch module."""
+    digest: Suppress[str] = ""
+    """BLAKE2b digest, in hex, of the file or of the source of the class, when the run began."""
+
+
+@dataclass(frozen=True)
+class CustomGenerator(CustomModel):
+    """A user's own generator."""
+
+
+@dataclass(frozen=True)
+class CustomDiscriminator(CustomModel, BaseDiscriminator):
+    """A user's own discriminator."""
+
+
+@dataclass(frozen=True)
 class NoDiscriminator(BaseDiscriminator):
     """A placeholder for the discriminator in games that have none."""
 
@@ -387,7 +408,9 @@ class MLPEncoder(ValidatedConfig):
         check_sizes(self, "hidden_sizes")
 
 
-GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator | ResidualGenerator
+GeneratorConfig = (
+    MLPGenerator | DeconvGenerator | DCGANGenerator | ResidualGenerator | CustomGenerator
+)
 DiscriminatorConfig = (
     MaxoutDiscriminator
     | MaxoutConvDiscriminator
@@ -396,6 +419,7 @@ DiscriminatorConfig = (
     | ResidualDiscriminator
     | SemiSupervisedDiscriminator
     | SemiSupervisedConvDiscriminator
+    | CustomDiscriminator
     | NoDiscriminator
 )
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Suppress, arg
 
-from advnets.config.games import GameConfig, GANGame
+from advnets.config.games import CustomGame, GameConfig, GANGame
 from advnets.config.models import (
+    CustomModel,
     DCGANDiscriminator,
     DiscriminatorConfig,
     GeneratorConfig,
@@ -416,3 +417,30 @@ def _check_game(game: GANGame, data: Data, intervals: Intervals) -> None:
             f"augment_prob is {game.augment_prob}, but the data are points, and augmentations are "
             "for images; leave augment_prob out"
         )
+
+
+def update_custom_paths(stored: Config, requested: Config) -> Config:
+    """Return a stored config with the paths of the requested one's games and models in files.
+
+    They are matched by name and content.
+    """
+    paths = {_identity(part): part.source for part in _custom_parts(requested)}
+
+    def updated(stage: Stage) -> Stage:
+        changed = {
+            name: replace(part, source=paths.get(_identity(part), part.source))
+            for name in ("game", "generator", "discriminator")
+            if isinstance(part := getattr(stage, name), CustomGame | CustomModel)
+        }
+        return replace(stage, **changed)
+
+    return replace(stored, stages=tuple(map(updated, stored.stages)))
+
+
+def _custom_parts(run: Config) -> list[CustomGame | CustomModel]:
+    parts = [p for stage in run.stages for p in (stage.game, stage.generator, stage.discriminator)]
+    return [part for part in parts if isinstance(part, CustomGame | CustomModel)]
+
+
+def _identity(part: CustomGame | CustomModel) -> tuple[type, str, str]:
+    return type(part), part.source.rpartition(":")[2], part.digest

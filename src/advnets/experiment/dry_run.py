@@ -29,6 +29,7 @@ from advnets.errors import AdvnetsError, OutOfMemoryError
 from advnets.experiment import setup
 from advnets.experiment.stored_run import FLOAT_BYTES, meta_players, parameter_count
 from advnets.games.custom import check_trusted
+from advnets.models.custom import load_custom_models
 from advnets.training import devices
 from advnets.training.memory import (
     available_bytes,
@@ -92,7 +93,8 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
         RunError: the file of a custom game is not trusted (`trust_code`) or has changed.
     """
     check_trusted(run_config, trust_code=trust_code)
-    run_config = setup.with_pretrained(run_config)
+    load_custom_models(run_config, trust_code=False)
+    run_config = setup.with_pretrained(run_config, trust_code=trust_code)
     before = cached_dataset_folders()
     data = open_training_data(run_config.data)
     new = cached_dataset_folders() - before

@@ -34,7 +34,6 @@ from advnets.experiment import setup
 from advnets.experiment.dry_run import check_memory
 from advnets.experiment.stored_run import StoredRun, identity, players_of_run
 from advnets.experiment.trained_model import Step
-from advnets.games.custom import custom_games, update_game_paths
 from advnets.run_directory import RunDirectory
 from advnets.training import devices
 from advnets.training.checkpoint import (
@@ -266,7 +265,7 @@ def _merge_configs(stored: config.Config, requested: config.Config, path: Path) 
     # The locations of data and of a game's file may change: their digests are compared.
     stored, requested = setup.with_absolute_paths(stored), setup.with_absolute_paths(requested)
     requested = _with_schedule_steps_of(stored, requested)
-    stored = update_game_paths(stored, custom_games(requested))
+    stored = config.update_custom_paths(stored, requested)
     merged = replace(
         stored.with_stage(
             replace(stored.stage, steps=requested.stage.steps, epochs=requested.stage.epochs)

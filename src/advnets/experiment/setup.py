@@ -69,7 +69,7 @@ def make_train_state(
         rng=RNG(seed, purpose=f"stage{stage_index}", device=device),
         schedule_steps=stage.schedule_steps or 0,
         precision=devices.PRECISIONS[run_config.runtime.precision],
-        compute_gradients=gradient_function(run_config.runtime, stage.game),
+        compute_gradients=gradient_function(run_config.runtime, stage),
     )
 
 
@@ -90,22 +90,24 @@ def _make_loader(
     return SemiSupervisedLoader(all_images, few, transform, labeled)
 
 
-def gradient_function(runtime: config.Runtime, game: config.GameConfig) -> GradientFn:
+def gradient_function(runtime: config.Runtime, stage: config.Stage) -> GradientFn:
     """Return the function that computes the gradients: eager, compiled, or a CUDA graph.
 
     Raises:
-        UsageError: both compile and cuda_graph are set, or the device or game does not support
-            them.
+        UsageError: both compile and cuda_graph are set, or the device game or models do not
+            support them.
     """
     if not (runtime.compile or runtime.cuda_graph):
         return compute_gradients
     if runtime.compile and runtime.cuda_graph:
         raise UsageError("compile and cuda_graph are both set; give one of them")
-    if not game.compilable:
-        raise UsageError(
-            f"compile or cuda_graph is set, but a {type(game).__name__} can only run eagerly; "
-            "leave them out"
-        )
+    game = stage.game
+    for part in (game, stage.generator, stage.discriminator):
+        if isinstance(part, config.CustomModel) or (part is game and not game.compilable):
+            raise UsageError(
+                f"compile or cuda_graph is set, but a {type(part).__name__} can only run eagerly; "
+                "leave them out"
+            )
     if isinstance(game, config.GANGame) and game.updates == "alternating" and game.reuse_fakes:
         raise UsageError(
             "compile and cuda_graph separate the phases of a step, and reuse_fakes shares images "
@@ -159,7 +161,7 @@ def run_record(
     }
 
 
-def with_pretrained(run_config: config.Config) -> config.Config:
+def with_pretrained(run_config: config.Config, *, trust_code: bool = False) -> config.Config:
     """Return the config with the generator and normalization of the run that its game names.
 
     A game without a pretrained generator leaves the config as it is.
@@ -170,7 +172,7 @@ def with_pretrained(run_config: config.Config) -> config.Config:
     stage = run_config.stage
     if not isinstance(stage.game, config.LatentRegressionGame):
         return run_config
-    pretrained = _load_generator_run(stage.game).config
+    pretrained = _load_generator_run(stage.game, trust_code=trust_code).config
     if pretrained.stage.game.conditional or pretrained.stage.on_top_of_previous:
         raise UsageError(
             f"{stage.game.generator_run} has a class-conditional or a stacked generator; "
@@ -256,10 +258,12 @@ def pretrained_generator(stage: config.Stage) -> nn.Module | None:
     return _load_generator_run(game).generator
 
 
-def _load_generator_run(game: config.LatentRegressionGame) -> TrainedModel:
+def _load_generator_run(
+    game: config.LatentRegressionGame, *, trust_code: bool = False
+) -> TrainedModel:
     if game.generator_run is None:
         raise UsageError(
             "LatentRegressionGame needs a trained generator, and generator_run is not set; "
             "set generator_run to the directory of its run"
         )
-    return load(game.generator_run)
+    return load(game.generator_run, trust_code=trust_code)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from advnets._version import __version__
-from advnets.config import Config, CustomGame
+from advnets.config import Config, CustomGame, CustomModel
 from advnets.config.serialize import from_json, to_json, without_defaults
 from advnets.data.normalization import Normalizer
 from advnets.data.prepared import DatasetInfo, run_normalizer
@@ -209,7 +209,7 @@ def identity(config: Config, info: DatasetInfo) -> str:
     """Return the identity of a run: a hexadecimal digest of its config, seed and data.
 
     Left out is what may change when a run is resumed: length, intervals, runtime, and the locations
-    of data, of a game's file, and of other runs. So are fields at their defaults, so that options
+    of data, of files of code, and of other runs. So are fields at their defaults, so that options
     added in later versions do not change it.
     """
     # Through JSON, so that 1 and 1.0 are the same.
@@ -229,6 +229,9 @@ def identity(config: Config, info: DatasetInfo) -> str:
         if isinstance(stage.game, CustomGame):
             written["game"].pop("source", None)
         written.pop("init_from", None)
+        for role in ("generator", "discriminator"):
+            if isinstance(getattr(stage, role), CustomModel):
+                written[role].pop("source", None)
     text = json.dumps([record, info.digest], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

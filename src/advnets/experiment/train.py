@@ -34,6 +34,7 @@ from advnets.experiment.dry_run import SMALLER, data_summary
 from advnets.experiment.session import Session, branch_session, resume_session, start_session
 from advnets.experiment.trained_model import Step
 from advnets.games.custom import check_trusted
+from advnets.models.custom import load_custom_models
 from advnets.plots.image_grid import grid, save_grid
 from advnets.plots.points import points_image
 from advnets.report.run_report import write_report
@@ -96,8 +97,9 @@ def train(
     one, except for the length, intervals and runtime. With another device, precision or number of
     threads the run is marked as no longer bit-exact from there on. With `branch`, continue from the
     checkpoint of `step` (None: the newest) in the new run directory `branch` instead, where the
-    config may differ. A custom game runs the code of its file, which needs `trust_code`. `dataset`
-    is the data itself, where it is in memory.
+    config may differ. A custom game runs the code of its file, which needs `trust_code`; custom
+    models must be loaded (`load_custom_models`). `dataset` is the data itself, where it is in
+    memory.
 
     Raises:
         RunError: the directory already holds a run, has none to resume, or is in use; the file of
@@ -111,12 +113,14 @@ def train(
     """
     # Check the values of a new run that need neither data nor the run directory.
     check_trusted(run_config, trust_code=trust_code)
+    load_custom_models(run_config, trust_code=False)
     if not resume:
         if dataset is None:
             check_source(run_config.data.source)
         selection(run_config.intervals)
         eval_metric(run_config.intervals)
-        setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage.game)
+        setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage)
+        setup.with_pretrained(run_config, trust_code=trust_code)  # loads the code of that run
 
     run = RunDirectory(out if branch is None else branch)
     with run.lock(), devices.catch_stop_signals() as interruption:

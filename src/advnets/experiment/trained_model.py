@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from advnets.config import Runtime
+from advnets.config import CustomDiscriminator, CustomGenerator, Runtime
 from advnets.data.class_proportions import Labels, ProportionKind, class_indices
 from advnets.errors import RunError, RunWarning, UsageError, WriteError, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run
+from advnets.models.custom import Factory, given_model, load_custom_models
 from advnets.models.layers import use_batch_statistics
 from advnets.run_directory import RunDirectory
 from advnets.sampling.sampler import (
@@ -59,8 +60,10 @@ class TrainedModel:
         step: Step | None = None,
         data: object = None,
         data_dir: str | None = None,
+        trust_code: bool = False,
     ) -> None:
         stored = StoredRun.read(path)
+        load_custom_models(stored.config, trust_code=trust_code)
         self.run, self.config, self.info = stored.directory, stored.config, stored.info
         self.normalizer = stored.normalizer()
         checkpoint = stored.checkpoint_of(step).checkpoint
@@ -545,6 +548,9 @@ def load(
     device: str = "cpu",
     data: object = None,
     data_dir: str | None = None,
+    trust_code: bool = False,
+    generator: str | Factory | None = None,
+    discriminator: str | Factory | None = None,
 ) -> TrainedModel:
     """Load a checkpoint of a run for sampling and evaluation.
 
@@ -556,9 +562,14 @@ def load(
         device: auto, cpu, cuda, cuda:N or mps.
         data: the path of the run's data, where it has moved, or its data in memory.
         data_dir: the directory of the run's named dataset, where it has moved.
+        trust_code: run the Python file that the run names as its generator or discriminator.
+        generator: the class, function or FILE.py:NAME of a run with a generator of your own; it
+            must be the one that the run was trained with.
+        discriminator: the same for a discriminator of your own.
 
     Raises:
-        RunError: the directory holds no run, or one of another version; the file is not in one.
+        RunError: the directory holds no run, or one of another version; the file is not in one; the
+            run has models of your own, and their code is neither given nor trusted.
         UsageError: the run keeps no checkpoint of this step, or has no EMA.
         CheckpointError: no checkpoint can be used, or one cannot be read.
 
@@ -566,12 +577,18 @@ def load(
         RunWarning: a newer checkpoint is damaged or of another run; the run was written by other
             versions of libraries.
     """
+    if generator is not None:
+        given_model(CustomGenerator(), generator)
+    if discriminator is not None:
+        given_model(CustomDiscriminator(), discriminator)
     path = Path(run)
     if path.suffix == ".safetensors":
         if step is not None:
             raise UsageError(f"{path} is a checkpoint, and step is {step}; give one of them")
         path, step = _run_and_step(path)
-    trained = TrainedModel(path, weights, step=step, data=data, data_dir=data_dir)
+    trained = TrainedModel(
+        path, weights, step=step, data=data, data_dir=data_dir, trust_code=trust_code
+    )
     return trained.to(devices.resolve(Runtime(device=device)).device)
 
 

@@ -14,7 +14,7 @@ from advnets.protocols import Images, Latents, Logits, is_per_sample
 from advnets.rng import RNG
 
 
-class _Projected:
+class Projected:
     """The base of models that wrap a model `net` and delegate `project` to it."""
 
     net: nn.Module
@@ -26,7 +26,7 @@ class _Projected:
             project()
 
 
-class ConditionalMLPGenerator(_Projected, LatentSampler):
+class ConditionalMLPGenerator(Projected, LatentSampler):
     """A class-conditional generator G(z | y): `net` gets z with the one-hot class appended.
 
     Source: Goodfellow et al. 2014, section 7, extension 1; Mirza and Osindero 2014, figure 1.
@@ -42,7 +42,7 @@ class ConditionalMLPGenerator(_Projected, LatentSampler):
         return cast(Tensor, self.net(z, rng))
 
 
-class ConditionalMLPDiscriminator(_Projected, nn.Module):
+class ConditionalMLPDiscriminator(Projected, nn.Module):
     """A class-conditional discriminator: `net` gets the pixels with the one-hot class appended."""
 
     def __init__(self, net: nn.Module, classes: int) -> None:
@@ -60,7 +60,7 @@ class ConditionalMLPDiscriminator(_Projected, nn.Module):
         )
 
 
-class InpaintingGenerator(_Projected, nn.Module):
+class InpaintingGenerator(Projected, nn.Module):
     """An inpainting generator: the known pixels of x, and G(z, known pixels, mask) elsewhere.
 
     A latent is the concatenation of z, the image (0 where unknown) and the mask; `net` maps it to a

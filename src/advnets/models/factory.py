@@ -19,6 +19,7 @@ from advnets.models.classifiers import (
     SemiSupervisedDiscriminator,
 )
 from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalMLPGenerator
+from advnets.models.custom import build_custom_discriminator, build_custom_generator
 from advnets.models.layers import Prior, Shape
 from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
@@ -128,6 +129,7 @@ GENERATORS: dict[type[Any], Callable[[Any, Shape, Tensor | None, int], nn.Module
     config.DeconvGenerator: build_deconv_generator,
     config.DCGANGenerator: build_convolutional_generator,
     config.ResidualGenerator: build_convolutional_generator,
+    config.CustomGenerator: build_custom_generator,
 }
 """The builder of each generator: called with its config, the image shape, the mean training image
 and the number of classes (0: not conditional)."""
@@ -138,6 +140,7 @@ DISCRIMINATORS: dict[type[Any], Callable[[Any, Shape, int], nn.Module]] = {
     config.MLPDiscriminator: build_mlp_discriminator,
     config.DCGANDiscriminator: build_convolutional_discriminator,
     config.ResidualDiscriminator: build_convolutional_discriminator,
+    config.CustomDiscriminator: build_custom_discriminator,
 }
 """The builder of each discriminator: called with its config, the image shape and the number of
 classes (0: not conditional)."""

@@ -6,11 +6,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from advnets.config import Config
+from advnets.config import Config, update_custom_paths
 from advnets.data.spec import is_dataset_name
 from advnets.errors import RunError, UsageError
 from advnets.experiment.stored_run import StoredRun
-from advnets.games.custom import custom_games, update_game_paths
+from advnets.games.custom import custom_games
 from advnets.presets.registry import (
     DEFAULT,
     default_out,
@@ -104,7 +104,7 @@ def resumed_config(out: Path | None, name: str | None, source: str | None = None
 def _with_given_game(path: Path, stored: Config, name: str, start: Config) -> Config:
     """Return the stored config with the games of the file that was given, and of no other."""
     given_games = custom_games(start)
-    config = update_game_paths(stored, given_games)
+    config = update_custom_paths(stored, start)
     for game in custom_games(config):
         if game not in given_games:
             raise RunError(

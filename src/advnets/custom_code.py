@@ -1,0 +1,112 @@
+"""Python files of the user, given as FILE.py:NAME: their content, digest and execution.
+
+A file is run only if the command or call names it, or with `trust_code`: never because the
+config.json of a run names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from advnets.errors import RunError, UsageError
+from advnets.files import shell_quote
+
+_SPEC = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
+_announced: set[tuple[Path, str]] = set()
+
+
+@dataclass(frozen=True)
+class CustomCode:
+    """A name in a Python file, and the content of the file as it was read."""
+
+    source: str
+    """FILE.py:NAME, with the absolute path of the file."""
+    digest: str
+    """BLAKE2b digest of the content, in hex."""
+    file: Path
+    name: str
+    content: bytes
+
+    @classmethod
+    def read(cls, spec: str, what: str = "game") -> CustomCode:
+        """Read FILE.py:NAME without running it; `what` it is, for messages.
+
+        Raises:
+            UsageError: it is not FILE.py:NAME, or the file does not exist or cannot be read.
+        """
+        match = _SPEC.fullmatch(spec)
+        if match is None:
+            raise UsageError(f"{spec!r} does not name a custom {what}; give FILE.py:NAME")
+        file = Path(match["file"]).expanduser()
+        content = _read_content(file, f"the {what} {spec!r}")
+        name = match["name"]
+        return cls(f"{file.resolve()}:{name}", digest(content), file, name, content)
+
+    def check_digest(self, expected: str) -> None:
+        """Check that the file has not changed since a run was started.
+
+        Raises:
+            RunError: its digest is not the expected one.
+        """
+        if self.digest != expected:
+            raise RunError(
+                f"{self.source} has changed since the run started (digest {expected[:12]} then, "
+                f"{self.digest[:12]} now); restore the old file, or start a new run"
+            )
+
+    def run(self) -> object:
+        """Run the content, after a line on stderr that says so; return the variable of that name.
+
+        The content that was read is compiled, as an import could run a cached file instead.
+
+        Raises:
+            UsageError: the code fails, or does not define the name.
+        """
+        if (self.file.resolve(), self.digest) not in _announced:
+            _announced.add((self.file.resolve(), self.digest))
+            print(f"advnets: running the code of {self.file.resolve()}", file=sys.stderr)
+        module = ModuleType(f"own_{self.file.stem}")
+        module.__file__ = str(self.file)
+        try:
+            exec(compile(self.content, self.file, "exec", dont_inherit=True), vars(module))
+        except Exception as error:
+            raise UsageError(
+                f"{self.file} failed ({type(error).__name__}: {error}); fix it, and test it with "
+                f"`python {shell_quote(self.file)}`"
+            ) from error
+        if not hasattr(module, self.name):
+            names = sorted(n for n in vars(module) if not n.startswith("_"))
+            raise UsageError(
+                f"{self.file} does not define {self.name!r}; it defines {', '.join(names)}"
+            )
+        return getattr(module, self.name)
+
+
+def untrusted_code_error(what: str, source: str, remedy: str = "") -> RunError:
+    """Return the error for a file that the command does not name; `remedy` is how to name it."""
+    return RunError(
+        f"the config uses the custom {what} {source!r}, whose Python code would run, but the "
+        f"command does not name it; read that file, then {remedy}add --trust-code (in Python, "
+        "trust_code=True)"
+    )
+
+
+def digest(content: bytes) -> str:
+    """Return the BLAKE2b digest of a file's content, in hex."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _read_content(file: Path, what: str) -> bytes:
+    try:
+        if file.is_file():
+            return file.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{file} of {what} cannot be read ({error.strerror}); give FILE.py:NAME"
+        ) from None
+    raise UsageError(f"the file {file} of {what} does not exist; give FILE.py:NAME")
