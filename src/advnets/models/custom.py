@@ -29,7 +29,7 @@ Factory = Callable[[Shape, int], nn.Module]
 """A class or function that returns a model for a shape of images and a number of classes."""
 _Spec = TypeVar("_Spec", config.CustomGenerator, config.CustomDiscriminator)
 
-_factories: dict[tuple[str, str], Factory] = {}
+_factories: dict[tuple[str, str], Callable[[Shape, int], object]] = {}
 """The classes and functions that this process was given, by their name and digest."""
 _CHECKED = 2
 """The number of images that a new model is called with, to check the shape of its output."""
@@ -197,7 +197,7 @@ def _register(spec: config.CustomModel, value: object) -> None:
             f"{spec.source or 'the model'} is a {type(value).__name__}; give a class or a function "
             "that is called with (shape, classes) and returns a torch module"
         )
-    _factories[_identity(spec)] = cast(Factory, value)
+    _factories[_identity(spec)] = cast(Callable[[Shape, int], object], value)
 
 
 def _identity(spec: config.CustomModel) -> tuple[str, str]:
