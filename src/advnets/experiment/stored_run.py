@@ -201,6 +201,22 @@ class StoredRun:
         warnings.warn(message, RunWarning, stacklevel=3)
 
 
+def run_and_step(checkpoint: Path) -> tuple[Path, int]:
+    """Return the run directory and the step of a checkpoint in it.
+
+    Raises:
+        RunError: the file is not a checkpoint in a run directory.
+    """
+    run = RunDirectory(checkpoint.absolute().parent.parent)
+    steps = {file: step for step, file in run.checkpoints_by_step().items()}
+    if not run.exists or checkpoint.absolute() not in steps:
+        raise RunError(
+            f"{checkpoint} is not a checkpoint in the folder checkpoints/ of a run; give a file "
+            "there, or the run directory"
+        )
+    return checkpoint.parent.parent, steps[checkpoint.absolute()]
+
+
 SCHEDULED_FIELDS = ("lr_final", "beta2_final", "r1_final", "r2_final", "augment_prob")
 """The config fields whose values are reached gradually over a stage."""
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from advnets.config import CustomDiscriminator, CustomGenerator, Runtime
 from advnets.data.class_proportions import Labels, ProportionKind, class_indices
-from advnets.errors import RunError, RunWarning, UsageError, WriteError, public_function
-from advnets.experiment.stored_run import StoredRun, players_of_run
+from advnets.errors import RunWarning, UsageError, WriteError, public_function
+from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
 from advnets.models.custom import Factory, given_model, load_custom_models
 from advnets.models.layers import use_batch_statistics
 from advnets.run_directory import RunDirectory
@@ -585,27 +585,11 @@ def load(
     if path.suffix == ".safetensors":
         if step is not None:
             raise UsageError(f"{path} is a checkpoint, and step is {step}; give one of them")
-        path, step = _run_and_step(path)
+        path, step = run_and_step(path)
     trained = TrainedModel(
         path, weights, step=step, data=data, data_dir=data_dir, trust_code=trust_code
     )
     return trained.to(devices.resolve(Runtime(device=device)).device)
-
-
-def _run_and_step(checkpoint: Path) -> tuple[Path, int]:
-    """Return the run directory and the step of a checkpoint in it.
-
-    Raises:
-        RunError: the file is not a checkpoint in a run directory.
-    """
-    run = RunDirectory(checkpoint.absolute().parent.parent)
-    steps = {file: step for step, file in run.checkpoints_by_step().items()}
-    if not run.exists or checkpoint.absolute() not in steps:
-        raise RunError(
-            f"{checkpoint} is not a checkpoint in the folder checkpoints/ of a run; give a file "
-            "there, or the run directory"
-        )
-    return checkpoint.parent.parent, steps[checkpoint.absolute()]
 
 
 def _warn(message: str) -> None:
