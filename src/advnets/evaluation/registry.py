@@ -14,6 +14,7 @@ from advnets.evaluation.linear_probe import ONE_NN_CLASSIFIER, PROBE
 from advnets.evaluation.modes import INCEPTION_SCORE, KL_JSD, MIXTURE, MODES
 from advnets.evaluation.neighbors import MEMORIZATION, PRDC_SPEC, TWO_SAMPLE_1NN
 from advnets.evaluation.spec import REFERENCES, MetricSpec, Record
+from advnets.evaluation.usefulness import USEFULNESS
 from advnets.extractors import extractor
 from advnets.extractors.base import Extractor
 
@@ -57,6 +58,7 @@ for _spec in (
     PROBE,
     ONE_NN_CLASSIFIER,
     CLASS_ACCURACY,
+    USEFULNESS,
     CLASSIFICATION_ERROR,
     RECONSTRUCTION,
     INPAINTING,
