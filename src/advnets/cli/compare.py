@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from advnets.config import Config
+from advnets.data.spec import path_exists
 from advnets.errors import RunError, UsageError, printable, printable_lines
 from advnets.run_directory import RunDirectory
 
@@ -112,7 +113,7 @@ def matching_runs(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.exists() or not re.search(r"[*?\[]", str(path)):
+        if path_exists(str(path)) or not re.search(r"[*?\[]", str(path)):
             found.append(path)
             continue
         matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
