@@ -298,7 +298,7 @@ def test_every_option_of_train_is_in_one_group_of_help(run_command, monkeypatch)
         )
     ]
     shared_flags = ["out", "lr", "seed", "resume", "dry-run", "track", "trust-code"]
-    shared_flags += ["branch", "step"]
+    shared_flags += ["branch", "step", "verbose"]
     assert sorted([*grouped, *shared_flags]) == sorted(flags)
 
 
@@ -330,7 +330,7 @@ def test_a_preset_is_described_with_the_commands_that_print_its_options(run_comm
         0,
         "DCGAN on MNIST.\n"
         "all options:  advnets train dcgan-mnist --help-all\n"
-        "all values:   advnets train dcgan-mnist --dry-run\n",
+        "all values:   advnets train dcgan-mnist --dry-run --verbose\n",
         "",
     )
 

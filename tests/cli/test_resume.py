@@ -116,7 +116,7 @@ def test_epochs_on_resume_count_even_if_they_equal_the_presets(run_command, trai
         "train", "--resume", "--out", trained, "--epochs", "400", "--dry-run"
     )
     assert code == 0
-    assert f"\n{round(400 * 1197 / 100):,} steps at " in out
+    assert f": {round(400 * 1197 / 100):,} steps at " in out
 
 
 def test_epochs_and_steps_at_once_are_refused_on_resume(run_command, trained):
@@ -189,7 +189,7 @@ def test_a_resumed_run_says_how_many_steps_it_repeats(run_command, tmp_path, qui
     code, _, err = run_command(*command, "--resume")
     assert code == 0
     assert err.splitlines()[:2] == [
-        "resuming: 30 steps, from step 0, on cpu in float32",
+        f"resuming digits: 30 steps, from step 0, on cpu in float32 with 1 thread, in {run}",
         "the newest checkpoint is of step 0: the 30 steps after it that were logged before are "
         "repeated, with the same result to the bit",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 import advnets
+from advnets.cli.console import Console
 from advnets.run_directory import RunDirectory
 
 
@@ -84,14 +86,17 @@ def test_without_a_terminal_each_log_is_one_plain_line(run_command, tmp_path, qu
     code, out, err = run_command("train", "digits", "--out", tmp_path / "run", *quick)
     assert code == 0
     lines = err.splitlines()
-    assert lines[0] == "training: 30 steps, on cpu in float32"
+    assert lines[0] == (
+        f"training digits: 30 steps, on cpu in float32 with 1 thread, in {tmp_path / 'run'}"
+    )
     assert lines[1] == (
         "data: digits, 1,197 training images of 1 x 8 x 8, 300 validation, 300 test"
     )
     assert lines[2].startswith("classes: 0 1")
-    assert len(lines) == 6
-    assert lines[3].startswith("step 10/30  epoch 0.8  D(x) 0.")
-    assert "images/s" in lines[3]
+    assert lines[3] == "parameters: generator 1,888, discriminator 2,969"
+    assert len(lines) == 7
+    assert lines[4].startswith("step 10/30  epoch 0.8  D(x) 0.")
+    assert "images/s" in lines[4]
     assert out.endswith(
         "next: evaluate the generator (Parzen log-likelihood) and draw samples:\n"
         f"  advnets evaluate {tmp_path / 'run'} --metrics parzen\n"
@@ -164,7 +169,7 @@ def test_a_relativistic_game_logs_d_of_pairs(run_command, tmp_path, quick):
     )
     assert code == 0
     assert re.match(
-        r"step 10/30  epoch 0\.8  D\(x, G\(z\)\) 0\.\d+  V -0\.\d+  ", err.splitlines()[3]
+        r"step 10/30  epoch 0\.8  D\(x, G\(z\)\) 0\.\d+  V -0\.\d+  ", err.splitlines()[4]
     )
 
 
@@ -194,11 +199,35 @@ def test_a_dry_run_writes_nothing_and_estimates_time_and_memory(
     code, out, _ = run_command("train", "digits", "--dry-run", *quick)
     assert code == 0
     assert list(tmp_path.iterdir()) == []
-    assert "  preset: digits" in out
-    assert "\nparameters: generator 1,888, discriminator 2,969\n30 steps at " in out
-    assert "time: about " in out
-    assert "memory: about " in out
-    assert out.endswith("nothing was written\n")
+    time, memory, *rest = out.splitlines()
+    assert re.match(r"time: about \d+ s on cpu in float32: 30 steps at [\d.]+ steps/s, est", time)
+    assert re.match(r"memory: about [\d,]+ MiB", memory)
+    assert rest == [
+        "data: digits, 1,197 training images of 1 x 8 x 8, 300 validation, 300 test",
+        "parameters: generator 1,888, discriminator 2,969",
+        "nothing was written",
+    ]
+    code, verbose, _ = run_command("train", "digits", "--dry-run", "--verbose", *quick)
+    assert verbose.splitlines()[2:4] == rest[:2]
+    assert "\nclasses: 0 119, " in verbose
+    assert "\nconfig (resolved):\n  preset: digits\n" in verbose
+    code, _, err = run_command("train", "digits", "--verbose", *quick)
+    assert (code, err) == (
+        2,
+        "advnets: --verbose has an effect with --dry-run only; add it, or leave it out\n",
+    )
+
+
+def test_the_expected_time_is_printed_once_it_is_measured(monkeypatch):
+    """At 4 steps/s after a first step of 20 seconds: 988 steps are left after 3 seconds."""
+    clock, stream = [0.0], io.StringIO()
+    monkeypatch.setattr("advnets.cli.console.time.monotonic", lambda: clock[0])
+    console = Console(stream=stream)
+    console.steps = 1001
+    for step in range(1, 50):
+        clock[0] += 20.0 if step == 1 else 0.25
+        console.on_step(step)
+    assert stream.getvalue() == "expected time: 4 min 07 s more, at 4.0 steps/s\n"
 
 
 def test_training_from_python(tmp_path):

@@ -63,8 +63,10 @@ class Train(ValidatedConfig):
     step: int | Literal["best"] | None = None
     """With --branch, step of a kept checkpoint to continue from, or best; None: the newest."""
     dry_run: Annotated[bool, FlagCreatePairsOff] = False
-    """Print the resolved config, the number of parameters, and the estimated time and memory,
-    without training. Images that are opened for the first time are packed into the cache."""
+    """Print the estimated time and memory, the data and the number of parameters, without
+    training. Images that are opened for the first time are packed into the cache."""
+    verbose: Annotated[bool, FlagCreatePairsOff] = False
+    """With --dry-run, also print the classes of the data and the resolved config."""
     generator_code: Annotated[str | None, arg(name="generator", metavar="FILE.py:NAME")] = None
     """Class or function of a Python file that is called with the shape of images and the number of
     classes, and returns a generator; None: that of the preset."""
@@ -121,7 +123,7 @@ class Train(ValidatedConfig):
         from advnets.trackers import tracker
 
         # Check the data and the output before any work.
-        self._check_branch()
+        self._check_combinations()
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_game_spec(typed))
         load_custom_models(config, trust_code=self.trust_code)
@@ -136,7 +138,7 @@ class Train(ValidatedConfig):
             if warning is not None:
                 print(f"advnets: {warning}", file=sys.stderr)
         if self.dry_run:
-            print(console.dry_run_text(dry_run(config, trust_code=trusted)))
+            print(console.dry_run_text(dry_run(config, trust_code=trusted), verbose=self.verbose))
             return 0
 
         # Train.
@@ -165,12 +167,14 @@ class Train(ValidatedConfig):
             raise DivergedError(str(result.problem))
         return 128 + result.signal if result.signal is not None else 0
 
-    def _check_branch(self) -> None:
-        """Refuse --branch without --resume, and --step without --branch.
+    def _check_combinations(self) -> None:
+        """Refuse an option that has no effect without another one.
 
         Raises:
-            UsageError: one of them was given alone.
+            UsageError: --verbose, --branch or --step was given alone.
         """
+        if self.verbose and not self.dry_run:
+            raise UsageError("--verbose has an effect with --dry-run only; add it, or leave it out")
         if self.branch is not None and not self.resume:
             raise UsageError(
                 "--branch continues another run, but --resume is not given; add --resume, and name "
@@ -396,7 +400,7 @@ class Presets:
             presets.get_preset(self.preset)  # refuses an unknown name
             print(presets.PRESETS[self.preset].description)
             print(f"all options:  advnets train {self.preset} --help-all")
-            print(f"all values:   advnets train {self.preset} --dry-run")
+            print(f"all values:   advnets train {self.preset} --dry-run --verbose")
             return 0
         width = max(map(len, presets.PRESETS))
         for name, preset in presets.PRESETS.items():

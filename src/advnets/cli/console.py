@@ -21,11 +21,15 @@ from advnets.training.callback import Callback
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from advnets.config import Config
     from advnets.experiment.dry_run import DryRunReport
     from advnets.experiment.train import TrainResult
 
 FILES_SHOWN = 10
 """The most skipped files that are listed on the console; events.jsonl has all of them."""
+
+SECONDS_BEFORE_ESTIMATE, SHORTEST_ESTIMATE = 3.0, 10.0
+"""The seconds of training before the rest is estimated, and the shortest rest that is printed."""
 
 CLASSES_SHOWN = 20
 """The most classes that are counted one by one."""
@@ -40,6 +44,13 @@ class Console(Callback):
         self.bar: tqdm[Any] | None = None
         self.steps, self.unit = 0, "images"
         self._start_time, self._start_step = time.monotonic(), 0
+        self._run, self._preset = "", ""
+        self._first_step: tuple[int, float] | None = None
+        self._is_time_known = False
+
+    def on_start(self, run: Path, config: Config, step: int) -> None:
+        """Take note of the names that the first line has."""
+        self._run, self._preset, self._start_step = str(run), config.preset, step
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Print an event."""
@@ -55,9 +66,26 @@ class Console(Callback):
             show(event)
 
     def on_step(self, step: int) -> None:
-        """Advance the progress bar."""
+        """Advance the progress bar; after the first seconds, print the expected time."""
+        if not self._is_time_known:
+            self._estimate_time(step)
         if self.bar is not None:
             self.bar.update((step - self._start_step) * self.images_per_step - self.bar.n)
+
+    def _estimate_time(self, step: int) -> None:
+        """Print how long the rest of the training takes, once enough steps are measured."""
+        now = time.monotonic()
+        if self._first_step is None:  # the first step is slower than the others
+            self._first_step = step, now
+            return
+        first, since = self._first_step
+        if now - since < SECONDS_BEFORE_ESTIMATE:
+            return
+        self._is_time_known = True
+        rate = (step - first) / (now - since)
+        seconds = (self.steps - step) / rate if rate > 0 else 0.0
+        if seconds >= SHORTEST_ESTIMATE:
+            self.line(f"expected time: {duration(seconds)} more, at {rate:,.1f} steps/s")
 
     def close(self) -> None:
         """Close the progress bar."""
@@ -83,8 +111,10 @@ class Console(Callback):
         if "branched_from" in event:
             first = f", from step {event['step']:,} of {event['branched_from']}"
         action = "training" if event["kind"] == "start" else "resuming"
+        threads = "1 thread" if event["threads"] == 1 else f"{event['threads']} threads"
         self.line(
-            f"{action}: {self.steps:,} steps{first}, on {event['device']} in {event['precision']}"
+            f"{action} {self._preset}: {self.steps:,} steps{first}, on {event['device']} in "
+            f"{event['precision']} with {threads}, in {self._run}"
         )
         if repeated := event.get("repeated"):
             result = "" if event.get("changed") else ", with the same result to the bit"
@@ -96,6 +126,7 @@ class Console(Callback):
             self.unit = event["data"]["unit"]
             for text in data_lines(event["data"]):
                 self.line(text)
+            self.line(parameters_text(event["parameters"]))
         for name, (before, now) in event.get("changed", {}).items():
             self.line(
                 f"{name} changed from {before} to {now}: the run is not bit-exact from step "
@@ -245,6 +276,12 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
     return [*lines, *describe_unsupported(data["unsupported_files"]), *data["notes"]]
 
 
+def parameters_text(parameters: Mapping[str, int]) -> str:
+    """Return the line of the networks and their numbers of parameters."""
+    counts = (f"{name} {count:,}" for name, count in parameters.items())
+    return f"parameters: {', '.join(counts)}"
+
+
 def shape_text(shape: Sequence[int], *, points: bool) -> str:
     """Return the shape of images as channels x height x width, of points as their dimensions."""
     if not points:
@@ -252,30 +289,35 @@ def shape_text(shape: Sequence[int], *, points: bool) -> str:
     return "1 dimension" if shape[0] == 1 else f"{shape[0]} dimensions"
 
 
-def dry_run_text(report: DryRunReport) -> str:
-    """Return the report of a dry run as lines."""
-    lines = ["config (resolved):", *_flat("  ", to_json(report.config)), *data_lines(report.data)]
-    for number, stage in enumerate(report.stages, 1):
-        counts = ", ".join(f"{name} {count:,}" for name, count in stage.parameters.items())
-        head = f"stage {number}: " if len(report.stages) > 1 else ""
-        lines += [
-            f"{head}parameters: {counts}",
-            f"{head}{stage.steps:,} steps at {1 / stage.seconds_per_step:.1f} it/s: "
-            f"about {duration(stage.seconds)}",
-        ]
+def dry_run_text(report: DryRunReport, *, verbose: bool = False) -> str:
+    """Return the report of a dry run: five lines, warnings, and with `verbose` the config."""
+    # Time and memory come first.
+    speeds = [
+        f"{stage.steps:,} steps at {1 / stage.seconds_per_step:.1f} steps/s"
+        for stage in report.stages
+    ]
+    runtime = report.config.runtime
+    lines = [
+        f"time: about {duration(report.seconds)} on {runtime.device} in {runtime.precision}: "
+        f"{' and '.join(speeds)}, estimated from a few steps"
+    ]
     if report.peak_bytes is None:
-        memory = "unknown on this system"
+        lines.append("memory: unknown on this system")
     else:
-        memory = f"about {report.peak_bytes / 2**20:,.0f} MiB"
+        lines.append(f"memory: about {report.peak_bytes / 2**20:,.0f} MiB")
+
+    # Then what is trained.
+    data, *details = data_lines(report.data)
+    *_, last = report.stages
+    lines += [data, parameters_text(last.parameters)]
+    lines += details if verbose else report.data["notes"]
     written = "nothing was written"
     if report.packed:
         folders = ", ".join(map(str, report.packed))
         written += f" but the data, packed into the cache for training: {folders}"
-    lines += [
-        f"time: about {duration(report.seconds)}, estimated from a few steps",
-        f"memory: {memory}",
-        written,
-    ]
+    lines.append(written)
+    if verbose:
+        lines += ["config (resolved):", *_flat("  ", to_json(report.config))]
     return printable_lines("\n".join(lines))
 
 

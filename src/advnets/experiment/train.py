@@ -177,6 +177,7 @@ def _run_session(
         event["changed"] = session.changed
     if session.repeated:
         event["repeated"] = session.repeated
+    event["parameters"] = run.read_config().get("parameters", {})
     event["data"] = data_summary(session.data.dataset, session.config)
     run.append_event(event)
     callbacks.on_event(event)
