@@ -74,7 +74,7 @@ def test_what_is_selected_by_must_be_evaluated_and_have_a_direction(run_command,
     for flags, message in (
         (("--patience", "3"), "--patience is 3, but --eval-every is 0, so that nothing is"),
         (("--keep-best", "fid"), "--keep-best is fid, but --eval-every is 0, so that nothing"),
-        ((*EVALUATED, "--keep-best", "n_real"), "no score of --eval-metric frechet is called"),
+        ((*EVALUATED, "--keep-best", "n_real"), "no score of the metric frechet is called"),
         (("--keep-checkpoints", "0"), "--keep-checkpoints is 0; it must be at least 1"),
         (("--keep-checkpoints", "some"), "--keep-checkpoints is 'some'; it must be"),
     ):
