@@ -82,7 +82,7 @@ def test_runs_in_processes_share_the_threads_and_are_recorded(tmp_path):
         text=True,
         check=True,
     )
-    assert "digits-seed0: training: 2 steps" in process.stderr
+    assert "digits-seed0: training digits: 2 steps" in process.stderr
     assert "digits-seed1: records/digits-1.json" in process.stdout
     assert "Means over seeds" in process.stdout
     record = json.loads((tmp_path / "records" / "digits-1.json").read_text())

@@ -31,7 +31,7 @@ def test_a_killed_sweep_ends_with_the_same_bytes_when_it_is_repeated(begin_sweep
     # Repeat it with another number of processes, and once more.
     code, out, err = runs[0].finish(begin_sweep(3 - jobs))
     assert (code, out.count("Means over seeds")) == (0, 1), err
-    assert f"resuming: {runs[0].steps} steps, from step {steps[0]}" in err
+    assert f"resuming digits: {runs[0].steps} steps, from step {steps[0]}" in err
     code, again, err = runs[0].finish(begin_sweep(jobs))
     assert (code, err) == (0, "")
     assert again == out[out.index("Means over seeds") :]
