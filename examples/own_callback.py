@@ -1,0 +1,19 @@
+"""An own callback, which observes a training: python examples/own_callback.py"""
+
+import advnets
+
+
+class BestDiscrimination(advnets.Callback):
+    """The step at which D tells real from generated images best."""
+
+    def __init__(self):
+        self.best = (0.0, 0)
+
+    def on_log(self, step, metrics):  # noqa: D102
+        self.best = max(self.best, (metrics["d_real"] - metrics["d_fake"], step))
+
+
+if __name__ == "__main__":
+    callback = BestDiscrimination()
+    advnets.train("digits", steps=300, callbacks=[callback])
+    print(callback.best)
