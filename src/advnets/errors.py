@@ -104,11 +104,12 @@ SYNONYMS = {
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return the question "did you mean …?" for the nearest known names; "" if none is near.
 
-    A synonym comes before names that are spelled alike. Words may be joined by _ or by -.
+    A synonym, or the name in another case, comes before names that are spelled alike. Words may be
+    joined by _ or by -.
     """
     names = list(known)
     synonym = SYNONYMS.get(name.lower().replace("_", "-"), "")
-    near = [n for n in names if n.replace("_", "-") == synonym]
+    near = [n for n in names if n.replace("_", "-") == synonym or n.lower() == name.lower()]
     if not near:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
         # Keep the nearest name, and names that are about as near.

@@ -40,6 +40,9 @@ class RunDirectory:
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
 
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
     @classmethod
     def existing(cls, path: Path) -> RunDirectory:
         """Open the directory of an existing run.

@@ -202,9 +202,15 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
     # An unknown option.
     all_options = f"`advnets {command} --help{'-all' if command == 'train' else ''}`"
     known = [*_FLAG.findall(full()), "--help", "--debug"]
+    known += ["--help-all"] if command == "train" else []
     for argument in arguments:
         flag = argument.partition("=")[0].replace("_", "-")
         if argument.startswith("--") and flag not in known:
+            if (command, flag) == ("train", "--preset"):
+                return UsageError(
+                    "advnets train has no option --preset; give the preset first, as in "
+                    "advnets train dcgan"
+                )
             if command == "sweep" and (flag in MAIN_OPTIONS or "." in flag):
                 return UsageError(
                     f"{flag} is an option of `advnets train`; give those of all runs after --, as "
@@ -217,12 +223,15 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
 
     # An unknown subcommand.
     if match := re.search(
-        r"Unrecognized options: (\S+).*Available subcommands: ([\w, -]*\w)", text
+        r"Unrecognized options: (\S+?),?\s.*Available subcommands: ([\w, -]*\w)", text
     ):
         choices = [name.strip() for name in match[2].split(",")]
-        return UnknownNameError(f"subcommand of advnets {arguments[0]}", match[1], choices)
+        kind = "view" if arguments[0] == "visualize" else f"subcommand of advnets {arguments[0]}"
+        return UnknownNameError(kind, match[1], choices)
     if match := re.search(r"Expected one of \{(.*?)\}", text):
-        return UsageError(f"advnets {arguments[0]} needs a subcommand; give one of {match[1]}")
+        kind = "view" if arguments[0] == "visualize" else "subcommand"
+        names = ", ".join(name.strip() for name in match[1].split(","))
+        return UsageError(f"advnets {arguments[0]} needs a {kind}; give one of {names}")
 
     # A missing or wrong value.
     if match := re.search(

@@ -69,9 +69,6 @@ for _spec in (
 DEFAULT_EXTRACTORS = {"mnist": "digits"}
 """By dataset: the default extractor, a classifier trained on the same pixels; else pixels."""
 
-OWN_DISCRIMINATOR = "discriminator"
-"""The extractor that is the run's own D: its features compare with those of no other run."""
-
 MIN_SAMPLES = 10
 """The smallest number of samples that every metric can be computed of."""
 
@@ -200,9 +197,9 @@ def record_identity(record: Record) -> tuple[object, ...]:
     keys += ("seed", "step", "keep_fraction", "class_proportions", "data_digest")
     spec = METRICS.get(record["metric"])
     case = tuple(record.get(key) for key in spec.cases) if spec else ()
-    # Real images are compared with samples of the same number only.
-    count = record.get("n_fake") if record["samples"] in REFERENCES else None
-    return (*(record.get(key) for key in keys), case, count)
+    # Scores of other numbers of images are not comparable, and are kept beside each other.
+    counts = tuple(record.get(key) for key in ("n", "n_fake", "n_real"))
+    return (*(record.get(key) for key in keys), case, counts)
 
 
 def metrics_help() -> str:

@@ -46,7 +46,8 @@ def eval_metric(intervals: config.Intervals) -> MetricSpec:
     try:
         (resolved,) = resolve_metrics(name)
     except (UnknownNameError, ValueError):
-        raise UnknownNameError("metric of a training curve", name, suitable) from None
+        aliases = [alias for metric in suitable for alias in METRICS[metric].aliases]
+        raise UnknownNameError("metric of a training curve", name, suitable, aliases) from None
     if resolved not in suitable:
         raise UnknownNameError("metric of a training curve", name, suitable)
     return METRICS[resolved]

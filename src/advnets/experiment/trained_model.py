@@ -344,7 +344,8 @@ class TrainedModel:
 
         None is the default extractor of the dataset.
         """
-        from advnets.evaluation.registry import OWN_DISCRIMINATOR, default_extractor
+        from advnets.evaluation.registry import default_extractor
+        from advnets.extractors.registry import OWN_DISCRIMINATOR
 
         if spec == OWN_DISCRIMINATOR:
             return self.discriminator_extractor()

@@ -22,6 +22,10 @@ EXTRACTORS: dict[str, Callable[[], Extractor]] = {
 """Functions that load the extractors, by name."""
 
 
+OWN_DISCRIMINATOR = "discriminator"
+"""The extractor that is the run's own D: its features compare with those of no other run."""
+
+
 def extractor(name: str, *, trust_code: bool = False) -> Extractor:
     """Return an extractor by the name in EXTRACTORS, or that of a file.
 
@@ -37,7 +41,7 @@ def extractor(name: str, *, trust_code: bool = False) -> Extractor:
         return EXTRACTORS[name]()
     if Path(name).suffix in READERS or len(Path(name).parts) > 1:
         return load_extractor_file(Path(name), trust_code=trust_code)
-    raise UnknownNameError("extractor", name, EXTRACTORS)
+    raise UnknownNameError("extractor", name, [*EXTRACTORS, OWN_DISCRIMINATOR])
 
 
 def classifier_advice(shape: tuple[int, int, int], *, built_in: bool = False) -> str:
