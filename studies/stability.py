@@ -117,7 +117,10 @@ def init_std_rows(out: Path) -> Iterator[str]:
         }
         in_g, in_d = config.DCGANGenerator(**changes), config.DCGANDiscriminator(**changes)
         torch.manual_seed(0)
-        g, d = dcgan.Generator(shape, **vars(in_g)), dcgan.Discriminator(shape, **vars(in_d))
+        g, d = (
+            dcgan.DCGANGenerator(shape, **vars(in_g)),
+            dcgan.DCGANDiscriminator(shape, **vars(in_d)),
+        )
         logits = d(g(g.latent(BATCH, RNG(0))))
         naive = torch.log(1 - torch.sigmoid(logits)).mean()
         naive_and_stable = [

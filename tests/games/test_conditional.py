@@ -11,7 +11,7 @@ from advnets.experiment.players import build_game
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.games.gan import GAN, ConditionalGAN
-from advnets.models.dcgan import Discriminator, Generator
+from advnets.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from advnets.protocols import Batch
 from advnets.rng import RNG
 
@@ -22,8 +22,8 @@ NOISE = RNG(0)
 def players(classes=3, **options):
     torch.manual_seed(0)
     return {
-        "generator": Generator(SHAPE, 4, 2, classes=classes, **options),
-        "discriminator": Discriminator(SHAPE, 2, classes=classes, **options),
+        "generator": DCGANGenerator(SHAPE, 4, 2, classes=classes, **options),
+        "discriminator": DCGANDiscriminator(SHAPE, 2, classes=classes, **options),
     }
 
 
@@ -59,7 +59,7 @@ def test_with_zero_class_weights_it_equals_the_unconditional_game(updates):
 def test_samples_have_the_labels_of_the_minibatch():
     received = []
 
-    class Watching(Generator):
+    class Watching(DCGANGenerator):
         def forward(self, z, rng=None):
             received.append(z[:, -3:].argmax(1).tolist())
             return super().forward(z, rng)
@@ -73,7 +73,7 @@ def test_samples_have_the_labels_of_the_minibatch():
 def test_d_gets_the_labels_of_images_and_samples():
     received = []
 
-    class Watching(Discriminator):
+    class Watching(DCGANDiscriminator):
         def forward(self, x, rng=None, labels=None):
             received.append(labels.tolist())
             return super().forward(x, rng, labels)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from advnets.errors import UsageError
-from advnets.models.dcgan import Discriminator, Generator, Layer
+from advnets.models.dcgan import DCGANDiscriminator, DCGANGenerator, Layer
 from advnets.models.layers import (
     FullKernelConv2d,
     FullKernelConvTranspose2d,
@@ -61,14 +61,14 @@ def copy_weights(plain, model):
 
 
 def test_generator_has_the_layers_of_the_paper():
-    model = Generator((3, 64, 64), **SMALL)
+    model = DCGANGenerator((3, 64, 64), **SMALL)
     z = model.latent(5, RNG(0))
     plain = copy_weights(plain_generator(100, 4, 3), model)
     torch.testing.assert_close(model(z), plain(z[:, :, None, None]))
 
 
 def test_discriminator_has_the_layers_of_the_paper():
-    model = Discriminator((3, 64, 64), **SMALL)
+    model = DCGANDiscriminator((3, 64, 64), **SMALL)
     x = torch.randn(5, 3, 64, 64)
     torch.testing.assert_close(
         model(x), copy_weights(plain_discriminator(4, 3), model)(x).flatten()
@@ -77,7 +77,7 @@ def test_discriminator_has_the_layers_of_the_paper():
 
 def test_concatenated_batches_are_normalized_separately():
     """One call on both batches equals two calls, including the running statistics."""
-    first, second = (Discriminator((1, 16, 16), **SMALL) for _ in range(2))
+    first, second = (DCGANDiscriminator((1, 16, 16), **SMALL) for _ in range(2))
     second.load_state_dict(first.state_dict())
     real, fake = torch.randn(6, 1, 16, 16), 3 + torch.randn(6, 1, 16, 16)
     joint = first(torch.cat((real, fake)), RNG(0).split_streams("real", "fake"))
@@ -88,13 +88,16 @@ def test_concatenated_batches_are_normalized_separately():
 
 def test_parameter_counts_of_the_tutorial():
     """3.58 and 2.77 million parameters, as in PyTorch's example."""
-    nets = Generator((3, 64, 64), kernel_size=4), Discriminator((3, 64, 64), kernel_size=4)
+    nets = (
+        DCGANGenerator((3, 64, 64), kernel_size=4),
+        DCGANDiscriminator((3, 64, 64), kernel_size=4),
+    )
     assert [parameters(net) for net in nets] == [3_576_704, 2_765_568]
 
 
 def test_channels_and_kernels_as_published():
     """Radford et al. 2015, figure 1: maps of 1024, 512, 256, 128 and kernels of 5."""
-    g = Generator((3, 64, 64), base_channels=128)
+    g = DCGANGenerator((3, 64, 64), base_channels=128)
     maps = [layer.norm.num_features for layer in g.layers]
     assert maps == [1024, 512, 256, 128]
     kernels = [g.layers[0].net.kernel_size, *(c.kernel_size for c in convolutions(g)[1:])]
@@ -124,14 +127,14 @@ class TestFiveRules:
     """
 
     def test_strides_instead_of_pooling(self, shape):
-        g, d = Generator(shape), Discriminator(shape)
+        g, d = DCGANGenerator(shape), DCGANDiscriminator(shape)
         for net in (g, d):
             kinds = {type(m) for m in net.modules()}
             allowed = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.Identity, nn.ModuleList}
             assert kinds <= allowed | {
                 Layer,
-                Generator,
-                Discriminator,
+                DCGANGenerator,
+                DCGANDiscriminator,
                 Prior,
                 FullKernelConvTranspose2d,
                 FullKernelConv2d,
@@ -142,14 +145,14 @@ class TestFiveRules:
         assert all(max(m.stride) == 2 for m in (*up, *down))
 
     def test_batch_norm_but_not_at_the_output_of_g_nor_the_input_of_d(self, shape):
-        g, d = Generator(shape), Discriminator(shape)
+        g, d = DCGANGenerator(shape), DCGANDiscriminator(shape)
         normed = [[isinstance(m.norm, nn.BatchNorm2d) for m in layers(net)] for net in (g, d)]
         assert normed[0] == [True] * len(g.layers) + [False]
         assert normed[1] == [False] + [True] * (len(d.layers) - 1) + [False]
 
     def test_no_hidden_fully_connected_layer(self, shape):
         """A convolution as large as its maps is one: only where z enters or the logit leaves."""
-        g, d = Generator(shape), Discriminator(shape)
+        g, d = DCGANGenerator(shape), DCGANDiscriminator(shape)
         sizes = input_sizes(g, g.latent(2, RNG(0)))
         assert not any(isinstance(m, nn.Linear) for net in (g, d) for m in net.modules())
         assert sizes[0] == (1, 1)
@@ -161,13 +164,13 @@ class TestFiveRules:
         assert last.out_channels == 1
 
     def test_rectifiers_in_g_and_tanh_at_its_output(self, shape):
-        g, negative = Generator(shape), torch.tensor([-1.0, 2.0])
+        g, negative = DCGANGenerator(shape), torch.tensor([-1.0, 2.0])
         for layer in g.layers:
             assert layer.activate(negative).tolist() == [0, 2]
         assert torch.equal(g.output_activation(negative), torch.tanh(negative))
 
     def test_leaky_rectifiers_in_d(self, shape):
-        for layer in Discriminator(shape).layers:
+        for layer in DCGANDiscriminator(shape).layers:
             torch.testing.assert_close(
                 layer.activate(torch.tensor([-1.0, 2.0])), torch.tensor([-0.2, 2.0])
             )
@@ -193,7 +196,7 @@ def test_output_sizes_of_supported_shapes(size, kernel, resampling):
         (2, *size),
         {"base_channels": 2, "kernel_size": kernel, "resampling": resampling},
     )
-    g, d = Generator(shape, latent_dim=3, **options), Discriminator(shape, **options)
+    g, d = DCGANGenerator(shape, latent_dim=3, **options), DCGANDiscriminator(shape, **options)
     fake = g(g.latent(2, RNG(0)))
     assert fake.shape == (2, *shape)
     assert d(fake).shape == (2,)
@@ -224,7 +227,7 @@ def test_the_shorter_side_is_doubled_in_the_last_layers():
     [((3, 63, 63), "64"), ((1, 4, 4), "8"), ((3, 33, 64), "32x64"), ((1, 6, 8), "8x8")],
 )
 def test_other_sizes_are_refused_with_the_nearest_supported_one(shape, nearest):
-    for net in (Generator, Discriminator):
+    for net in (DCGANGenerator, DCGANDiscriminator):
         with pytest.raises(UsageError) as caught:
             net(shape)
         assert str(caught.value) == (
@@ -235,7 +238,7 @@ def test_other_sizes_are_refused_with_the_nearest_supported_one(shape, nearest):
 
 
 def test_initial_weights_are_normal_with_std_002():
-    g = Generator((3, 64, 64))
+    g = DCGANGenerator((3, 64, 64))
     weights = g.layers[1].net.weight
     assert (weights.mean().item(), weights.std().item()) == pytest.approx((0, 0.02), abs=1e-3)
     gains = torch.cat([layer.norm.weight for layer in g.layers])
@@ -244,7 +247,7 @@ def test_initial_weights_are_normal_with_std_002():
 
 
 def test_the_default_prior_is_the_papers():
-    z = Generator((1, 8, 8), base_channels=2).latent(1000, RNG(0))
+    z = DCGANGenerator((1, 8, 8), base_channels=2).latent(1000, RNG(0))
     assert (z.min().item(), z.max().item()) == pytest.approx((-1, 1), abs=1e-3)
 
 
@@ -252,7 +255,7 @@ def test_the_default_prior_is_the_papers():
 def test_the_class_is_an_input_of_every_layer(dense):
     """With all weights of z and x at 0 only the class changes the output."""
     options = {"base_channels": 2, "dense": dense, "classes": 3, "batch_norm": False}
-    g, d = Generator((1, 16, 16), 4, **options), Discriminator((1, 16, 16), **options)
+    g, d = DCGANGenerator((1, 16, 16), 4, **options), DCGANDiscriminator((1, 16, 16), **options)
     for net in (g, d):
         for number, conv in enumerate(convolutions(net)):
             other_gradients = torch.autograd.grad(
@@ -266,13 +269,13 @@ def test_the_class_is_an_input_of_every_layer(dense):
 
 
 def call(net, labels):
-    if isinstance(net, Generator):
+    if isinstance(net, DCGANGenerator):
         return net(net.latent(3, RNG(0), labels))
     return net(torch.linspace(-1, 1, 3 * 256).view(3, 1, 16, 16), None, labels)
 
 
 def test_a_conditional_latent_ends_in_its_one_hot_class():
-    g = Generator((1, 8, 8), 4, 2, classes=3)
+    g = DCGANGenerator((1, 8, 8), 4, 2, classes=3)
     z = g.latent(3, RNG(0), torch.tensor([2, 0, 1]))
     assert z.shape == (3, 7)
     assert z[:, 4:].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
@@ -282,7 +285,7 @@ def test_a_conditional_latent_ends_in_its_one_hot_class():
 
 
 def test_a_conditional_discriminator_needs_labels():
-    d = Discriminator((1, 8, 8), 2, classes=3)
+    d = DCGANDiscriminator((1, 8, 8), 2, classes=3)
     with pytest.raises(
         UsageError, match="a discriminator with 3 classes got images without labels"
     ):
@@ -290,7 +293,7 @@ def test_a_conditional_discriminator_needs_labels():
 
 
 def test_concatenated_batches_have_their_own_labels():
-    d = Discriminator((1, 8, 8), 2, classes=3)
+    d = DCGANDiscriminator((1, 8, 8), 2, classes=3)
     real, fake = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
     labels = torch.tensor([0, 1, 2, 0]), torch.tensor([2, 2, 1, 0])
     stacked = RNG(0).split_streams("real", "fake")
@@ -299,14 +302,14 @@ def test_concatenated_batches_have_their_own_labels():
 
 
 def test_feature_maps_are_the_outputs_of_all_convolutions():
-    d = Discriminator((3, 32, 32), 4, dense=(5,))
+    d = DCGANDiscriminator((3, 32, 32), 4, dense=(5,))
     maps = d.feature_maps(torch.zeros(2, 3, 32, 32))
     assert [tuple(m.shape[1:]) for m in maps] == [(4, 16, 16), (8, 8, 8), (16, 4, 4)]
 
 
 def test_fusing_batch_norm_does_not_change_the_output():
     """In eval mode with running statistics; the original model is not modified."""
-    g = Generator((3, 32, 32), **SMALL)
+    g = DCGANGenerator((3, 32, 32), **SMALL)
     z = g.latent(16, RNG(0))
     for _ in range(3):
         g(z)
@@ -320,7 +323,7 @@ class TestSpectralNorm:
     """Every layer of D has a largest singular value of 1, whatever the scale of its weights."""
 
     def test_singular_values(self):
-        d = Discriminator((3, 16, 16), 4, batch_norm=False, spectral_norm=True)
+        d = DCGANDiscriminator((3, 16, 16), 4, batch_norm=False, spectral_norm=True)
         x = torch.randn(2, 3, 16, 16)
         with torch.no_grad():
             for conv in convolutions(d):
@@ -332,7 +335,7 @@ class TestSpectralNorm:
             assert largest.item() == pytest.approx(1.0, abs=1e-3)
 
     def test_it_is_a_function_of_the_weights_up_to_scale(self):
-        d = Discriminator((1, 8, 8), 4, batch_norm=False, spectral_norm=True).eval()
+        d = DCGANDiscriminator((1, 8, 8), 4, batch_norm=False, spectral_norm=True).eval()
         x = torch.randn(2, 1, 8, 8)
         before = d(x)
         with torch.no_grad():
@@ -341,7 +344,7 @@ class TestSpectralNorm:
         torch.testing.assert_close(d(x), before)
 
     def test_a_copy_is_one_and_so_is_what_its_state_is_loaded_into(self):
-        d, copied_net = (Discriminator((1, 8, 8), 4, spectral_norm=True) for _ in range(2))
+        d, copied_net = (DCGANDiscriminator((1, 8, 8), 4, spectral_norm=True) for _ in range(2))
         copied, x = copy.deepcopy(d), torch.randn(2, 1, 8, 8)
         copied_net.load_state_dict(d.state_dict())
         before = d(x)
@@ -351,7 +354,7 @@ class TestSpectralNorm:
             assert buffer.data_ptr() != copied_buffer.data_ptr()
 
     def test_in_bfloat16_too(self):
-        d = Discriminator((1, 8, 8), 4, batch_norm=False, spectral_norm=True)
+        d = DCGANDiscriminator((1, 8, 8), 4, batch_norm=False, spectral_norm=True)
         x = torch.randn(8, 1, 8, 8, requires_grad=True)
         with torch.autocast("cpu", torch.bfloat16):
             logits = d(x)

@@ -7,7 +7,13 @@ from torch.nn import functional as F
 
 from advnets.errors import UsageError
 from advnets.models.layers import upsampling_sizes
-from advnets.models.resnet import Block, Discriminator, Generator, downsample, upsample
+from advnets.models.resnet import (
+    Block,
+    ResidualDiscriminator,
+    ResidualGenerator,
+    downsample,
+    upsample,
+)
 from advnets.rng import RNG
 
 SMALL = {"base_channels": 4, "group_size": 4}
@@ -63,7 +69,7 @@ def test_a_block_computes_its_formula():
 
 
 def test_groups_of_16_by_default():
-    mix = Discriminator((3, 32, 32)).stages[0][0].mix
+    mix = ResidualDiscriminator((3, 32, 32)).stages[0][0].mix
     assert (mix.in_channels, mix.groups, mix.weight.shape[1]) == (64, 4, 16)
 
 
@@ -78,7 +84,7 @@ def test_initial_variance_depends_on_the_depth(blocks):
 
 
 def test_channels_double_up_to_max_channels():
-    d = Discriminator((3, 32, 32), base_channels=8, max_channels=24, group_size=8)
+    d = ResidualDiscriminator((3, 32, 32), base_channels=8, max_channels=24, group_size=8)
     maps = d.feature_maps(torch.zeros(2, 3, 32, 32))
     assert [tuple(m.shape[1:]) for m in maps] == [(8, 32, 32), (16, 16, 16), (24, 8, 8), (24, 4, 4)]
 
@@ -87,7 +93,10 @@ def test_channels_double_up_to_max_channels():
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_output_sizes_of_supported_shapes(size, blocks):
     shape = (2, *size)
-    g, d = Generator(shape, 3, blocks=blocks, **SMALL), Discriminator(shape, blocks=blocks, **SMALL)
+    g, d = (
+        ResidualGenerator(shape, 3, blocks=blocks, **SMALL),
+        ResidualDiscriminator(shape, blocks=blocks, **SMALL),
+    )
     fake = g(g.latent(2, RNG(0)))
     assert fake.shape == (2, *shape)
     assert fake.abs().max() <= 1
@@ -98,7 +107,7 @@ def test_output_sizes_of_supported_shapes(size, blocks):
 
 
 def test_there_are_no_normalization_layers():
-    for net in (Generator((3, 32, 32)), Discriminator((3, 32, 32))):
+    for net in (ResidualGenerator((3, 32, 32)), ResidualDiscriminator((3, 32, 32))):
         assert not any("Norm" in type(module).__name__ for module in net.modules())
 
 
@@ -106,8 +115,8 @@ def test_initial_outputs_are_of_order_1():
     """G's images and D's logits are of order 1 for every size and depth."""
     torch.manual_seed(0)
     for shape, blocks in (((1, 8, 8), 1), ((3, 32, 32), 1), ((3, 64, 64), 3)):
-        g = Generator(shape, blocks=blocks, output="linear")
-        d = Discriminator(shape, blocks=blocks)
+        g = ResidualGenerator(shape, blocks=blocks, output="linear")
+        d = ResidualDiscriminator(shape, blocks=blocks)
         with torch.no_grad():
             fake = g(g.latent(64, RNG(0)))
             # Smooth, as images are: of noise the means are 0.
@@ -117,7 +126,10 @@ def test_initial_outputs_are_of_order_1():
 
 
 def test_both_models_depend_on_the_class():
-    g, d = Generator((1, 8, 8), 4, classes=3, **SMALL), Discriminator((1, 8, 8), classes=3, **SMALL)
+    g, d = (
+        ResidualGenerator((1, 8, 8), 4, classes=3, **SMALL),
+        ResidualDiscriminator((1, 8, 8), classes=3, **SMALL),
+    )
     labels = torch.tensor([0, 1, 2])
     z = g.latent(3, RNG(0), labels)
     assert z[:, 4:].argmax(1).tolist() == [0, 1, 2]
@@ -136,7 +148,7 @@ def test_both_models_depend_on_the_class():
 
 def test_channels_and_groups_that_do_not_fit_are_refused():
     with pytest.raises(UsageError, match="2 x 12 channels cannot be divided into groups of 16"):
-        Discriminator((1, 8, 8), base_channels=12)
-    assert Discriminator((1, 8, 8), base_channels=4)(torch.zeros(1, 1, 8, 8)).shape == (
+        ResidualDiscriminator((1, 8, 8), base_channels=12)
+    assert ResidualDiscriminator((1, 8, 8), base_channels=4)(torch.zeros(1, 1, 8, 8)).shape == (
         1,
     )  # one group

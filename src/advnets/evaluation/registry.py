@@ -13,7 +13,7 @@ from advnets.evaluation.inpainting import INPAINTING
 from advnets.evaluation.linear_probe import ONE_NN_CLASSIFIER, PROBE
 from advnets.evaluation.modes import INCEPTION_SCORE, KL_JSD, MIXTURE, MODES
 from advnets.evaluation.neighbors import MEMORIZATION, PRDC_SPEC, TWO_SAMPLE_1NN
-from advnets.evaluation.spec import REFERENCES, MetricSpec, Record
+from advnets.evaluation.spec import MetricSpec, Record
 from advnets.evaluation.usefulness import USEFULNESS
 from advnets.extractors import extractor
 from advnets.extractors.base import Extractor

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from advnets.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from advnets.models import dcgan, resnet
     from advnets.models.classifiers import (
         SemiSupervisedConvDiscriminator,
         SemiSupervisedDiscriminator,
@@ -17,13 +16,17 @@ if TYPE_CHECKING:
         ConditionalMLPGenerator,
         InpaintingGenerator,
     )
+    from advnets.models.dcgan import DCGANDiscriminator, DCGANGenerator
     from advnets.models.factory import build_discriminator, build_generator
     from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
     from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPEncoder, MLPGenerator
+    from advnets.models.resnet import ResidualDiscriminator, ResidualGenerator
 
 __all__ = [
     "ConditionalMLPDiscriminator",
     "ConditionalMLPGenerator",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
     "DeconvGenerator",
     "InpaintingGenerator",
     "MLPDiscriminator",
@@ -31,12 +34,12 @@ __all__ = [
     "MLPGenerator",
     "MaxoutConvDiscriminator",
     "MaxoutDiscriminator",
+    "ResidualDiscriminator",
+    "ResidualGenerator",
     "SemiSupervisedConvDiscriminator",
     "SemiSupervisedDiscriminator",
     "build_discriminator",
     "build_generator",
-    "dcgan",
-    "resnet",
 ]
 
 __getattr__, __dir__ = lazy_attributes(
@@ -55,7 +58,9 @@ __getattr__, __dir__ = lazy_attributes(
         "SemiSupervisedDiscriminator": "advnets.models.classifiers",
         "build_discriminator": "advnets.models.factory",
         "build_generator": "advnets.models.factory",
-        "dcgan": "advnets.models.dcgan",
-        "resnet": "advnets.models.resnet",
+        "DCGANDiscriminator": "advnets.models.dcgan",
+        "DCGANGenerator": "advnets.models.dcgan",
+        "ResidualDiscriminator": "advnets.models.resnet",
+        "ResidualGenerator": "advnets.models.resnet",
     },
 )

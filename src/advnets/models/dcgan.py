@@ -67,7 +67,7 @@ class Layer(nn.Module):
             self.norm = nn.Identity()
 
 
-class Generator(LatentSampler):
+class DCGANGenerator(LatentSampler):
     """The DCGAN generator: small maps, upsampled by transposed convolutions to images of `shape`.
 
     It maps (batch, latent) to (batch, channels, height, width), with tanh in [-1, 1]. The largest
@@ -147,7 +147,7 @@ class Generator(LatentSampler):
             h = layer(h, one_hot_labels)
         return self.output_activation(self.last(h, one_hot_labels).float())
 
-    def fused(self) -> Generator:
+    def fused(self) -> DCGANGenerator:
         """Return a copy in eval mode with batch normalization fused into the convolutions."""
         net = copy.deepcopy(self).eval()
         for layer in net.layers:
@@ -155,7 +155,7 @@ class Generator(LatentSampler):
         return net
 
 
-class Discriminator(nn.Module):
+class DCGANDiscriminator(nn.Module):
     """The DCGAN discriminator: maps downsampled by strided convolutions, then one logit a(x).
 
     The first and the last layer have no batch normalization; the leaky ReLUs have slope 0.2. Real

@@ -79,8 +79,9 @@ def build_convolutional_generator(
     classes: int,
 ) -> nn.Module:
     """Return a DCGAN or residual generator."""
-    model = dcgan if isinstance(spec, config.DCGANGenerator) else resnet
-    return model.Generator(shape, **vars(spec), classes=classes)
+    is_dcgan = isinstance(spec, config.DCGANGenerator)
+    model = dcgan.DCGANGenerator if is_dcgan else resnet.ResidualGenerator
+    return model(shape, **vars(spec), classes=classes)
 
 
 def build_prior(spec: config.MLPGenerator) -> Prior:
@@ -114,8 +115,9 @@ def build_convolutional_discriminator(
     spec: config.DCGANDiscriminator | config.ResidualDiscriminator, shape: Shape, classes: int
 ) -> nn.Module:
     """Return a DCGAN or residual discriminator."""
-    model = dcgan if isinstance(spec, config.DCGANDiscriminator) else resnet
-    return model.Discriminator(shape, **vars(spec), classes=classes)
+    is_dcgan = isinstance(spec, config.DCGANDiscriminator)
+    model = dcgan.DCGANDiscriminator if is_dcgan else resnet.ResidualDiscriminator
+    return model(shape, **vars(spec), classes=classes)
 
 
 def concatenated_shape(shape: Shape, num_values: int) -> Shape:

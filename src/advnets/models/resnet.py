@@ -73,7 +73,7 @@ class Block(nn.Module):
         return x + self.narrow(self.activate(self.mix(self.activate(self.widen(x)))))
 
 
-class Generator(LatentSampler):
+class ResidualGenerator(LatentSampler):
     """A residual generator: blocks on maps of each size, with upsampling between sizes.
 
     It maps (batch, latent) to (batch, channels, height, width). The largest maps have
@@ -131,7 +131,7 @@ class Generator(LatentSampler):
         return self.output_activation(self.last(_leaky_relu(h)).float())
 
 
-class Discriminator(nn.Module):
+class ResidualDiscriminator(nn.Module):
     """A residual discriminator: blocks on maps of each size, then one logit a(x).
 
     With `classes` it is a projection discriminator: a(x | y) = a(h) + v_y · Σ h of the last maps h

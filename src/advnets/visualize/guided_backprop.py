@@ -22,7 +22,7 @@ from advnets.plots.image_grid import grid
 from advnets.visualize.figure import GAP, Figure, View, ViewData, hstack, image_rows, vstack
 from advnets.visualize.samples import training_images
 
-ConvDiscriminator = dcgan.Discriminator | resnet.Discriminator
+ConvDiscriminator = dcgan.DCGANDiscriminator | resnet.ResidualDiscriminator
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Activations(View):
     def compute(self, model: TrainedModel) -> ViewData:
         """Compute samples, and all maps of G and D for them, in the order of computation."""
         discriminator, generator = conv_discriminator(model), model.generator
-        if not isinstance(generator, dcgan.Generator):
+        if not isinstance(generator, dcgan.DCGANGenerator):
             raise UsageError("activations require a DCGAN generator; give a run of a DCGAN preset")
         z = model.latents(self.num_samples, seed=self.seed)
         with torch.no_grad(), recorded_outputs(generator.layers) as generator_maps:

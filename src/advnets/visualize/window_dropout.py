@@ -17,7 +17,7 @@ from tyro.conf import arg
 from advnets.errors import DataError, UsageError, require
 from advnets.experiment.trained_model import TrainedModel
 from advnets.files import read_regular_file
-from advnets.models.dcgan import Generator, Layer
+from advnets.models.dcgan import DCGANGenerator, Layer
 from advnets.visualize.figure import Figure, View, ViewData, image_rows
 from advnets.visualize.guided_backprop import recorded_outputs, scaled_output
 
@@ -54,7 +54,7 @@ class WindowDropout(View):
         _, height, width = model.info.shape
         boxes = read_boxes(self.boxes, height, width)
         generator = model.generator
-        if not isinstance(generator, Generator) or len(generator.layers) < 2:
+        if not isinstance(generator, DCGANGenerator) or len(generator.layers) < 2:
             raise UsageError(
                 "window-dropout requires a DCGAN generator with two or more convolutions; give a "
                 "run that has one"
