@@ -1,4 +1,4 @@
-"""The examples of an own callback and own data."""
+"""The examples of an own callback, own data and an own metric."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import advnets
+from advnets.evaluation import METRICS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -35,3 +36,17 @@ def test_the_data_train(tmp_path):
     assert (images.reshape(100, -1) > 0).sum(1).tolist() == [31] * 100
     options = {"steps": 2, "batch_size": 20, "out": tmp_path / "run", "progress": False}
     assert advnets.train("digits", data=images, **options).sample(2).shape == (2, 1, 16, 16)
+
+
+def test_the_metric_is_the_mean_pixel(tmp_path):
+    options = {"steps": 2, "out": tmp_path / "run", "progress": False}
+    model = advnets.train("digits", **options)
+    names_of("own_metric.py")
+    names_of("own_metric.py")  # again, as in a notebook
+    generated, real = model.evaluate("brightness", num_samples=200)
+    test = model.open_data().dataset.test
+    test_mean = test.images.mean() / test.white_level
+    assert generated["mean"] == pytest.approx(float(model.sample(200).mean()), abs=1e-6)
+    assert generated["error"] == pytest.approx(generated["mean"] - test_mean, abs=1e-6)
+    assert abs(real["error"]) < 0.02
+    del METRICS["brightness"]

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from advnets.evaluation.comparison import ScoredRun, compare, read_scored_run
     from advnets.evaluation.context import EvaluationContext
     from advnets.evaluation.registry import METRICS, register_metric
-    from advnets.evaluation.spec import MetricSpec
+    from advnets.evaluation.spec import MetricSpec, Value
 
 __all__ = [
     "METRICS",
     "EvaluationContext",
     "MetricSpec",
     "ScoredRun",
+    "Value",
     "compare",
     "read_scored_run",
     "register_metric",
@@ -29,6 +30,7 @@ __getattr__, __dir__ = lazy_attributes(
         "METRICS": "advnets.evaluation.registry",
         "MetricSpec": "advnets.evaluation.spec",
         "ScoredRun": "advnets.evaluation.comparison",
+        "Value": "advnets.evaluation.spec",
         "compare": "advnets.evaluation.comparison",
         "read_scored_run": "advnets.evaluation.comparison",
         "register_metric": "advnets.evaluation.registry",

@@ -25,16 +25,24 @@ METRICS: dict[str, MetricSpec] = {}
 def register_metric(spec: MetricSpec) -> None:
     """Make a metric known to the command line, `evaluate`, `compare`, reports and curves.
 
+    A metric that was registered before under the same name is replaced, as when the cell of a
+    notebook runs again.
+
     Raises:
         UsageError: its name, or one of its aliases, is that of another metric.
     """
     for name in (spec.name, *spec.aliases):
-        if (other := _find(name)) is not None:
+        other = _find(name)
+        if other is not None and (other.name != spec.name or other.name in _BUILT_IN):
             raise UsageError(
                 f"the metric {spec.name} cannot be named {name}, which is a name of the metric "
                 f"{other.name}; choose another"
             )
     METRICS[spec.name] = spec
+
+
+_BUILT_IN: set[str] = set()
+"""The names of the metrics of this package."""
 
 
 def _find(name: str) -> MetricSpec | None:
@@ -65,6 +73,7 @@ for _spec in (
     ELBO,
 ):
     register_metric(_spec)
+_BUILT_IN.update(METRICS)
 
 DEFAULT_EXTRACTORS = {"mnist": "digits"}
 """By dataset: the default extractor, a classifier trained on the same pixels; else pixels."""

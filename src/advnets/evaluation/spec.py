@@ -142,7 +142,8 @@ def compared_counts(record: Record) -> str:
     """Return the extractor and the numbers of generated and real images, as a phrase."""
     n = record.get("n")
     real, fake = (record["n_real"], record["n_fake"]) if n is None else (n, n)
-    return f"{record['extractor']}, {fake:,} on {real:,}"
+    extractor = "" if record["extractor"] is None else f"{record['extractor']}, "
+    return f"{extractor}{fake:,} on {real:,}"
 
 
 @dataclass(frozen=True)

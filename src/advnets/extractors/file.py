@@ -114,7 +114,7 @@ def load_extractor_file(path: Path, *, trust_code: bool = False) -> Extractor:
     if path.suffix == ".pt2" and not trust_code:
         raise UsageError(
             f"opening {path} can run any code in it; if you trust its author, add "
-            "--trust-code (in Python, trust_code=True), or give an .onnx or .safetensors file"
+            "--trust-code, or give an .onnx or .safetensors file"
         )
     try:
         content = read_regular_file(path.expanduser(), _MAX_BYTES)
