@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,3 +260,12 @@ def test_load_takes_a_step_or_a_checkpoint_file(tiny):
     for absent in file, elsewhere:
         with pytest.raises(RunError, match=r"is not a checkpoint in the folder checkpoints/"):
             advnets.load(absent)
+
+
+def test_images_in_place_of_a_preset_are_refused():
+    """In a process without the type checks of tests."""
+    code = "import advnets, numpy; advnets.train(numpy.zeros((60, 8, 8), 'uint8'))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    last = result.stderr.splitlines()[-1]
+    assert "preset is of type ndarray; give a name, a path, a Preset or a Config" in last
+    assert not Path("runs").exists()

@@ -130,6 +130,11 @@ def train(
             f"step is {step}, which selects the checkpoint that branch continues from; set steps "
             "for the length of the training, or set branch"
         )
+    if preset is not None and not isinstance(preset, str | Path | Preset | Config):
+        raise UsageError(
+            f"preset is of type {type(preset).__name__}; give a name, a path, a Preset or a "
+            "Config; images are data"
+        )
     name = str(preset) if isinstance(preset, str | Path) else None
     source = str(data) if isinstance(data, str | Path) else None
     in_memory = data is not None and not isinstance(data, str | Path | Data)
