@@ -21,6 +21,7 @@ BAD = [math.inf, -math.inf, math.nan, 1e39]
 COUNTS = {
     *("seed", "label_seed", "steps", "epochs", "schedule_steps", "ema_half_life", "labels"),
     *("log_every", "sample_every", "checkpoint_every", "eval_every", "momentum_epochs"),
+    *("keep_checkpoints", "step", "patience"),
 }
 """Integers that memory does not depend on, such as numbers of steps."""
 HUNGRY = ("advnets.config", "advnets.visualize")
@@ -54,6 +55,7 @@ def example(kind):
         return presets.get_preset("digits")
     paths = {"run": Path(), "out": Path("x.png"), "boxes": Path("x.json")}
     needed = paths | {"path": "digits", "expression": "3 - 5"}
+    needed |= {"step": 0, "identity": "", "differences": ()}
     lacking = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     return kind(**{field.name: needed[field.name] for field in lacking})
 

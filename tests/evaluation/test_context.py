@@ -320,10 +320,10 @@ def test_the_requested_number_of_samples_is_scored(tiny, tmp_path, console):
         n: [r["n_fake"] for r in trained.evaluate(("swd",), num_samples=n)] for n in (200, 5000)
     }
     assert counts == {200: [200, 200], 5000: [1197, 1197]}
-    # The generator's newer record replaces the old one; records of real images of another
-    # number belong to other scores.
+    # Scores of different numbers are kept; of equal numbers, the newer one replaces the old one.
+    trained.evaluate(("swd",), num_samples=200)
     saved = [(record["samples"], record["n_fake"]) for record in trained.run.scores()]
-    assert saved == [(REAL, 200), ("generator", 1197), (REAL, 1197)]
+    assert saved == [("generator", 1197), (REAL, 1197), ("generator", 200), (REAL, 200)]
 
 
 @pytest.mark.parametrize(

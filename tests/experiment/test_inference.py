@@ -34,8 +34,7 @@ def test_the_logits_of_conditional_models_depend_on_the_class(tiny, tmp_path):
     model = advnets.train(tiny.with_stage(stage), out=tmp_path / "run", progress=False)
     x = model.sample(2, label="3")
     logits = model.discriminator_logits(x, label=["3", "4"])
-    rounded = (x * 16).round() / 16
-    assert torch.equal(logits, model.discriminator(rounded, labels=torch.tensor([3, 4])))
+    assert torch.equal(logits, model.discriminator(x, labels=torch.tensor([3, 4])))
     assert not torch.equal(logits, model.discriminator_logits(x, label_index=3))
     with pytest.raises(UsageError, match="class-conditional; give the label or the label_index"):
         model.discriminator_logits(x)

@@ -149,14 +149,20 @@ def test_max_over_pieces_is_twice_differentiable():
     assert torch.autograd.gradgradcheck(lambda x: max_over_pieces(x**3), (x,))
 
 
-@pytest.mark.parametrize("nets", [dcgan, resnet], ids=["dcgan", "residual"])
+@pytest.mark.parametrize(
+    "networks",
+    [
+        (dcgan.DCGANDiscriminator, dcgan.DCGANGenerator),
+        (resnet.ResidualDiscriminator, resnet.ResidualGenerator),
+    ],
+    ids=["dcgan", "residual"],
+)
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 16, 32)], ids=["channels", "size"])
-def test_inputs_of_another_shape_are_refused(nets, shape):
+def test_inputs_of_another_shape_are_refused(networks, shape):
     """Without the check a strided D would return several logits for an image of another size."""
-    d, g = (
-        nets.Discriminator((3, 16, 16), base_channels=4),
-        nets.Generator((3, 16, 16), 5, base_channels=4),
-    )
+    discriminator, generator = networks
+    d = discriminator((3, 16, 16), base_channels=4)
+    g = generator((3, 16, 16), 5, base_channels=4)
     actual = " x ".join(map(str, shape))
     message = f"the model was built for images of 3 x 16 x 16, got {actual}; pass images"
     for function in (d, d.feature_maps):

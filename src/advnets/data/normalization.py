@@ -52,6 +52,10 @@ class Normalizer(ABC):
         """Normalize images with values in [0, 1], rounded to pixel values first."""
         return self.to_model((images * self.white_level).round().to(torch.uint8))
 
+    def from_floats(self, images: Float[Tensor, "batch *shape"]) -> Float32[Tensor, "batch *shape"]:
+        """Normalize images with values in [0, 1], such as samples, without rounding if possible."""
+        return self.from_unit_range(images)
+
     def statistics(self) -> dict[str, float]:
         """Return the numbers from which `normalizer_from_statistics` rebuilds the normalizer."""
         return dataclasses.asdict(self)
@@ -67,6 +71,10 @@ class UnitNormalizer(Normalizer):
         """Return x / white_level."""
         return pixels.to(torch.float32).div_(self.white_level)
 
+    def from_floats(self, images: Float[Tensor, "batch *shape"]) -> Float32[Tensor, "batch *shape"]:
+        """Return x."""
+        return images.to(torch.float32)
+
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
         """Return the images, clamped to [0, 1]."""
         return images.to(torch.float32).clamp(0, 1)
@@ -81,6 +89,10 @@ class SymmetricNormalizer(Normalizer):
     def to_model(self, pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
         """Return 2x / white_level - 1."""
         return pixels.to(torch.float32).mul_(2).div_(self.white_level).sub_(1)
+
+    def from_floats(self, images: Float[Tensor, "batch *shape"]) -> Float32[Tensor, "batch *shape"]:
+        """Return 2x - 1."""
+        return images.to(torch.float32).mul(2).sub_(1)
 
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
         """Return (x + 1) / 2, clamped to [0, 1]."""

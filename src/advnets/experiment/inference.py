@@ -50,7 +50,7 @@ def discriminator_logits(
     labels = _given_labels(model, len(x), label, label_index)
     logits: list[Tensor] = []
     for start in range(0, len(x), BLOCK):
-        block = model.normalizer.from_unit_range(x[start : start + BLOCK]).to(model.device)
+        block = model.normalizer.from_floats(x[start : start + BLOCK]).to(model.device)
         z = block.new_empty(len(block), 0)
         if labels is not None:
             z = one_hot(labels[start : start + BLOCK], model.classes).to(block)
@@ -94,7 +94,7 @@ def invert_images(
             free = starts[..., : random.shape[1] - model.classes]
             starts = torch.cat((free, given.expand(len(random), -1, -1)), 2)
         elif "encoder" in model.players:
-            scaled = model.normalizer.from_unit_range(block).to(model.device)
+            scaled = model.normalizer.from_floats(block).to(model.device)
             mean = cast(Encoder, model.players["encoder"])(scaled).mean
             starts = torch.cat((starts, mean[None]))
         net, normalizer = model.generator, model.normalizer

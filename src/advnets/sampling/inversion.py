@@ -39,7 +39,7 @@ def invert(
     Each image starts from the best of its `starts`; the last `fixed` values of z are kept. Source:
     Zhu et al. 2016, "Generative visual manipulation on the natural image manifold", equation 2.
     """
-    net, x = cast(Generator, generator), normalizer.from_unit_range(images).to(starts.device)
+    net, x = cast(Generator, generator), normalizer.from_floats(images).to(starts.device)
 
     def errors(z: Float[Tensor, "n latent"]) -> Float[Tensor, " n"]:
         return (net(z).float() - x).square().flatten(1).sum(1)

@@ -177,7 +177,7 @@ def test_a_broken_saved_dataset_is_refused(tmp_path, table, data):
     arrow.write_bytes(arrow.read_bytes()[:100])
     assert sentence(place, data).startswith(f"{place} cannot be read (")
     (place / "state.json").write_text("{")
-    assert sentence(place, data).endswith("save the set again with save_to_disk")
+    assert sentence(place, data).endswith("save the dataset again with save_to_disk")
 
 
 def test_hub_paths_are_recognized(tmp_path, write_parquet, write_tar, png):
