@@ -130,11 +130,7 @@ def train(
             f"step is {step}, which selects the checkpoint that branch continues from; set steps "
             "for the length of the training, or set branch"
         )
-    if preset is not None and not isinstance(preset, str | Path | Preset | Config):
-        raise UsageError(
-            f"preset is of type {type(preset).__name__}; give a name, a path, a Preset or a "
-            "Config; images are data"
-        )
+    _check_preset(preset)
     name = str(preset) if isinstance(preset, str | Path) else None
     source = str(data) if isinstance(data, str | Path) else None
     in_memory = data is not None and not isinstance(data, str | Path | Data)
@@ -316,3 +312,16 @@ def _unknown_option(name: str, config: Config) -> TypeError:
         "progress",
     ]
     return unknown_keyword("train", name, keywords)
+
+
+def _check_preset(preset: object) -> None:
+    """Reject a preset of another type, such as images.
+
+    Raises:
+        UsageError: it is of another type.
+    """
+    if preset is not None and not isinstance(preset, str | Path | Preset | Config):
+        raise UsageError(
+            f"preset is of type {type(preset).__name__}; give a name, a path, a Preset or a "
+            "Config; images are data"
+        )
