@@ -110,7 +110,7 @@ def test_training_ends_early_and_says_so(run_command, tmp_path, quick):
 
 
 def test_weights_only_keeps_the_samples_in_a_smaller_file(run_command, trained, tmp_path):
-    """Of an existing run too; what needs D or the optimizers is refused with the reason."""
+    """An existing run is stripped too; uses of D or the optimizers are refused with the reason."""
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     file = RunDirectory(run).newest_checkpoint()

@@ -1,4 +1,4 @@
-"""What all commands share: help, examples, and errors about arguments."""
+"""All commands have help, examples, and errors about their arguments."""
 
 from __future__ import annotations
 

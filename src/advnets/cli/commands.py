@@ -73,7 +73,8 @@ class Train(ValidatedConfig):
     discriminator_code: Annotated[str | None, arg(name="discriminator", metavar="FILE.py:NAME")] = (
         None
     )
-    """The same for a discriminator."""
+    """Class or function of a Python file that is called in the same way, and returns a
+    discriminator; None: that of the preset."""
     trust_code: Annotated[bool, FlagCreatePairsOff] = False
     """Run the Python files that a config.json names as its game and models, given as PRESET or of
     the run to --resume. Without it, Python code runs only from a FILE.py:NAME of the command."""

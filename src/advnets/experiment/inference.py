@@ -1,4 +1,4 @@
-"""What a trained model computes of given images, and its samples as HTML."""
+"""Discriminator logits and latents of given images, and samples of a model as HTML."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _MAX_MARKERS = 40
 
 @dataclass(frozen=True)
 class MetricCurve:
-    """How the values of a metric during training are plotted."""
+    """The title, unit and value of the training curve of a metric."""
 
     title: str
     unit: str

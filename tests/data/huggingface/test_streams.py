@@ -134,7 +134,7 @@ def test_each_rank_reads_only_its_rows(stream):
 
 
 def test_the_epoch_is_0_if_the_length_is_unknown(stream):
-    """What a process has read so far does not count."""
+    """The images that a process has read before make no difference."""
     batches = loader_of(stream)
     before = [batches.epoch_at(i) for i in (0, 5, 6)]
     for i in range(8):

@@ -148,7 +148,7 @@ def test_images_with_broken_exif_are_read(tmp_path, exif):
 
 @pytest.mark.parametrize("shape", [(30, 90), (90, 30)])
 def test_center_crops_the_middle_square(tmp_path, shape):
-    """Of a long image the square in the middle is taken."""
+    """A long image is cropped to the square in its middle."""
     height, width = shape
     values = np.zeros(shape, np.uint8)
     top, left = (height - 30) // 2, (width - 30) // 2
