@@ -35,8 +35,8 @@ from advnets.run_directory import RunDirectory
 
 PACKAGE = Path(advnets.__file__).parent
 EXAMPLES = Path(__file__).parents[1] / "examples"
-GAME = (EXAMPLES / "own_game.py").read_text("utf-8")
-MODELS = (EXAMPLES / "own_models.py").read_text("utf-8")
+GAME = (EXAMPLES / "custom_game.py").read_text("utf-8")
+MODELS = (EXAMPLES / "custom_models.py").read_text("utf-8")
 QUICK = ("--steps", "4", "--threads", "1", "--log-every", "2", "--sample-every", "2")
 
 

@@ -16,7 +16,7 @@ BEGIN, END = "<!-- bench -->\n", "<!-- end -->\n"
 
 
 def rate(case: dict[str, Any], contender: str) -> str:
-    """Format the units of work a second; of the case `start`, its seconds."""
+    """Format the units of work per second; for the case `start`, the seconds."""
     median = case["rates"][contender]["median"]
     return f"{1 / median:.1f} s" if case["case"] == "start" else f"{median:,.0f}"
 
@@ -27,18 +27,18 @@ def line(case: dict[str, Any]) -> str:
         f"{ratio['median']:.2f} x {name} ({ratio['min']:.2f} to {ratio['max']:.2f})"
         for name, ratio in case["ratios"].items()
     ]
-    others = [f"{name} {rate(case, name)}" for name in case["rates"] if name != "ours"]
+    others = [f"{name} {rate(case, name)}" for name in case["rates"] if name != "advnets"]
     useful = "-"
     if case["flops"]:
-        shares = " and ".join(f"{case['flops'] / peak:.0%}" for peak in case["peaks"].values())
-        useful = f"{case['flops'] / 1e9:,.0f}, {shares}"
+        fractions = " and ".join(f"{case['flops'] / peak:.0%}" for peak in case["peaks"].values())
+        useful = f"{case['flops'] / 1e9:,.0f}, {fractions}"
     memory = "; ".join(f"{name} {size / 2**20:,.0f}" for name, size in case["peak_bytes"].items())
     goals = "; ".join(
         f"{goal}: {'reached' if done else 'not reached'}" for goal, done in case["goals"].items()
     )
     cells = (
         f"`{case['case']}`: {case['description']}",
-        rate(case, "ours"),
+        rate(case, "advnets"),
         "; ".join(others) or "-",
         "; ".join(ratios) or "-",
         useful,
@@ -54,7 +54,7 @@ def table(record: dict[str, Any]) -> str:
     machine = record["machine"]
     head = (
         "case",
-        "ours /s",
+        "advnets /s",
         "baselines /s",
         "ratio (min to max)",
         "useful GFLOP/s, fraction of the float32 and bfloat16 peaks",

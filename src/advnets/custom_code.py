@@ -70,7 +70,7 @@ class CustomCode:
         if (self.file.resolve(), self.digest) not in _announced:
             _announced.add((self.file.resolve(), self.digest))
             print(f"advnets: running the code of {self.file.resolve()}", file=sys.stderr)
-        module = ModuleType(f"own_{self.file.stem}")
+        module = ModuleType(f"custom_{self.file.stem}")
         module.__file__ = str(self.file)
         try:
             exec(compile(self.content, self.file, "exec", dont_inherit=True), vars(module))

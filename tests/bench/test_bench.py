@@ -67,21 +67,21 @@ def test_goals_are_checked_against_the_measurements():
     """Medians of 10 a second, and 4 and 5 of the baselines; peaks of matrix products."""
     case = CASES["paper-mnist"]
     rates = {
-        "ours": [10.0, 12.0, 9.0],
+        "advnets": [10.0, 12.0, 9.0],
         "resident": [4.0, 4.0, 4.0],
         "tutorial": [5.0, 5.0, 5.0],
         "peak float32": [1.0, 1.0, 1.0],
         "peak bfloat16": [1.0, 1.0, 1.0],
     }
-    result = runner._result(case, rates, {"ours": 7})
-    assert result.rates["ours"] == Summary(10.0, 9.0, 12.0)
+    result = runner._result(case, rates, {"advnets": 7})
+    assert result.rates["advnets"] == Summary(10.0, 9.0, 12.0)
     assert result.ratios["resident"] == Summary(2.5, 2.25, 3.0)
     assert result.ratios["tutorial"].median == 2.0
     assert result.flops == pytest.approx(10.0 * case.flops())
     assert result.peaks["bfloat16"] == 2 * 4096**3
     assert result.goals == {"2.5 x resident": True, "35 % of the bfloat16 peak": False}
     del rates["peak bfloat16"]  # as where the processor has no instructions for it
-    assert runner._result(case, rates, {"ours": 7}).goals == {"2.5 x resident": True}
+    assert runner._result(case, rates, {"advnets": 7}).goals == {"2.5 x resident": True}
 
 
 def test_no_peak_is_measured_in_an_emulated_precision(monkeypatch):
@@ -96,7 +96,7 @@ def test_no_peak_is_measured_in_an_emulated_precision(monkeypatch):
 def test_the_error_of_a_failed_worker_is_reported(tmp_path, monkeypatch):
     monkeypatch.delenv("ADVNETS_DATA", raising=False)
     setting = BenchData(tmp_path, data_dir=str(tmp_path))
-    with Worker("mlp", "ours", setting) as worker, pytest.raises(AdvnetsError) as caught:
+    with Worker("mlp", "advnets", setting) as worker, pytest.raises(AdvnetsError) as caught:
         worker.work(0.1)
     assert "advnets data fetch mnist" in str(caught.value)
 
@@ -104,7 +104,7 @@ def test_the_error_of_a_failed_worker_is_reported(tmp_path, monkeypatch):
 def test_every_case_has_its_contenders():
     for case in CASES.values():
         if not case.command:
-            assert {"ours", *case.baselines} == set(CONTENDERS[case.name])
+            assert {"advnets", *case.baselines} == set(CONTENDERS[case.name])
         assert all(goal.baseline in ("", *case.baselines) for goal in case.goals)
 
 
@@ -120,11 +120,11 @@ def test_a_case_is_measured_and_printed(real_data, capsys):
     record = json.loads(capsys.readouterr().out)
     (case,) = record["cases"]
     assert case["case"] == "mlp"
-    assert case["rates"].keys() == {"ours", "tutorial", "resident"}
-    actual, reference = (case["rates"][name]["median"] for name in ("ours", "tutorial"))
+    assert case["rates"].keys() == {"advnets", "tutorial", "resident"}
+    actual, reference = (case["rates"][name]["median"] for name in ("advnets", "tutorial"))
     assert case["ratios"]["tutorial"]["median"] == pytest.approx(actual / reference)
     assert 0 < case["flops"] < case["peaks"]["float32"] * 2
-    assert case["peak_bytes"]["ours"] > 1 << 20
+    assert case["peak_bytes"]["advnets"] > 1 << 20
     assert record["machine"]["torch"] == torch.__version__
 
 

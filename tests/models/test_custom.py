@@ -16,7 +16,7 @@ from advnets.errors import RunError, UsageError
 from advnets.experiment.players import init_seed
 from advnets.models import custom
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own_models.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_models.py"
 QUICK = ("--steps", "8", "--threads", "1", "--log-every", "2", "--checkpoint-every", "4")
 MODELS = ("--generator", f"{EXAMPLE}:Generator", "--discriminator", f"{EXAMPLE}:Discriminator")
 

@@ -29,11 +29,11 @@ from advnets.training import devices
 from advnets.training.step import train_step
 
 NUM_SAMPLES = 10_000
-"""Images that are sampled, centers and test points of the Parzen window, rows of features."""
+"""The number of sampled images, of Parzen centers and test points, and of rows of features."""
 PRDC_FEATURES, INCEPTION_FEATURES = 1000, 2048
-"""Features of an image for `prdc` and `frechet`; Inception has 2,048."""
+"""The number of features of an image for `prdc` and for `frechet`; Inception has 2,048."""
 MATMUL_SIZE = 4096
-"""Side of the square matrices by whose product the peak of the machine is measured."""
+"""The side of the square matrices whose product measures the peak of the machine."""
 
 Contender = Callable[["BenchData"], Iterator[int]]
 
@@ -191,7 +191,7 @@ class _Identity(nn.Module):
 
 
 def matmul(dtype: torch.dtype) -> Contender:
-    """Return repeated matrix products, by which the peak of the machine is measured."""
+    """Return repeated matrix products, which measure the peak of the machine."""
 
     def work(_: BenchData) -> Iterator[int]:
         a, b = (torch.randn(MATMUL_SIZE, MATMUL_SIZE).to(dtype) for _ in range(2))
@@ -206,15 +206,18 @@ PEAKS: dict[str, Contender] = {name: matmul(dtype) for name, dtype in devices.PR
 CONTENDERS: dict[str, dict[str, Contender]] = {
     **{
         preset: {
-            "ours": training(preset),
+            "advnets": training(preset),
             "tutorial": baseline_training(preset, baselines.tutorial_loop),
             "resident": baseline_training(preset, baselines.resident_loop),
         }
         for preset in baselines.BASELINES
     },
-    "sampling": {"ours": sampling, "plain": plain_sampling},
-    "parzen": {"ours": parzen},
-    "prdc": {"ours": metric(prdc, PRDC_FEATURES), "prdc": prdc_package},
-    "frechet": {"ours": metric(frechet_distance, INCEPTION_FEATURES), "torchmetrics": torchmetrics},
+    "sampling": {"advnets": sampling, "plain": plain_sampling},
+    "parzen": {"advnets": parzen},
+    "prdc": {"advnets": metric(prdc, PRDC_FEATURES), "prdc": prdc_package},
+    "frechet": {
+        "advnets": metric(frechet_distance, INCEPTION_FEATURES),
+        "torchmetrics": torchmetrics,
+    },
 }
-"""By case and name."""
+"""The contenders of each case, by name; `advnets` is this package, the others are baselines."""

@@ -132,7 +132,7 @@ class Process:
 
     def _command(self) -> tuple[str, ...]:
         directory = self.data.data_dir
-        if self.contender != "ours":
+        if self.contender != "advnets":
             return ("advnets.bench.baselines", directory or "")
         data = ("--data-dir", directory) if directory else ()
         out = self.folder / f"run{self._runs}"
@@ -184,14 +184,14 @@ class Result:
     case: str
     description: str
     rates: dict[str, Summary]
-    """By contender, units of work (images; for `start`, processes) a second."""
+    """Units of work per second of each contender: images, or processes for `start`."""
     ratios: dict[str, Summary]
-    """By baseline, the ratio of our rate to its rate in the same round."""
+    """The ratio of the rate of advnets to that of each baseline in the same round."""
     peak_bytes: dict[str, int]
     flops: float | None = None
-    """Useful floating-point operations a second."""
+    """Useful floating-point operations per second."""
     peaks: dict[str, float] = field(default_factory=dict[str, float])
-    """Operations a second of a large matrix product, in the precisions that the CPU supports."""
+    """Operations per second of a large matrix product, by precision that the CPU supports."""
     goals: dict[str, bool] = field(default_factory=dict[str, bool])
     """Whether each goal was reached, without goals for a precision that is not in `peaks`."""
 
@@ -215,7 +215,7 @@ def run_case(
             name: Process(case, name, data, folder)
             if case.command
             else stack.enter_context(Worker(case.name, name, data))
-            for name in ("ours", *case.baselines)
+            for name in ("advnets", *case.baselines)
         }
         peaks = {
             name: stack.enter_context(Worker("peak", name, data))
@@ -251,14 +251,16 @@ def _result(
         for name, values in rates_by_round.items()
         if name.startswith("peak ")
     }
-    rates = {name: Summary.from_values(rates_by_round[name]) for name in ("ours", *case.baselines)}
+    rates = {
+        name: Summary.from_values(rates_by_round[name]) for name in ("advnets", *case.baselines)
+    }
     ratios = {
         name: Summary.from_values(
-            [a / b for a, b in zip(rates_by_round["ours"], rates_by_round[name], strict=True)]
+            [a / b for a, b in zip(rates_by_round["advnets"], rates_by_round[name], strict=True)]
         )
         for name in case.baselines
     }
-    flops = case.flops() * rates["ours"].median if case.flops else None
+    flops = case.flops() * rates["advnets"].median if case.flops else None
     goals = {
         goal.text: _is_reached(goal, rates, ratios, flops, peaks)
         for goal in case.goals
@@ -278,7 +280,7 @@ def _is_reached(
         return ratios[goal.baseline].median >= goal.ratio
     if goal.peak_fraction is not None:
         return (flops or 0.0) >= goal.peak_fraction * peaks[goal.precision]
-    return goal.seconds is not None and 1 / rates["ours"].median <= goal.seconds
+    return goal.seconds is not None and 1 / rates["advnets"].median <= goal.seconds
 
 
 def make_images(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from advnets.experiment.trained_model import load
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own_game.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_game.py"
 QUICK = ("--steps", "6", "--threads", "1", "--log-every", "2")
 
 

@@ -1,4 +1,4 @@
-"""A custom game with its own objective: advnets train examples/own_game.py:game --data mnist"""
+"""A custom game with its own objective: advnets train examples/custom_game.py:game --data mnist"""
 
 from advnets import config
 from advnets.games.gan import GAN

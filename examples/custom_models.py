@@ -1,7 +1,7 @@
-"""An own generator and discriminator, as PyTorch modules:
+"""A custom generator and discriminator, as PyTorch modules:
 
-advnets train digits --generator examples/own_models.py:Generator \
-    --discriminator examples/own_models.py:Discriminator
+advnets train digits --generator examples/custom_models.py:Generator \
+    --discriminator examples/custom_models.py:Discriminator
 """
 
 import math

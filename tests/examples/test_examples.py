@@ -1,4 +1,4 @@
-"""The examples of an own callback, own data and an own metric."""
+"""The examples of a custom callback, data in memory and a custom metric."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_examples_have_fewer_than_40_lines(file):
 
 
 def test_the_callback_finds_the_best_log(tmp_path):
-    callback = names_of("own_callback.py")["BestDiscrimination"]()
+    callback = names_of("custom_callback.py")["BestDiscrimination"]()
     options = {"steps": 6, "log_every": 2, "out": tmp_path / "run", "progress": False}
     model = advnets.train("digits", callbacks=[callback], **options)
     logs = [event for event in model.run.events() if event["kind"] == "log"]
@@ -32,7 +32,7 @@ def test_the_callback_finds_the_best_log(tmp_path):
 
 
 def test_the_data_train(tmp_path):
-    images = names_of("own_data.py")["crosses"](100)
+    images = names_of("custom_data.py")["crosses"](100)
     assert (images.reshape(100, -1) > 0).sum(1).tolist() == [31] * 100
     options = {"steps": 2, "batch_size": 20, "out": tmp_path / "run", "progress": False}
     assert advnets.train("digits", data=images, **options).sample(2).shape == (2, 1, 16, 16)
@@ -41,8 +41,8 @@ def test_the_data_train(tmp_path):
 def test_the_metric_is_the_mean_pixel(tmp_path):
     options = {"steps": 2, "out": tmp_path / "run", "progress": False}
     model = advnets.train("digits", **options)
-    names_of("own_metric.py")
-    names_of("own_metric.py")  # again, as in a notebook
+    names_of("custom_metric.py")
+    names_of("custom_metric.py")  # again, as in a notebook
     generated, real = model.evaluate("brightness", num_samples=200)
     test = model.open_data().dataset.test
     test_mean = test.images.mean() / test.white_level

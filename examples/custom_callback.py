@@ -1,4 +1,4 @@
-"""An own callback, which observes a training: python examples/own_callback.py"""
+"""A custom callback, which observes the training: python examples/custom_callback.py"""
 
 import advnets
 

@@ -1,4 +1,4 @@
-"""An own metric of a trained run: python examples/own_metric.py runs/digits"""
+"""A custom metric of a trained run: python examples/custom_metric.py runs/digits"""
 
 import sys
 

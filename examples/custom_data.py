@@ -1,4 +1,4 @@
-"""Own data in memory, made by a function: python examples/own_data.py"""
+"""Training on an array of images in memory: python examples/custom_data.py"""
 
 import numpy as np
 
