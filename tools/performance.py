@@ -30,7 +30,9 @@ def line(case: dict[str, Any]) -> str:
     others = [f"{name} {rate(case, name)}" for name in case["rates"] if name != "advnets"]
     useful = "-"
     if case["flops"]:
-        fractions = " and ".join(f"{case['flops'] / peak:.0%}" for peak in case["peaks"].values())
+        fractions = " and ".join(
+            f"{100 * case['flops'] / peak:.0f} %" for peak in case["peaks"].values()
+        )
         useful = f"{case['flops'] / 1e9:,.0f}, {fractions}"
     memory = "; ".join(f"{name} {size / 2**20:,.0f}" for name, size in case["peak_bytes"].items())
     goals = "; ".join(
@@ -54,8 +56,8 @@ def table(record: dict[str, Any]) -> str:
     machine = record["machine"]
     head = (
         "case",
-        "advnets /s",
-        "baselines /s",
+        "advnets, per s",
+        "baselines, per s",
         "ratio (min to max)",
         "useful GFLOP/s, fraction of the float32 and bfloat16 peaks",
         "peak memory, MiB",

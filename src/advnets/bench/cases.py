@@ -152,7 +152,7 @@ CASES: dict[str, BenchCase] = {
         ),
         BenchCase(
             "paper-mnist",
-            "networks of the 2014 MNIST experiment, batch 100, their own SGD",
+            "networks of the 2014 MNIST experiment, batch 100, the paper's SGD",
             (
                 Goal("2.5 x resident", ratio=2.5, baseline="resident"),
                 Goal("35 % of the bfloat16 peak", peak_fraction=0.35),

@@ -126,7 +126,7 @@ def _batch_tensors(batch: Batch) -> Tensors:
 
 
 def _batch_from_tensors(tensors: Iterator[Tensor], like: Batch) -> Batch:
-    """Return a minibatch of these tensors, in the order of `_tensors`."""
+    """Return a minibatch of these tensors, in the order of `_batch_tensors`."""
     images = next(tensors)
     labels = None if like.labels is None else next(tensors)
     scheduled = {name: next(tensors) for name in like.scheduled}
