@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,24 @@ from pathlib import Path
 import pytest
 
 import advnets
-from advnets import extractors, metrics
+from advnets import extractors, metrics, theory
 
 PACKAGE = Path(advnets.__file__).parent
 ROOT = PACKAGE.parent.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_public_name_has_a_known_type():
+    """Those of all modules, as a type checker of code that imports advnets sees them."""
+    tools = Path(sys.executable).parent
+    completed = subprocess.run(
+        [tools / "pyright", "--verifytypes", "advnets", "--ignoreexternal"],
+        env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": PACKAGE.parent},
+        capture_output=True,
+        text=True,
+    )
+    assert completed.returncode == 0, completed.stdout
+    assert "Type completeness score: 100%" in completed.stdout
 
 
 def imports_of(path: Path) -> set[str]:
@@ -112,7 +126,7 @@ def test_public_names():
     assert sorted(advnets.__all__) == sorted([*names, *SUBPACKAGES])
     for name in advnets.__all__:
         assert getattr(advnets, name) is not None
-    assert dir(advnets) == advnets.__all__
+    assert dir(advnets) == sorted(advnets.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nets'"):
         advnets.nets  # noqa: B018
 
@@ -123,12 +137,18 @@ def test_a_subpackage_is_reachable_after_import_advnets(name):
     assert run_python(f"import advnets; print(advnets.{name}.__name__)") == f"advnets.{name}"
 
 
-@pytest.mark.parametrize("name", ["evaluation", "games", "models", "sampling", "visualize"])
-def test_the_names_of_a_subpackage_are_imported_on_first_use(name):
+@pytest.mark.parametrize("name", SUBPACKAGES)
+def test_dir_of_a_subpackage_has_its_public_names_alone(name):
+    """Not torch or math, which the module imports; each of the names can be imported."""
     package = getattr(advnets, name)
     assert dir(package) == sorted(package.__all__)
     for attribute in package.__all__:
         assert getattr(package, attribute) is not None
+
+
+def test_a_mistyped_name_of_a_module_suggests_the_nearest():
+    with pytest.raises(AttributeError, match=r"did you mean jensen_shannon\?"):
+        theory.jensen_shanon  # noqa: B018
 
 
 def test_public_metrics():

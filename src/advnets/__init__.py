@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from advnets._version import __version__
-from advnets.lazy import lazy_attributes
+from advnets.lazy import set_attributes
 
 if TYPE_CHECKING:
     from advnets import (
@@ -79,11 +79,7 @@ __all__ = [
 ]
 
 
-__getattr__, _ = lazy_attributes(
+set_attributes(
     __name__,
     {name: _MODULE_OF.get(name, f"advnets.{name}") for name in __all__ if name != "__version__"},
 )
-
-
-def __dir__() -> list[str]:
-    return __all__

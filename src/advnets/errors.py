@@ -43,6 +43,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import ParamSpec, TypeVar
 
+__all__ = [
+    "AdvnetsError",
+    "CallbackError",
+    "CheckpointError",
+    "ConfigDiffersError",
+    "DataError",
+    "DivergedError",
+    "DivergedWarning",
+    "DownloadError",
+    "FewImagesWarning",
+    "MissingExtraError",
+    "OutOfMemoryError",
+    "RunBusyError",
+    "RunError",
+    "RunWarning",
+    "StoppedBySignal",
+    "StoppedError",
+    "UnknownNameError",
+    "UnusableCheckpointError",
+    "UsageError",
+    "WriteError",
+]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -50,6 +73,10 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """Characters that control a terminal, end or reorder a line, or cannot be encoded."""
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def printable(text: str) -> str:
@@ -298,7 +325,7 @@ class StoppedBySignal(KeyboardInterrupt):
     """
 
     def __init__(self, number: int, detail: str = "") -> None:
-        self.signal = signal.Signals(number)
+        self.signal: signal.Signals = signal.Signals(number)
         super().__init__(f"stopped by {self.signal.name}{detail}")
 
 

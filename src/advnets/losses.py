@@ -20,7 +20,42 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, relu, softplus
 
+from advnets.lazy import set_attributes
 from advnets.protocols import Logits, Scalar
+
+__all__ = [
+    "GENERATOR_LOSSES",
+    "OBJECTIVES",
+    "Objective",
+    "bernoulli_log_likelihood",
+    "classification_loss",
+    "critic_generator_loss",
+    "critic_metrics",
+    "discriminator_loss",
+    "feature_matching_loss",
+    "hinge_discriminator_loss",
+    "input_gradients",
+    "kl_to_standard_normal",
+    "least_squares_discriminator_loss",
+    "least_squares_generator_loss",
+    "linearized_logits",
+    "logit_metrics",
+    "minimax_generator_loss",
+    "mutual_information",
+    "non_saturating_generator_loss",
+    "normal_log_likelihood",
+    "pair_metrics",
+    "posterior_log_density",
+    "reinforce_loss",
+    "relativistic_logits",
+    "value_function",
+    "value_terms",
+    "wasserstein_discriminator_loss",
+    "wgan_gradient_penalty",
+    "zero_centered_gradient_penalty",
+]
+
+set_attributes(__name__)
 
 _TINY = 1e-12
 """Lower bound of arguments of roots and logarithms."""

@@ -212,4 +212,11 @@ class ReplayRNG(RNG):
     def uniform(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
         return next(self.values)
 
-    normal = fast_normal = dropout_mask = uniform
+    def normal(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
+        return next(self.values)
+
+    def fast_normal(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
+        return next(self.values)
+
+    def dropout_mask(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
+        return next(self.values)

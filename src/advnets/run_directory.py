@@ -34,11 +34,11 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config_file = path / "config.json"
-        self.events_file = path / "events.jsonl"
-        self.scores_file = path / "scores.json"
-        self.samples = path / "samples"
-        self.checkpoints = path / "checkpoints"
+        self.config_file: Path = path / "config.json"
+        self.events_file: Path = path / "events.jsonl"
+        self.scores_file: Path = path / "scores.json"
+        self.samples: Path = path / "samples"
+        self.checkpoints: Path = path / "checkpoints"
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"

@@ -13,6 +13,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import UsageError
+from advnets.lazy import set_attributes
+
+__all__ = [
+    "OPTIMUM",
+    "descend",
+    "jensen_shannon",
+    "kullback_leibler",
+    "optimal_discriminator",
+    "subgradient",
+    "value_at",
+    "virtual_criterion",
+]
+
+set_attributes(__name__)
 
 _SUM_TOLERANCE = 1e-6
 """Largest accepted difference of the sum of probabilities from 1."""

@@ -24,8 +24,9 @@ class PlainMaxout(nn.Module):
 
     def __init__(self, inputs: int, units: int, pieces: int) -> None:
         super().__init__()
-        self.units, self.pieces = units, pieces
-        self.linear = nn.Linear(inputs, units * pieces)
+        self.units: int = units
+        self.pieces: int = pieces
+        self.linear: nn.Linear = nn.Linear(inputs, units * pieces)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs) to (batch, units)."""
@@ -115,7 +116,8 @@ class ArrayDataset(Dataset[Tensor]):
     """A dataset of images in memory as bytes, converted to tensors on access."""
 
     def __init__(self, images: np.ndarray, *, symmetric: bool) -> None:
-        self.images, self.symmetric = images, symmetric
+        self.images: np.ndarray = images
+        self.symmetric: bool = symmetric
 
     def __len__(self) -> int:
         return len(self.images)
@@ -128,7 +130,8 @@ class ImageFileDataset(Dataset[Tensor]):
     """A dataset of JPEG files in a folder, decoded, cropped and resized on access."""
 
     def __init__(self, folder: Path, size: int, *, symmetric: bool) -> None:
-        self.files, self.size = sorted(folder.glob("*.jpg")), size
+        self.files: list[Path] = sorted(folder.glob("*.jpg"))
+        self.size: int = size
         self.symmetric = symmetric
 
     def __len__(self) -> int:

@@ -40,7 +40,7 @@ class Worker:
 
     def __init__(self, case: str, contender: str, data: BenchData) -> None:
         arguments = json.dumps({**asdict(data), "images": str(data.images)})
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[str] = subprocess.Popen(
             [sys.executable, "-m", "advnets.bench.runner", case, contender, arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -97,7 +97,10 @@ class Process:
     """A command that is run repeatedly, measured until its end or until it prints `ready_text`."""
 
     def __init__(self, case: BenchCase, contender: str, data: BenchData, folder: Path) -> None:
-        self.case, self.contender, self.data, self.folder = case, contender, data, folder
+        self.case: BenchCase = case
+        self.contender: str = contender
+        self.data: BenchData = data
+        self.folder: Path = folder
         self._runs, self._peak_bytes = 0, 0
 
     def work(self, _: float) -> float:

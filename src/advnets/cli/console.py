@@ -39,10 +39,11 @@ class Console(Callback):
     """A training callback that prints events and progress."""
 
     def __init__(self, images_per_step: int = 1, stream: TextStream | None = None) -> None:
-        self.stream = make_tolerant(stream or sys.stderr)
+        self.stream: TextStream = make_tolerant(stream or sys.stderr)
         self.images_per_step = images_per_step
         self.bar: tqdm[Any] | None = None
-        self.steps, self.unit = 0, "images"
+        self.steps: int = 0
+        self.unit: str = "images"
         self._start_time, self._start_step = time.monotonic(), 0
         self._run, self._preset = "", ""
         self._first_step: tuple[int, float] | None = None

@@ -28,7 +28,7 @@ MAIN_OPTIONS = (
 )
 """The options of `train` that its short help explains."""
 
-GROUPS = {
+GROUPS: dict[str, tuple[type | None, str]] = {
     "data": (Data, "dataset, image size, normalization and batch size"),
     "training": (Stage, "length, EMA of the generator, schedules"),
     "runtime": (Runtime, "device, precision, threads, compilation"),
@@ -41,7 +41,7 @@ GROUPS = {
 }
 """The groups of options of `train`: the config class of those without a prefix, a description."""
 
-EXAMPLES = {
+EXAMPLES: dict[str, tuple[str, ...]] = {
     "train": (
         "advnets train digits                          minutes on a CPU, offline",
         "advnets train modern --data photos --size 64  your own images",

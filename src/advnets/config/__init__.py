@@ -51,6 +51,7 @@ from advnets.config.run import (
     update_custom_paths,
 )
 from advnets.config.validation import ValidatedConfig, check_min, check_sizes, check_values
+from advnets.lazy import set_attributes
 
 __all__ = [
     "SGD",
@@ -99,3 +100,5 @@ __all__ = [
     "update_custom_paths",
     "with_wider_latent",
 ]
+
+set_attributes(__name__)

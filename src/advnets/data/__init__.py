@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from advnets.lazy import lazy_attributes
+from advnets.lazy import set_attributes
 
 if TYPE_CHECKING:
     from advnets.data.registry import open_dataset
 
 __all__ = ["open_dataset"]
 
-__getattr__, __dir__ = lazy_attributes(__name__, {"open_dataset": "advnets.data.registry"})
+set_attributes(__name__, {"open_dataset": "advnets.data.registry"})

@@ -283,8 +283,11 @@ class ConcatSplit:
     """The concatenation of two splits of equal image shape, without labels."""
 
     def __init__(self, first: Split, second: Split) -> None:
-        self.first, self.second = first, second
-        self.shape, self.white_level, self.labels = first.shape, first.white_level, None
+        self.first: Split = first
+        self.second: Split = second
+        self.shape: tuple[int, int, int] = first.shape
+        self.white_level: int = first.white_level
+        self.labels: None = None
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from advnets.lazy import lazy_attributes
+from advnets.lazy import set_attributes
 
 if TYPE_CHECKING:
     from advnets.evaluation.comparison import ScoredRun, compare, read_scored_run
@@ -23,7 +23,7 @@ __all__ = [
     "register_metric",
 ]
 
-__getattr__, __dir__ = lazy_attributes(
+set_attributes(
     __name__,
     {
         "EvaluationContext": "advnets.evaluation.context",

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from advnets.config import CustomDiscriminator, CustomGenerator, Runtime
+from advnets.config import Config, CustomDiscriminator, CustomGenerator, Runtime
 from advnets.data.class_proportions import Labels, ProportionKind, class_indices
 from advnets.errors import RunWarning, UsageError, WriteError, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
@@ -38,7 +38,8 @@ from advnets.training.checkpoint import WEIGHTS_ONLY, load_tensors
 from advnets.training.memory import explain_errors
 
 if TYPE_CHECKING:
-    from advnets.data.prepared import PreparedData
+    from advnets.data.normalization import Normalizer
+    from advnets.data.prepared import DatasetInfo, PreparedData
     from advnets.extractors.base import Extractor
     from advnets.extractors.discriminator import DiscriminatorExtractor
     from advnets.sampling.inversion import Inversion
@@ -64,8 +65,10 @@ class TrainedModel:
     ) -> None:
         stored = StoredRun.read(path)
         load_custom_models(stored.config, trust_code=trust_code)
-        self.run, self.config, self.info = stored.directory, stored.config, stored.info
-        self.normalizer = stored.normalizer()
+        self.run: RunDirectory = stored.directory
+        self.config: Config = stored.config
+        self.info: DatasetInfo = stored.info
+        self.normalizer: Normalizer = stored.normalizer()
         checkpoint = stored.checkpoint_of(step).checkpoint
         stage: int = checkpoint.metadata["stage"]
         self.step: int = checkpoint.metadata["step"]
@@ -78,8 +81,8 @@ class TrainedModel:
             )
 
         # Build the networks and load their weights.
-        self.players = stored.players(stage)
-        self.weights_only = bool(checkpoint.metadata.get(WEIGHTS_ONLY))
+        self.players: dict[str, nn.Module] = stored.players(stage)
+        self.weights_only: bool = bool(checkpoint.metadata.get(WEIGHTS_ONLY))
         if self.weights_only:
             self.players.pop("discriminator", None)
         for name, net in self.players.items():
@@ -97,7 +100,7 @@ class TrainedModel:
 
     def to(self, device: str) -> TrainedModel:
         """Move the networks to a device and return self."""
-        self.device = torch.device(device)
+        self.device: torch.device = torch.device(device)
         for net in self.players.values():
             devices.to_device(net, self.device)
         return self

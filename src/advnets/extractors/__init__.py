@@ -10,5 +10,8 @@ comparable.
 
 from advnets.extractors.base import ClassifierExtractor, Extractor
 from advnets.extractors.registry import extractor
+from advnets.lazy import set_attributes
 
 __all__ = ["ClassifierExtractor", "Extractor", "extractor"]
+
+set_attributes(__name__)

@@ -91,10 +91,12 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = inputs * expansion
-        self.expand = _convolution(inputs, hidden, 1) if expansion > 1 else None
-        self.depthwise = _convolution(hidden, hidden, kernel, stride, groups=hidden)
-        self.project = _convolution(hidden, outputs, 1)
-        self.skip = stride == 1 and inputs == outputs
+        self.expand: nn.Sequential | None = (
+            _convolution(inputs, hidden, 1) if expansion > 1 else None
+        )
+        self.depthwise: nn.Sequential = _convolution(hidden, hidden, kernel, stride, groups=hidden)
+        self.project: nn.Sequential = _convolution(hidden, outputs, 1)
+        self.skip: bool = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output maps."""
@@ -111,7 +113,7 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _convolution(3, 32, 3, stride=2)
+        self.stem: nn.Sequential = _convolution(3, 32, 3, stride=2)
         blocks: list[nn.Module] = []
         inputs = 32
         for repeats, kernel, stride, expansion, outputs in _BLOCKS:
@@ -121,9 +123,9 @@ class EfficientNetLite0(nn.Module):
                     InvertedResidual(inputs, outputs, kernel, stride if first else 1, expansion)
                 )
                 inputs = outputs
-        self.blocks = nn.Sequential(*blocks)
-        self.head = _convolution(inputs, 1280, 1)
-        self.classifier = nn.Linear(1280, 1000)
+        self.blocks: nn.Sequential = nn.Sequential(*blocks)
+        self.head: nn.Sequential = _convolution(inputs, 1280, 1)
+        self.classifier: nn.Linear = nn.Linear(1280, 1000)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1280"]:
         """Return the mean of each map of the last layer, of images in [-127/128, 1]."""

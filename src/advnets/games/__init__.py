@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from advnets.lazy import lazy_attributes
+from advnets.lazy import set_attributes
 
 if TYPE_CHECKING:
     from advnets.games.encoders import ALI, VAE, LatentRegression
@@ -22,7 +22,7 @@ __all__ = [
     "SemiSupervisedGAN",
 ]
 
-__getattr__, __dir__ = lazy_attributes(
+set_attributes(
     __name__,
     {
         "ALI": "advnets.games.encoders",

@@ -16,6 +16,7 @@ from advnets.games.augment import augment
 from advnets.losses import (
     OBJECTIVES,
     Metrics,
+    Objective,
     input_gradients,
     linearized_logits,
     pair_metrics,
@@ -69,9 +70,9 @@ class GAN:
 
     def __init__(self, spec: config.GANGame) -> None:
         self.spec = spec
-        self.objective = OBJECTIVES[spec.objective]
-        self.has_gradient_penalty = spec.has_gradient_penalty
-        self.schedules = schedules(spec)
+        self.objective: Objective = OBJECTIVES[spec.objective]
+        self.has_gradient_penalty: bool = spec.has_gradient_penalty
+        self.schedules: dict[str, Schedule] = schedules(spec)
 
     def phases(self) -> tuple[Phase, ...]:
         """Return (both) for simultaneous updates, (discriminator, generator) for alternating."""

@@ -27,7 +27,7 @@ class Inpainting(GAN):
 
     def __init__(self, spec: config.InpaintingGame) -> None:
         super().__init__(spec)
-        self.masks = spec.masks
+        self.masks: Sequence[str] = spec.masks
 
     def samples(self, players: Players, batch: Batch, rng: RNG) -> Images:
         """Return the images of the minibatch, with their hidden pixels generated."""

@@ -7,7 +7,7 @@
 `advnets.extractors` computes features of images.
 """
 
-from advnets.lazy import lazy_attributes
+from advnets.lazy import set_attributes
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.histogram_divergence import histogram_divergence
 from advnets.metrics.inception_score import inception_score
@@ -42,4 +42,4 @@ _SYNONYMS = {
     "swd": "sliced_wasserstein",
 }
 
-__getattr__, _ = lazy_attributes(__name__, {}, _SYNONYMS)
+set_attributes(__name__, synonyms=_SYNONYMS)

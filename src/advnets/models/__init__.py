@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from advnets.lazy import lazy_attributes
+from advnets.lazy import set_attributes
 
 if TYPE_CHECKING:
     from advnets.models.classifiers import (
@@ -42,7 +42,7 @@ __all__ = [
     "build_generator",
 ]
 
-__getattr__, __dir__ = lazy_attributes(
+set_attributes(
     __name__,
     {
         "ConditionalMLPDiscriminator": "advnets.models.conditional",

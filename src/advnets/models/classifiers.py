@@ -30,9 +30,9 @@ class WeightNormLinear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.direction = nn.Parameter(0.05 * torch.randn(outputs, inputs))
-        self.gain = nn.Parameter(torch.ones(outputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.direction: nn.Parameter = nn.Parameter(0.05 * torch.randn(outputs, inputs))
+        self.gain: nn.Parameter = nn.Parameter(torch.ones(outputs))
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
         """Return the outputs of the layer."""
@@ -48,10 +48,13 @@ class WeightNormConv2d(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.direction = nn.Parameter(0.05 * torch.randn(outputs, inputs, kernel, kernel))
-        self.gain = nn.Parameter(torch.full((outputs,), math.sqrt(2.0)))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.stride, self.padding = stride, kernel // 2
+        self.direction: nn.Parameter = nn.Parameter(
+            0.05 * torch.randn(outputs, inputs, kernel, kernel)
+        )
+        self.gain: nn.Parameter = nn.Parameter(torch.full((outputs,), math.sqrt(2.0)))
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(outputs))
+        self.stride: int = stride
+        self.padding: int = kernel // 2
 
     def forward(
         self, x: Float[Tensor, "batch inputs height width"]
@@ -102,8 +105,10 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
         super().__init__()
         self.spec = spec
         sizes = (math.prod(shape), *spec.hidden_sizes)
-        self.layers = nn.ModuleList(WeightNormLinear(*pair) for pair in pairwise(sizes))
-        self.last = WeightNormLinear(sizes[-1], classes)
+        self.layers: nn.ModuleList = nn.ModuleList(
+            WeightNormLinear(*pair) for pair in pairwise(sizes)
+        )
+        self.last: WeightNormLinear = WeightNormLinear(sizes[-1], classes)
 
     def hidden(self, x: Images, rng: RNG | None = None) -> Float[Tensor, "batch features"]:
         """Return the features of the last hidden layer, before its noise."""
@@ -132,12 +137,12 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
         kernels = (_FIRST_KERNEL_SIZE, *(_KERNEL_SIZE for _ in spec.channels[1:]))
         sizes = pairwise((shape[0], *spec.channels))
         layer = WeightNormConv2d if spec.norm == "weight" else _batch_norm_conv
-        self.layers = nn.ModuleList(
+        self.layers: nn.ModuleList = nn.ModuleList(
             layer(before, after, kernel, stride)
             for (before, after), kernel, stride in zip(sizes, kernels, spec.strides, strict=True)
         )
         height, width = (reduce(_ceil_div, spec.strides, side) for side in shape[1:])
-        self.last = WeightNormLinear(spec.channels[-1] * height * width, classes)
+        self.last: WeightNormLinear = WeightNormLinear(spec.channels[-1] * height * width, classes)
 
     def hidden(
         self,
@@ -168,14 +173,16 @@ class ConvClassifier(nn.Module):
 
     def __init__(self, shape: Shape, classes: int, widths: Sequence[int] = (32, 64, 128)) -> None:
         super().__init__()
-        self.shape, self.classes, self.widths = shape, classes, tuple(widths)
+        self.shape: Shape = shape
+        self.classes: int = classes
+        self.widths: tuple[int, ...] = tuple(widths)
         groups: list[nn.Module] = []
         inputs = shape[0]
         for width in widths:
             groups.append(nn.Sequential(*_layer(inputs, width), *_layer(width, width)))
             inputs = width
-        self.groups = nn.ModuleList(groups)
-        self.last = nn.Linear(inputs, classes)
+        self.groups: nn.ModuleList = nn.ModuleList(groups)
+        self.last: nn.Linear = nn.Linear(inputs, classes)
 
     def features(self, pixels: Images) -> Float[Tensor, "batch features"]:
         """Return the features, which are the input of the last layer."""

@@ -34,8 +34,10 @@ class ConditionalMLPGenerator(Projected, LatentSampler):
 
     def __init__(self, net: nn.Module, prior: Prior, classes: int) -> None:
         super().__init__()
-        self.net, self.prior, self.classes = net, prior, classes
-        self.latent_dim = prior.latent_dim + classes
+        self.net: nn.Module = net
+        self.prior: Prior = prior
+        self.classes: int = classes
+        self.latent_dim: int = prior.latent_dim + classes
 
     def forward(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return G(z | y); z ends in the one-hot class."""
@@ -47,8 +49,9 @@ class ConditionalMLPDiscriminator(Projected, nn.Module):
 
     def __init__(self, net: nn.Module, classes: int) -> None:
         super().__init__()
-        self.net, self.classes = net, classes
-        self.per_sample = is_per_sample(net)
+        self.net: nn.Module = net
+        self.classes: int = classes
+        self.per_sample: bool = is_per_sample(net)
 
     def forward(
         self, x: Images, rng: RNG | None = None, labels: Int[Tensor, " batch"] | None = None
@@ -70,8 +73,10 @@ class InpaintingGenerator(Projected, nn.Module):
 
     def __init__(self, net: nn.Module, shape: Shape, prior: Prior) -> None:
         super().__init__()
-        self.net, self.shape, self.prior = net, shape, prior
-        self.latent_dim = prior.latent_dim + condition_size(shape)
+        self.net: nn.Module = net
+        self.shape: Shape = shape
+        self.prior: Prior = prior
+        self.latent_dim: int = prior.latent_dim + condition_size(shape)
 
     def sample_z(self, n: int, rng: RNG) -> Float[Tensor, "batch z"]:
         """Draw n points z from the prior, without known pixels."""

@@ -44,8 +44,10 @@ class CustomGenerator(Projected, LatentSampler):
 
     def __init__(self, net: nn.Module, latent_dim: int, classes: int = 0) -> None:
         super().__init__()
-        self.net, self.prior, self.classes = net, Prior("normal", latent_dim), classes
-        self.latent_dim = latent_dim + classes
+        self.net: nn.Module = net
+        self.prior: Prior = Prior("normal", latent_dim)
+        self.classes: int = classes
+        self.latent_dim: int = latent_dim + classes
 
     def forward(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return G(z), or G(z | y) of a z that ends in the one-hot class."""
@@ -63,8 +65,9 @@ class CustomDiscriminator(Projected, nn.Module):
 
     def __init__(self, net: nn.Module, classes: int = 0) -> None:
         super().__init__()
-        self.net, self.classes = net, classes
-        self.per_sample = is_per_sample(net)
+        self.net: nn.Module = net
+        self.classes: int = classes
+        self.per_sample: bool = is_per_sample(net)
 
     def forward(
         self, x: Images, rng: RNG | None = None, labels: Int[Tensor, " batch"] | None = None

@@ -19,6 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from advnets.models.layers import (
     ACTIVATIONS,
+    Activation,
     FullKernelConv2d,
     FullKernelConvTranspose2d,
     HeightWidth,
@@ -44,7 +45,9 @@ class Layer(nn.Module):
 
     def __init__(self, conv: nn.Module, norm: nn.Module, activation: str) -> None:
         super().__init__()
-        self.net, self.norm, self.activate = conv, norm, ACTIVATIONS[activation]
+        self.net: nn.Module = conv
+        self.norm: nn.Module = norm
+        self.activate: Activation = ACTIVATIONS[activation]
 
     def forward(
         self,
@@ -63,7 +66,7 @@ class Layer(nn.Module):
             return
         if isinstance(self.norm, nn.BatchNorm2d) and self.norm.running_mean is not None:
             transpose = isinstance(self.net, nn.ConvTranspose2d)
-            self.net = fuse_conv_bn_eval(self.net, self.norm, transpose=transpose)  # pyright: ignore
+            self.net = fuse_conv_bn_eval(self.net, self.norm, transpose=transpose)
             self.norm = nn.Identity()
 
 
@@ -99,8 +102,9 @@ class DCGANGenerator(LatentSampler):
         classes: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.classes = shape, classes
-        self.latent_dim = latent_dim + classes
+        self.shape: Shape = shape
+        self.classes: int = classes
+        self.latent_dim: int = latent_dim + classes
         base, strides = upsampling_sizes(shape)
         channels = [base_channels << i for i in reversed(range(len(strides)))]
 
@@ -126,13 +130,13 @@ class DCGANGenerator(LatentSampler):
         last = _upsampling_layer(
             resampling, channels[-1] + classes, shape[0], kernel_size, strides[-1], bias
         )
-        self.layers = nn.ModuleList(layers)
+        self.layers: nn.ModuleList = nn.ModuleList(layers)
 
         # Build the output layer, initialize the weights, and build the prior.
-        self.last = Layer(last, nn.Identity(), "linear")
-        self.output_activation = ACTIVATIONS[output]
+        self.last: Layer = Layer(last, nn.Identity(), "linear")
+        self.output_activation: Activation = ACTIVATIONS[output]
         init_weights(self, init_std)
-        self.prior = Prior(prior, latent_dim, components, component_shape)
+        self.prior: Prior = Prior(prior, latent_dim, components, component_shape)
 
     def forward(
         self,
@@ -186,8 +190,10 @@ class DCGANDiscriminator(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.shape, self.classes, self.batch_norm = shape, classes, batch_norm
-        self.per_sample = not batch_norm
+        self.shape: Shape = shape
+        self.classes: int = classes
+        self.batch_norm: bool = batch_norm
+        self.per_sample: bool = not batch_norm
         projected_classes = classes if projection else 0
         classes -= projected_classes
         self.conditional = classes
@@ -206,7 +212,7 @@ class DCGANDiscriminator(nn.Module):
                 resampling, before + classes, after, kernel_size, stride, bias
             )
             layers.append(layer(conv, after))
-        self.convolutions = len(layers)
+        self.convolutions: int = len(layers)
 
         # Build the fully connected layers and the layer of the logit.
         size = base
@@ -214,9 +220,9 @@ class DCGANDiscriminator(nn.Module):
             layers.append(layer(FullKernelConv2d(before + classes, after, size, bias=bias), after))
             size = 1, 1
         last = FullKernelConv2d((channels[-1], *dense)[-1] + classes, 1, size, bias=bias)
-        self.layers = nn.ModuleList(layers)
-        self.last = Layer(last, nn.Identity(), "linear")
-        self.directions = (
+        self.layers: nn.ModuleList = nn.ModuleList(layers)
+        self.last: Layer = Layer(last, nn.Identity(), "linear")
+        self.directions: nn.Conv2d | None = (
             nn.Conv2d(projected_classes, (channels[-1], *dense)[-1], 1, bias=False)
             if projected_classes
             else None

@@ -162,8 +162,8 @@ class InputNoise:
                     f"{name} has {len(values)} values and the generator has {num_layers} layers; "
                     "give one value for each layer"
                 )
-        self.dropout = list(dropout) or [0.0] * num_layers
-        self.stds = list(stds) or [0.0] * num_layers
+        self.dropout: list[float] = list(dropout) or [0.0] * num_layers
+        self.stds: list[float] = list(stds) or [0.0] * num_layers
 
     def __call__(self, h: Tensor, layer: int, rng: RNG | None) -> Tensor:
         """Return the input h of a layer with dropout and noise."""
@@ -211,7 +211,7 @@ class Maxout(nn.Module):
         super().__init__()
         self.pieces = pieces
         # Order rows by piece first, so that the output of the maximum is contiguous.
-        self.linear = uniform_(nn.Linear(inputs, pieces * units), init_range)
+        self.linear: nn.Linear = uniform_(nn.Linear(inputs, pieces * units), init_range)
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch units"]:
         """Return h(x)."""
@@ -237,9 +237,10 @@ class MaxoutConv(nn.Module):
         init_range: float,
     ) -> None:
         super().__init__()
-        self.pieces, self.pool = pieces, pool
+        self.pieces: int = pieces
+        self.pool: tuple[int, int] = pool
         conv = nn.Conv2d(inputs, pieces * channels, kernel_size, padding=padding)
-        self.conv = uniform_(conv, init_range)
+        self.conv: nn.Conv2d = uniform_(conv, init_range)
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch c h2 w2"]:
         """Return the pooled maps."""
@@ -324,14 +325,16 @@ class Prior(nn.Module):
         self, kind: str, latent_dim: int, components: int = 1, component_shape: str = "normal"
     ) -> None:
         super().__init__()
-        self.kind, self.latent_dim = kind, latent_dim
-        self.components, self.component_shape = components, component_shape
+        self.kind: str = kind
+        self.latent_dim: int = latent_dim
+        self.components: int = components
+        self.component_shape: str = component_shape
         if self.is_learned:
             means = math.sqrt(1 - INIT_STD**2) * torch.randn(components, latent_dim)
-            self.means = nn.Parameter(means)
-            self.log_stds = nn.Parameter(torch.full_like(means, math.log(INIT_STD)))
+            self.means: nn.Parameter = nn.Parameter(means)
+            self.log_stds: nn.Parameter = nn.Parameter(torch.full_like(means, math.log(INIT_STD)))
         if self.is_weighted:
-            self.weights = nn.Parameter(torch.zeros(components))
+            self.weights: nn.Parameter = nn.Parameter(torch.zeros(components))
 
     @property
     def is_learned(self) -> bool:

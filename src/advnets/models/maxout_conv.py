@@ -9,6 +9,7 @@ from advnets import config
 from advnets.errors import UsageError
 from advnets.models.layers import (
     ACTIVATIONS,
+    Activation,
     InputNoise,
     LatentSampler,
     Maxout,
@@ -49,16 +50,17 @@ class DeconvGenerator(LatentSampler):
                 f"reshaped to maps of {spec.base_size} x {spec.base_size}; give a multiple of "
                 f"{spec.base_size**2}"
             )
-        self.spec, self.latent_dim = spec, spec.latent_dim
-        self.maps = (maps, spec.base_size, spec.base_size)
-        self.hidden = HiddenLayers(
+        self.spec: config.DeconvGenerator = spec
+        self.latent_dim: int = spec.latent_dim
+        self.maps: tuple[int, int, int] = (maps, spec.base_size, spec.base_size)
+        self.hidden: HiddenLayers = HiddenLayers(
             spec, InputNoise(spec.dropout, spec.noise, len(spec.hidden_sizes) + 1)
         )
-        self.output_activation = ACTIVATIONS[spec.output]
+        self.output_activation: Activation = ACTIVATIONS[spec.output]
         deconv = nn.ConvTranspose2d(maps, channels, spec.kernel_size, spec.stride, bias=False)
-        self.deconv = uniform_(deconv, spec.init_range)
-        self.bias = nn.Parameter(torch.zeros(shape))
-        self.prior = Prior(spec.prior, spec.latent_dim)
+        self.deconv: nn.ConvTranspose2d = uniform_(deconv, spec.init_range)
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(shape))
+        self.prior: Prior = Prior(spec.prior, spec.latent_dim)
 
     def forward(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return G(z); `rng` draws dropout and noise, without it both are left out."""
@@ -88,7 +90,7 @@ class MaxoutConvDiscriminator(nn.Module):
                 "give one of each for every convolution"
             )
         inputs = (shape[0], *spec.channels)
-        self.convs = nn.ModuleList(
+        self.convs: nn.ModuleList = nn.ModuleList(
             MaxoutConv(
                 before,
                 after,
@@ -102,8 +104,8 @@ class MaxoutConvDiscriminator(nn.Module):
         )
         with torch.no_grad():  # compute the size of the last maps
             features = self._maps(torch.zeros(1, *shape), None).numel()
-        self.dense = Maxout(features, spec.dense_units, spec.dense_pieces, spec.init_range)
-        self.output = uniform_(nn.Linear(spec.dense_units, 1), spec.init_range)
+        self.dense: Maxout = Maxout(features, spec.dense_units, spec.dense_pieces, spec.init_range)
+        self.output: nn.Linear = uniform_(nn.Linear(spec.dense_units, 1), spec.init_range)
 
     def forward(self, x: Images, rng: RNG | None = None) -> Logits:
         """Return the logits a(x); `rng` draws dropout masks, without it there is no dropout."""

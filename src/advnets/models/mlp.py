@@ -14,6 +14,7 @@ from advnets import config
 from advnets.errors import UsageError
 from advnets.models.layers import (
     ACTIVATIONS,
+    Activation,
     InputNoise,
     LatentSampler,
     Maxout,
@@ -54,14 +55,14 @@ class HiddenLayers(nn.Module):
             )
         sizes = [spec.latent_dim, *spec.hidden_sizes]
         biases = [sigmoid_bias if name == "sigmoid" else 0.0 for name in spec.activations]
-        self.linears = nn.ModuleList(
+        self.linears: nn.ModuleList = nn.ModuleList(
             uniform_(nn.Linear(before, after), spec.init_range, bias)
             for before, after, bias in zip(sizes, spec.hidden_sizes, biases, strict=False)
         )
-        self.norms = nn.ModuleList(
+        self.norms: nn.ModuleList = nn.ModuleList(
             nn.BatchNorm1d(size) if batch_norm else nn.Identity() for size in spec.hidden_sizes
         )
-        self.activations = [ACTIVATIONS[name] for name in spec.activations]
+        self.activations: list[Activation] = [ACTIVATIONS[name] for name in spec.activations]
         self.input_noise = input_noise
 
     def forward(self, z: Latents, rng: RNG | None = None) -> Float[Tensor, "batch units"]:
@@ -91,14 +92,18 @@ class MLPGenerator(LatentSampler):
         mean_image: Float[Tensor, "channels height width"] | None = None,
     ) -> None:
         super().__init__()
-        self.shape, self.spec, self.latent_dim = shape, spec, spec.latent_dim
+        self.shape: Shape = shape
+        self.spec: config.MLPGenerator = spec
+        self.latent_dim: int = spec.latent_dim
         input_noise = InputNoise(spec.dropout, spec.noise, len(spec.hidden_sizes) + 1)
-        self.hidden = HiddenLayers(
+        self.hidden: HiddenLayers = HiddenLayers(
             spec, input_noise, sigmoid_bias=spec.sigmoid_bias, batch_norm=spec.batch_norm
         )
-        self.output = _output_layer(shape, spec, mean_image)
-        self.output_activation = ACTIVATIONS[spec.output]
-        self.prior = Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
+        self.output: nn.Linear = _output_layer(shape, spec, mean_image)
+        self.output_activation: Activation = ACTIVATIONS[spec.output]
+        self.prior: Prior = Prior(
+            spec.prior, spec.latent_dim, spec.components, spec.component_shape
+        )
 
     def forward(self, z: Latents, rng: RNG | None = None) -> Images:
         """Return G(z); `rng` draws dropout and noise, without it both are left out."""
@@ -129,7 +134,9 @@ class StackedGenerator(nn.Module):
                 f"the earlier stage's generator has the prior {top.prior.kind}, which is not used "
                 "when another generator produces its z; give the earlier stage another prior"
             )
-        self.bottom, self.top, self.latent_dim = bottom, top, bottom.latent_dim
+        self.bottom: MLPGenerator = bottom
+        self.top: MLPGenerator | StackedGenerator = top
+        self.latent_dim: int = bottom.latent_dim
 
     @property
     def prior(self) -> Prior:
@@ -163,11 +170,11 @@ class MaxoutDiscriminator(nn.Module):
         super().__init__()
         self.spec = spec
         sizes = [math.prod(shape), *spec.hidden_sizes]
-        self.hidden = nn.ModuleList(
+        self.hidden: nn.ModuleList = nn.ModuleList(
             Maxout(before, after, spec.pieces, spec.init_range)
             for before, after in zip(sizes, spec.hidden_sizes, strict=False)
         )
-        self.output = uniform_(nn.Linear(sizes[-1], 1), spec.init_range)
+        self.output: nn.Linear = uniform_(nn.Linear(sizes[-1], 1), spec.init_range)
 
     def forward(self, x: Images, rng: RNG | None = None) -> Logits:
         """Return the logits a(x); `rng` draws dropout masks, without it there is no dropout."""
@@ -189,18 +196,18 @@ class MLPDiscriminator(nn.Module):
     def __init__(self, shape: Shape, spec: config.MLPDiscriminator) -> None:
         super().__init__()
         inputs = math.prod(shape)
-        self.fourier_features = (
+        self.fourier_features: nn.Module = (
             FourierFeatures(inputs, spec.fourier_features, *spec.frequency_range)
             if spec.fourier_features
             else nn.Identity()
         )
         sizes = [inputs + spec.fourier_features, *spec.hidden_sizes]
-        self.hidden = nn.ModuleList(
+        self.hidden: nn.ModuleList = nn.ModuleList(
             nn.Linear(before, after)
             for before, after in zip(sizes, spec.hidden_sizes, strict=False)
         )
-        self.activation = ACTIVATIONS[spec.activation]
-        self.output = nn.Linear(sizes[-1], 1)
+        self.activation: Activation = ACTIVATIONS[spec.activation]
+        self.output: nn.Linear = nn.Linear(sizes[-1], 1)
 
     def forward(
         self,
@@ -275,16 +282,19 @@ class MLPEncoder(nn.Module):
 
     def __init__(self, shape: Shape, spec: config.MLPEncoder, latent_dim: int) -> None:
         super().__init__()
-        self.spec, self.latent_dim = spec, latent_dim
+        self.spec: config.MLPEncoder = spec
+        self.latent_dim: int = latent_dim
         sizes = (math.prod(shape), *spec.hidden_sizes)
         activate = ACTIVATIONS[spec.activation]
         self.activate = activate
-        self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
-        self.norms = nn.ModuleList(
+        self.linears: nn.ModuleList = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
+        self.norms: nn.ModuleList = nn.ModuleList(
             nn.BatchNorm1d(size) if spec.batch_norm else nn.Identity() for size in spec.hidden_sizes
         )
-        self.mean = nn.Linear(sizes[-1], latent_dim)
-        self.log_variance = None if spec.deterministic else nn.Linear(sizes[-1], latent_dim)
+        self.mean: nn.Linear = nn.Linear(sizes[-1], latent_dim)
+        self.log_variance: nn.Linear | None = (
+            None if spec.deterministic else nn.Linear(sizes[-1], latent_dim)
+        )
 
     def forward(self, x: Images) -> Posterior:
         """Return q(z | x)."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from advnets.errors import UsageError
 from advnets.models.layers import (
     ACTIVATIONS,
+    Activation,
     HeightWidth,
     LatentSampler,
     Prior,
@@ -58,13 +59,13 @@ class Block(nn.Module):
                 f"{group_size // math.gcd(group_size, expansion)}"
             )
         groups = max(1, inner // group_size)
-        self.widen = nn.Conv2d(channels, inner, 1)
-        self.mix = nn.Conv2d(inner, inner, 3, padding=1, groups=groups)
-        self.narrow = nn.Conv2d(inner, channels, 1, bias=False)
+        self.widen: nn.Conv2d = nn.Conv2d(channels, inner, 1)
+        self.mix: nn.Conv2d = nn.Conv2d(inner, inner, 3, padding=1, groups=groups)
+        self.narrow: nn.Conv2d = nn.Conv2d(inner, channels, 1, bias=False)
         for layer in (self.widen, self.mix):
             init_weights(layer, _GAIN * total_blocks**-0.25)
         nn.init.zeros_(self.narrow.weight)
-        self.activate = _leaky_relu
+        self.activate: Activation = _leaky_relu
 
     def forward(
         self, x: Float[Tensor, "batch channels h w"]
@@ -101,19 +102,21 @@ class ResidualGenerator(LatentSampler):
         classes: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.classes = shape, classes
-        self.latent_dim = latent_dim + classes
-        base, self.strides = upsampling_sizes(shape)
+        self.shape: Shape = shape
+        self.classes: int = classes
+        self.latent_dim: int = latent_dim + classes
+        base, strides = upsampling_sizes(shape)
+        self.strides: Sequence[tuple[int, int]] = strides
         channels = _channels_by_level(base_channels, max_channels, len(self.strides) + 1)[::-1]
-        self.first = nn.ConvTranspose2d(self.latent_dim, channels[0], base)
-        self.stages = _block_stages(channels, blocks, expansion, group_size)
-        self.between = _channel_layers(channels)
-        self.last = nn.Conv2d(channels[-1], shape[0], 1)
-        self.output_activation = ACTIVATIONS[output]
+        self.first: nn.ConvTranspose2d = nn.ConvTranspose2d(self.latent_dim, channels[0], base)
+        self.stages: nn.ModuleList = _block_stages(channels, blocks, expansion, group_size)
+        self.between: nn.ModuleList = _channel_layers(channels)
+        self.last: nn.Conv2d = nn.Conv2d(channels[-1], shape[0], 1)
+        self.output_activation: Activation = ACTIVATIONS[output]
         nn.init.normal_(self.first.weight, 0.0, self.latent_dim**-0.5)
         nn.init.zeros_(self.first.bias)  # pyright: ignore[reportArgumentType]
         init_weights(self.last, 1.0)
-        self.prior = Prior(prior, latent_dim, components, component_shape)
+        self.prior: Prior = Prior(prior, latent_dim, components, component_shape)
 
     def forward(
         self,
@@ -155,15 +158,18 @@ class ResidualDiscriminator(nn.Module):
         classes: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.classes = shape, classes
+        self.shape: Shape = shape
+        self.classes: int = classes
         base, strides = upsampling_sizes(shape)
-        self.strides = strides[::-1]
+        self.strides: tuple[HeightWidth, ...] = strides[::-1]
         channels = _channels_by_level(base_channels, max_channels, len(strides) + 1)
-        self.first = nn.Conv2d(shape[0], channels[0], 1)
-        self.stages = _block_stages(channels, blocks, expansion, group_size)
-        self.between = _channel_layers(channels)
-        self.last = nn.Conv2d(channels[-1], 1, base)
-        self.directions = nn.Conv2d(classes, channels[-1], 1, bias=False) if classes else None
+        self.first: nn.Conv2d = nn.Conv2d(shape[0], channels[0], 1)
+        self.stages: nn.ModuleList = _block_stages(channels, blocks, expansion, group_size)
+        self.between: nn.ModuleList = _channel_layers(channels)
+        self.last: nn.Conv2d = nn.Conv2d(channels[-1], 1, base)
+        self.directions: nn.Conv2d | None = (
+            nn.Conv2d(classes, channels[-1], 1, bias=False) if classes else None
+        )
         init_weights(self.first, 1.0)
         init_weights(self.last, 1.0)
         if self.directions is not None:

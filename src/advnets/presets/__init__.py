@@ -1,5 +1,6 @@
 """Presets: complete configurations by name."""
 
+from advnets.lazy import set_attributes
 from advnets.presets.preset import Preset
 from advnets.presets.registry import (
     DEFAULT,
@@ -25,3 +26,5 @@ __all__ = [
     "is_game_spec",
     "starting_config",
 ]
+
+set_attributes(__name__)

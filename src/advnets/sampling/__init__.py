@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from advnets.lazy import lazy_attributes
+from advnets.lazy import set_attributes
 
 if TYPE_CHECKING:
     from advnets.sampling.rejection import DiscriminatorRejection, sample_with_rejection
@@ -19,7 +19,7 @@ __all__ = [
     "sample_with_rejection",
 ]
 
-__getattr__, __dir__ = lazy_attributes(
+set_attributes(
     __name__,
     {
         "ComputeSettings": "advnets.sampling.sampler",

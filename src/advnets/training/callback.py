@@ -51,7 +51,7 @@ class CallbackList(Callback):
     """Several callbacks, called in their order; an exception of one never loses the training."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
-        self.callbacks = list(callbacks)
+        self.callbacks: list[Callback] = list(callbacks)
         self.error: CallbackError | None = None
         """The first exception of a required callback: the training saves and stops."""
 

@@ -22,8 +22,10 @@ class EMA:
     def __init__(
         self, module: nn.Module, half_life: int, batch_size: int, rampup: float = 0.0
     ) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(False).eval()
-        self.half_life, self.batch_size, self.rampup = half_life, batch_size, rampup
+        self.module: nn.Module = copy.deepcopy(module).requires_grad_(False).eval()
+        self.half_life: int = half_life
+        self.batch_size: int = batch_size
+        self.rampup: float = rampup
 
     def decay(self, steps: int) -> float:
         """Return d for the update after this number of steps of the module."""

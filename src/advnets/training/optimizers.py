@@ -32,8 +32,8 @@ class Optimizer(ABC):
     """An update rule for the parameters of one player, and its state."""
 
     def __init__(self, parameters: Iterable[Tensor], state_names: Sequence[str]) -> None:
-        self.parameters = [parameter.detach() for parameter in parameters]
-        self.state = {
+        self.parameters: list[Tensor] = [parameter.detach() for parameter in parameters]
+        self.state: dict[str, list[Tensor]] = {
             name: [torch.zeros_like(parameter) for parameter in self.parameters]
             for name in state_names
         }

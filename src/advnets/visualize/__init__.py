@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from advnets.lazy import lazy_attributes
+from advnets.lazy import set_attributes
 
 if TYPE_CHECKING:
     from advnets.visualize.arithmetic import Arithmetic
@@ -56,12 +56,11 @@ __all__ = [
     "view_classes",
 ]
 
-__getattr__, __dir__ = lazy_attributes(
+set_attributes(
     __name__,
     {
         **VIEWS,
         **dict.fromkeys(("Figure", "View"), "advnets.visualize.figure"),
-        "view_classes": __name__,
     },
 )
 

@@ -268,9 +268,10 @@ class StackedSplit:
     def __init__(self, gray: ArraySplit, indices: Int32[np.ndarray, "n 3"]) -> None:
         if gray.labels is None:
             raise ValueError("the gray images must have labels")
-        self._gray, self.indices = gray, indices
+        self._gray = gray
+        self.indices: np.ndarray = indices
         self.shape: Shape = (3, *gray.shape[1:])
-        self.white_level = gray.white_level
+        self.white_level: int = gray.white_level
         self.labels: Int64[np.ndarray, " n"] = gray.labels[indices] @ np.array([100, 10, 1])
 
     def __len__(self) -> int:

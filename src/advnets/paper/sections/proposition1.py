@@ -95,7 +95,8 @@ class FixedGenerator(nn.Module):
 
     def __init__(self, distribution: SyntheticDistribution) -> None:
         super().__init__()
-        self.distribution, self.latent_dim = distribution, distribution.dims
+        self.distribution: SyntheticDistribution = distribution
+        self.latent_dim: int = distribution.dims
 
     def latent(self, n: int, rng: RNG) -> Latents:
         """Draw n points of p_g."""

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from advnets.data.distribution import SyntheticDistribution
 from advnets.data.synthetic.mixtures import Gaussian, Mixture, Uniform
 from advnets.paper.blocks import Block, Check, Formula, SectionContent, SectionContext, Table, Text
 from advnets.paper.toy import Grid, bin_probabilities
@@ -91,7 +92,7 @@ def measure_pairs(sampler: PairSampler, pairs: int, seed: int = 0) -> PairStats:
 GRID = Grid(-6.0, 6.0, 300)
 GOAL = Mixture(means=((-2.0,), (2.0,)), sds=(1.0,))
 """p_data of the paths."""
-STARTS = {
+STARTS: dict[str, SyntheticDistribution] = {
     "narrow normal": Gaussian(mean=(-1.0,), sd=(0.4,)),
     "wide normal": Gaussian(sd=(1.8,)),
     "one of the two modes": Gaussian(mean=(2.0,)),
