@@ -13,7 +13,7 @@ from advnets import config
 from advnets.errors import MissingExtraError, UnknownNameError
 from advnets.experiment.train import train
 from advnets.run_directory import RunDirectory
-from advnets.trackers import TRACKERS, tracker
+from advnets.trackers import TRACKERS, make_tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -63,8 +63,8 @@ def test_tensorboard_files_hold_scalars_samples_and_config_also_after_a_resume(s
 
     run = tmp_path / "run"
     half = scored.with_stage(replace(scored.stage, steps=30))
-    train(half, run, [tracker("tensorboard")])
-    train(scored, run, [tracker("tensorboard")], resume=True)
+    train(half, run, [make_tracker("tensorboard")])
+    train(scored, run, [make_tracker("tensorboard")], resume=True)
 
     files = EventAccumulator(str(run / "tensorboard")).Reload()
     values = [(s.step, s.value) for s in files.Scalars("train/value")]
@@ -82,7 +82,7 @@ def test_wandb_writes_an_offline_run_in_the_run_directory(scored, tmp_path, monk
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = tmp_path / "run"
-    train(scored, run, [tracker("wandb")])
+    train(scored, run, [make_tracker("wandb")])
 
     (file,) = run.glob("wandb/offline-run-*/*.wandb")
     rows, configs = [], {}
@@ -112,7 +112,7 @@ def test_mlflow_stores_metrics_parameters_and_samples(scored, tmp_path, monkeypa
     mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     run = tmp_path / "run"
-    train(scored, run, [tracker("mlflow")])
+    train(scored, run, [make_tracker("mlflow")])
 
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("advnets")
@@ -131,7 +131,7 @@ def test_trackio_stores_metrics_and_samples(scored, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
         monkeypatch.delitem(sys.modules, name)
     run = tmp_path / "run"
-    train(scored, run, [tracker("trackio")])
+    train(scored, run, [make_tracker("trackio")])
 
     from trackio.sqlite_storage import SQLiteStorage
 
@@ -154,4 +154,4 @@ def test_a_tracker_that_is_not_installed_names_its_extra(name, monkeypatch):
     library = {"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"}.get(name, "tensorboard")
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=rf"advnets\[{name}\]"):
-        tracker(name)
+        make_tracker(name)

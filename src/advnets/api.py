@@ -12,7 +12,7 @@ from advnets import presets
 from advnets.cli.console import Console, say_number
 from advnets.config import Config, Data
 from advnets.config.overrides import apply_overrides, option_names
-from advnets.data.memory import as_dataset, has_own_size
+from advnets.data.memory import as_dataset, is_array
 from advnets.data.spec import MEMORY_PREFIX, check_own_images
 from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword
 from advnets.evaluation.comparison import compare as compare_scores
@@ -31,7 +31,7 @@ from advnets.report.comparison import (
     comparison_text,
 )
 from advnets.run_directory import RunDirectory
-from advnets.trackers import tracker
+from advnets.trackers import make_tracker
 from advnets.training.callback import Callback
 
 _IMAGE_OPTIONS = ("size", "width", "channels", "crop", "background", "white_level")
@@ -184,7 +184,7 @@ def train(
         source = f"{MEMORY_PREFIX}:{dataset.digest()[:12]}"
         config = replace(config, data=replace(config.data, source=source))
     for option in _IMAGE_OPTIONS:
-        if option in given and has_own_size(data):
+        if option in given and is_array(data):
             raise UsageError(f"{option} applies to image files, and data is an array; leave it out")
         if option in given:
             check_own_images(config.data.source, option)
@@ -197,7 +197,7 @@ def train(
     trusted = trust_code or (name is not None and presets.is_game_spec(name))
     if not (resume and RunDirectory(path).exists):
         check_output(path, "out", folder=True)
-    observers = [tracker(item) if isinstance(item, str) else item for item in callbacks]
+    observers = [make_tracker(item) if isinstance(item, str) else item for item in callbacks]
     console = Console(config.images_per_step)
     if progress:
         observers.insert(0, console)

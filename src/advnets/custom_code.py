@@ -1,6 +1,6 @@
 """Python files of the user, given as FILE.py:NAME: their content, digest and execution.
 
-A file is run only if the command or call names it, or with `trust_code`: never because the
+A file is run only if the command or call names it or sets `trust_code`, never merely because the
 config.json of a run names it.
 """
 
@@ -22,7 +22,7 @@ _announced: set[tuple[Path, str]] = set()
 
 @dataclass(frozen=True)
 class CustomCode:
-    """A name in a Python file, and the content of the file as it was read."""
+    """An object in a Python file, by name, with the content of the file when it was read."""
 
     source: str
     """FILE.py:NAME, with the absolute path of the file."""
@@ -34,7 +34,7 @@ class CustomCode:
 
     @classmethod
     def read(cls, spec: str, what: str = "game") -> CustomCode:
-        """Read FILE.py:NAME without running it; `what` it is, for messages.
+        """Read FILE.py:NAME without running it; messages call it a custom `what`.
 
         Raises:
             UsageError: it is not FILE.py:NAME, or the file does not exist or cannot be read.
@@ -60,9 +60,9 @@ class CustomCode:
             )
 
     def run(self) -> object:
-        """Run the content, after a line on stderr that says so; return the variable of that name.
+        """Run the code, after a line on stderr that says so; return the object of that name.
 
-        The content that was read is compiled, as an import could run a cached file instead.
+        The content that was read is compiled, since an import could run a cached version instead.
 
         Raises:
             UsageError: the code fails, or does not define the name.
@@ -88,7 +88,7 @@ class CustomCode:
 
 
 def untrusted_code_error(what: str, source: str, remedy: str = "") -> RunError:
-    """Return the error for a file that the command does not name; `remedy` is how to name it."""
+    """Return the error for code that the command does not name; `remedy` says how to name it."""
     return RunError(
         f"the config uses the custom {what} {source!r}, whose Python code would run, but the "
         f"command does not name it; read that file, then {remedy}add --trust-code (in Python, "

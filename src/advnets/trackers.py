@@ -1,6 +1,6 @@
 """Experiment trackers as callbacks: TensorBoard, Weights & Biases, MLflow and trackio.
 
-Each logs every number of a log or an evaluation at its step, the grids of samples as images, and
+Each logs the scalars of log and evaluate events with their step, grids of samples as images, and
 the config. A tracker that fails does not stop the training.
 """
 
@@ -18,29 +18,29 @@ from advnets.errors import UnknownNameError, require
 from advnets.training.callback import Callback
 
 PROJECT = "advnets"
-"""The project or experiment that the runs are logged to."""
+"""The default name of the project, which MLflow calls an experiment."""
 
 
 class Tracker(Callback):
-    """The base class of trackers: an exception of a tracker does not stop the training."""
+    """The base class of trackers; an exception in a tracker does not stop the training."""
 
     required = False
 
     def on_log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Log the metrics."""
-        self.log_scalars(step, _numbers(metrics, "train"))
+        self.log_scalars(step, _scalars(metrics, "train"))
 
     def on_evaluate(self, step: int, scores: Mapping[str, Any]) -> None:
         """Log the scores under the name of the weights."""
-        self.log_scalars(step, _numbers(scores, f"eval/{scores['weights']}"))
+        self.log_scalars(step, _scalars(scores, f"eval/{scores['weights']}"))
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Log numbers, by their names."""
+        """Log scalars by name."""
         raise NotImplementedError
 
 
-def _numbers(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """Return the numbers among metrics, their names under a prefix."""
+def _scalars(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Return the scalars among metrics, with a prefix before their names."""
     return {
         f"{prefix}/{name}": value
         for name, value in metrics.items()
@@ -61,7 +61,7 @@ class TensorBoard(Tracker):
         self.writer: Any = None
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
-        """Open a file of events; those after `step` are of a training that is repeated."""
+        """Open an event file; events after `step` are purged, as these steps are trained again."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
@@ -96,7 +96,7 @@ class WandB(Tracker):
         self.run: Any = None
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
-        """Start a run; a resumed one is another run of the group of the run directory."""
+        """Start a run; a resumed training is a new run in the group of the run directory."""
         self.run = self.wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=run.name if step == 0 else f"{run.name} from step {step:,}",
@@ -126,13 +126,13 @@ class MLflow(Tracker):
         self.mlflow: Any = require("mlflow", "mlflow")
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
-        """Start a run of the name of the run directory, and log the config as parameters."""
+        """Start a run with the name of the run directory, and log the config as parameters."""
         self.mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
         self.mlflow.start_run(run_name=run.name)
         self.mlflow.log_params({**_flat_config(config), "first_step": step})
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Log the scalars; dots replace slashes, which are folders, and spaces invalid letters."""
+        """Log the scalars; in names, slashes become dots, and invalid characters spaces."""
         allowed = {
             re.sub(r"[^\w\-.: ]", " ", name.replace("/", ".")).strip(): value
             for name, value in scalars.items()
@@ -156,7 +156,7 @@ class Trackio(Tracker):
         self.trackio: Any = require("trackio", "trackio")
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
-        """Start a run of the name of the run directory."""
+        """Start a run with the name of the run directory."""
         name = run.name if step == 0 else f"{run.name} from step {step:,}"
         self.trackio.init(project=PROJECT, name=name, config=_flat_config(config))
 
@@ -182,7 +182,7 @@ TRACKERS: dict[str, type[Tracker]] = {
 """The trackers, by the values of `--track`."""
 
 
-def tracker(name: str) -> Tracker:
+def make_tracker(name: str) -> Tracker:
     """Return a tracker by name.
 
     Raises:

@@ -103,7 +103,7 @@ def header(shape, descr="|u1", fortran_order=False):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda: objects("a.npz"), "it holds Python objects, which are never unpickled"),
+        (lambda: objects("a.npz"), "it contains Python objects, which are never unpickled"),
         (lambda: damaged("a.npz", 3000), "a.npz cannot be read"),
         (lambda: damaged("a.npz", 0), "a.npz cannot be read .Bad CRC-32"),
         (lambda: Path("a.npz").write_bytes(b""), "a.npz cannot be read"),

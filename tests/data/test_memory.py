@@ -141,7 +141,7 @@ def test_few_images_are_all_for_training():
         (Stream(), "data is a Stream, which has no length or no order; give an array"),
         ([object()], "image 0 is of type object; give an array"),
         ([RGB[0], RGB[0, :3]], r"image 1 has shape \(3, 3, 8\) and image 0 \(3, 6, 8\)"),
-        (Items([(RGB[0], 1), RGB[0]]), "some items are pairs of image and label"),
+        (Items([(RGB[0], 1), RGB[0]]), "only some items are pairs of an image and a label"),
     ],
 )
 def test_other_objects_are_refused(given, message):
@@ -202,10 +202,10 @@ def test_a_run_on_data_in_memory_asks_for_the_same_data(tiny, in_folder, run_com
         {"data": GRAY[:100], "labels": LABELS[:100]},
     ):
         with pytest.raises(
-            RunError, match=r"are others than those given: .*; give the same images"
+            RunError, match=r"the given data is not that of .*: its digest .*; give the same"
         ):
             advnets.train(resume=True, steps=50, **(given | other))
-    message = r"the data of runs/a were given from Python, in memory .array, digest"
+    message = r"the data of runs/a was passed from Python, in memory .array, digest"
     with pytest.raises(DataError, match=message):
         advnets.train(resume=True, out="runs/a", steps=50, progress=False)
     with pytest.raises(DataError, match=message):
@@ -216,7 +216,7 @@ def test_a_run_on_data_in_memory_asks_for_the_same_data(tiny, in_folder, run_com
     ):
         status, _, err = run_command(*command)
         assert status == 1
-        assert "were given from Python, in memory" in err and len(err.splitlines()) == 1
+        assert "was passed from Python, in memory" in err and len(err.splitlines()) == 1
     status, _, err = run_command("train", "runs/a/config.json", "--out", "runs/c")
     assert (status, len(err.splitlines())) == (2, 1) and "in memory" in err
 

@@ -182,7 +182,7 @@ def test_a_class_from_python_trains_and_loads_if_it_is_given_again(tmp_path, new
     images = trained.sample(3, seed=1)
     assert trained.generator.net.classes == 0
     new_process()
-    with pytest.raises(RunError, match=r"generator is Given.*give the same one again as generator"):
+    with pytest.raises(RunError, match=r"generator is Given.*pass the same one again as generator"):
         advnets.load(out)
     assert torch.equal(advnets.load(out, generator=Given).sample(3, seed=1), images)
     resumed = advnets.train(out=out, resume=True, steps=6, generator=Given, **options)

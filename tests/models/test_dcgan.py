@@ -224,7 +224,12 @@ def test_the_shorter_side_is_doubled_in_the_last_layers():
 
 @pytest.mark.parametrize(
     ("shape", "nearest"),
-    [((3, 63, 63), "64"), ((1, 4, 4), "8"), ((3, 33, 64), "32x64"), ((1, 6, 8), "8x8")],
+    [
+        ((3, 63, 63), "size to 64"),
+        ((1, 4, 4), "size to 8"),
+        ((3, 33, 64), "size to 32 and width to 64"),
+        ((1, 6, 8), "size to 8 and width to 8"),
+    ],
 )
 def test_other_sizes_are_refused_with_the_nearest_supported_one(shape, nearest):
     for net in (DCGANGenerator, DCGANDiscriminator):
@@ -232,7 +237,7 @@ def test_other_sizes_are_refused_with_the_nearest_supported_one(shape, nearest):
             net(shape)
         assert str(caught.value) == (
             "convolutional models need sides of at least 8 that are 3, 4, 5, 6 or 7 times a power "
-            f"of 2, got images of {shape[1]} x {shape[2]}; give --size {nearest}, the nearest such "
+            f"of 2, got images of {shape[1]} x {shape[2]}; set {nearest}, the nearest such "
             "size"
         )
 

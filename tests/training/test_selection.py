@@ -28,7 +28,7 @@ def test_the_best_step_and_the_early_stop_are_those_of_a_search_of_all_scores(be
             seen = {i: s for i, s in finite.items() if i <= n}
             first = next((i for i, s in seen.items() if s == choose(seen.values())), 0)
             assert selection.best_step == first
-            assert selection.exhausted == (n - first >= 4)
+            assert selection.patience_exhausted == (n - first >= 4)
 
 
 def test_evaluations_of_other_metrics_weights_and_stages_are_not_compared():

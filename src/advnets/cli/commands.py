@@ -121,7 +121,7 @@ class Train(ValidatedConfig):
         from advnets.models.custom import load_custom_models
         from advnets.presets.resume import new_out, newest_out
         from advnets.run_directory import RunDirectory
-        from advnets.trackers import tracker
+        from advnets.trackers import make_tracker
 
         # Check the data and the output before any work.
         self._check_combinations()
@@ -143,7 +143,7 @@ class Train(ValidatedConfig):
             return 0
 
         # Train.
-        trackers = [tracker(name) for name in self.track]
+        trackers = [make_tracker(name) for name in self.track]
         if self.out is None and not self.resume:
             console.say_number(out, presets.default_out(config, typed))
         start_time, callback = time.monotonic(), console.Console(config.images_per_step)

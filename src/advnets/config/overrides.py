@@ -33,16 +33,16 @@ def option_names(config: Config) -> tuple[str, ...]:
 
 
 def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
-    """Return a config with other values of options, all checked as those of a preset are.
+    """Return a config with some options changed, all checked as those of a preset are.
 
     The names are those of the flags of `advnets train`, with underscores: `batch_size`, `game.r1`,
     `generator.latent_dim`. `lr` is the learning rate of both players. `steps` replaces `epochs`,
-    and the reverse. Of a preset with two stages, the options are those of the last one.
+    and the reverse. For a preset with two stages, the options are those of the last stage.
 
     Raises:
         UnknownNameError: no option has this name; the message suggests the nearest ones.
-        UsageError: a value has another type than the option, or is invalid; both `epochs` and
-            `steps`, or `lr` and the learning rate of a player, are given.
+        UsageError: a value has the wrong type or is invalid; or both `epochs` and `steps`, or `lr`
+            and the learning rate of a player, are given.
     """
     options = _options(config)
     tree: dict[str, Any] = {}
@@ -50,15 +50,15 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
         if name == "lr":
             continue
         if name not in options:
-            raise _unknown(name, options)
+            raise _unknown_option(name, options)
         option = options[name]
         *parents, field = option.path
         section = tree
         for parent in parents:
             section = section.setdefault(parent, {})
-        section[field] = _checked(name, value, option.type)
+        section[field] = _convert(name, value, option.type)
 
-    # Apply the two options that stand for others.
+    # Apply the length, which is either epochs or steps, and the learning rate of both players.
     length = {name: overrides[name] for name in ("epochs", "steps") if name in overrides}
     given = [name for name, value in length.items() if value is not None]
     if len(given) == 2:
@@ -76,15 +76,15 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
                     f"lr and {name}.lr were both given; give lr alone, or one for each player"
                 )
             rates = tree.setdefault("stage", {}).setdefault(name, {})
-            rates["lr"] = _checked("lr", lr, float)
+            rates["lr"] = _convert("lr", lr, float)
 
     # Replace each section once, as its values are checked together.
     try:
         if "stage" in tree:
-            tree["stages"] = (*config.stages[:-1], _replaced(config.stage, tree.pop("stage")))
-        return _replaced(config, tree)
+            tree["stages"] = (*config.stages[:-1], _replace_nested(config.stage, tree.pop("stage")))
+        return _replace_nested(config, tree)
     except UsageError as error:
-        raise UsageError(_named(str(error), overrides)) from None
+        raise UsageError(_use_option_names(str(error), overrides)) from None
 
 
 def _options(config: Config) -> dict[str, _Option]:
@@ -113,8 +113,8 @@ def _section_options(section: Any, path: tuple[str, ...], prefix: str) -> dict[s
     return options
 
 
-def _unknown(name: str, options: Mapping[str, _Option]) -> UnknownNameError:
-    """Return the error for an unknown name; it suggests the options that end in it."""
+def _unknown_option(name: str, options: Mapping[str, _Option]) -> UnknownNameError:
+    """Return the error for an unknown name; it suggests options with the same last part."""
     ending = [known for known in options if known.rpartition(".")[2] == name.rpartition(".")[2]]
     if ending:
         return UnknownNameError("option", name, ending, listed=f"did you mean {ending[0]}?")
@@ -122,27 +122,28 @@ def _unknown(name: str, options: Mapping[str, _Option]) -> UnknownNameError:
     return UnknownNameError("option", name, ("lr", *options), listed=known)
 
 
-def _named(message: str, names: Iterable[str]) -> str:
-    """Return a message about fields, such as r1, with the given names, such as game.r1."""
+def _use_option_names(message: str, names: Iterable[str]) -> str:
+    """Replace the fields in a message, such as r1, by the given option names, such as game.r1."""
     for name in names:
         field = name.rpartition(".")[2]
         message = re.sub(rf"(?<![\w.]){field}(?= (is|are|has|and|or|does)\b)", name, message)
     return message
 
 
-def _replaced(section: Any, values: Mapping[str, Any]) -> Any:
+def _replace_nested(section: Any, values: Mapping[str, Any]) -> Any:
+    """Return a section with other values; those of its subsections are nested mappings."""
     changed = {
-        name: _replaced(getattr(section, name), value) if isinstance(value, dict) else value
+        name: _replace_nested(getattr(section, name), value) if isinstance(value, dict) else value
         for name, value in values.items()
     }
     return replace(section, **changed)
 
 
-def _checked(name: str, value: Any, expected: Any) -> Any:
-    """Return the value of an option, with lists as tuples and NumPy's numbers as Python's.
+def _convert(name: str, value: Any, expected: Any) -> Any:
+    """Convert the value of an option: lists to tuples, paths to strings, NumPy scalars to numbers.
 
     Raises:
-        UsageError: it has another type, or is none of the possible values.
+        UsageError: it has the wrong type, or is not one of the possible values.
     """
     if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
         value = value.item()
@@ -162,7 +163,7 @@ _TYPE_NAMES = {
     int: "an integer",
     float: "a number",
     bool: "True or False",
-    str: "a text",
+    str: "a string",
     NoneType: "None",
 }
 

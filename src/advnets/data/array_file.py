@@ -1,4 +1,4 @@
-"""Arrays of images in .npy and .npz files, read a block at a time and without pickles."""
+"""Arrays of images in .npy and .npz files, read block by block, without unpickling."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from advnets.data.dataset import Dataset
-from advnets.data.memory import Pixels, assign_to_splits, pixels_of_array, read_labels
+from advnets.data.memory import Pixels, array_to_pixels, assign_to_splits, read_labels
 from advnets.errors import DataError, UsageError
 from advnets.files import open_regular_file
 
 _BLOCK_BYTES = 64 << 20
 _MAX_PIXELS = 8 << 30
-"""The largest number of pixel values of an array, which is held in memory as bytes."""
+"""The largest number of pixel values in an array, which memory holds as bytes."""
 _MAX_HEADER = 10_000
 _READ_ERRORS = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """The errors of numpy and zipfile for damaged or encrypted files."""
@@ -34,7 +34,7 @@ class _Header:
 
 
 def is_image_array(path: Path) -> bool:
-    """Return whether a path is an .npz file, or an .npy file with an array of 3 or more axes."""
+    """Return whether a path is an .npz file, or an .npy file whose array has 3 or more axes."""
     if path.suffix.lower() == ".npz":
         return path.is_file()
     if path.suffix.lower() != ".npy" or not path.is_file():
@@ -49,13 +49,13 @@ def is_image_array(path: Path) -> bool:
 def open_image_array(path: Path, *, stream: bool = False) -> Dataset:
     """Open the array `images` of a file, with the array `labels` if there is one.
 
-    An .npz file may have its images under another name, if no other array has 3 or 4 axes. Shapes
-    and values are those of `open_memory`; of 50 images or more, a tenth each is for validation and
-    test.
+    The images in an .npz file may have another name if no other array has 3 or 4 axes. Shapes,
+    values and splits are those of `open_in_memory`.
 
     Raises:
-        DataError: the file is damaged, is too large, or holds no images or Python objects.
-        UsageError: images or labels have another shape or range; or streaming was requested.
+        DataError: the file is damaged or too large, or contains Python objects.
+        UsageError: it has no images, images or labels have an invalid shape or range, or streaming
+            was requested.
     """
     if stream:
         raise UsageError(f"stream applies to shards, and {path} is an array; leave it out")
@@ -82,7 +82,7 @@ def open_image_array(path: Path, *, stream: bool = False) -> Dataset:
 
 
 def _image_member(archive: zipfile.ZipFile) -> str:
-    """Return the name of the file in an .npz file that holds images."""
+    """Return the name of the member of an .npz file that holds the images."""
     names = [name for name in archive.namelist() if name.endswith(".npy")]
     if "images.npy" in names:
         return "images.npy"
@@ -107,7 +107,7 @@ def _read_header(file: Any) -> _Header:
         raise ValueError(f"version {version} of the .npy format")
     shape, fortran_order, dtype = readers[version](file, max_header_size=_MAX_HEADER)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are never unpickled")
+        raise ValueError("it contains Python objects, which are never unpickled")
     return _Header(shape, dtype, fortran_order)
 
 
@@ -118,8 +118,8 @@ def _read_pixels(file: Any, name: str) -> Pixels:
         raise ValueError("it is in Fortran order; apply numpy.ascontiguousarray first")
     if math.prod(header.shape) > _MAX_PIXELS:
         raise ValueError(f"it has more than {_MAX_PIXELS:,} values; save the images as files")
-    # Find the layout by an array that takes no memory.
-    layout = pixels_of_array(np.broadcast_to(np.uint8(0), header.shape), name, channels_last=True)
+    # Find the layout with an array of the same shape that takes no memory.
+    layout = array_to_pixels(np.broadcast_to(np.uint8(0), header.shape), name, channels_last=True)
     pixels = np.empty(layout.shape, np.uint8)
     row = header.dtype.itemsize * math.prod(header.shape[1:])
     rows = max(1, _BLOCK_BYTES // row)
@@ -127,7 +127,7 @@ def _read_pixels(file: Any, name: str) -> Pixels:
         count = min(rows, len(pixels) - start)
         content = _read_exactly(file, count * row)
         block = np.frombuffer(content, header.dtype).reshape(count, *header.shape[1:])
-        pixels[start : start + count] = pixels_of_array(block, name, channels_last=True)
+        pixels[start : start + count] = array_to_pixels(block, name, channels_last=True)
     return pixels
 
 

@@ -1,4 +1,4 @@
-"""Datasets from objects in memory: arrays, tensors, datasets of torch, lists of images or paths."""
+"""Datasets from objects in memory: arrays, tensors, torch Datasets, lists of images or paths."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ _ACCEPTED = (
 Pixels = UInt8[np.ndarray, "n channels height width"]
 
 
-def open_memory(images: object, labels: object, data: Data) -> Dataset:
-    """Return images in memory as a dataset; of 50 or more, a tenth each is for validation and test.
+def open_in_memory(images: object, labels: object, data: Data) -> Dataset:
+    """Return images in memory as a dataset; with 50 or more, it has validation and test splits.
 
-    Arrays have shape (N, H, W), (N, C, H, W) or (N, H, W, C), C = 1 or 3, of uint8, or of floats
-    from 0 to 1, which are rounded to 256 levels; they keep their size. Paths and PIL images are
-    brought to the size and channels of `data`. A dataset of torch has images or pairs of an image
-    and a label. `labels` are integers or names, one for each image.
+    The validation and test splits have a tenth of the images each. Arrays have shape (N, H, W),
+    (N, C, H, W) or (N, H, W, C), C = 1 or 3, and are uint8, or floats from 0 to 1, which are
+    rounded to 256 levels; they are not resized. Files and PIL images are resized and converted as
+    `data` says. The items of a torch Dataset are images, or pairs of an image and a label. `labels`
+    are integers or names, one for each image.
 
     Raises:
-        UsageError: the object is none of these, or images or labels have another shape or range.
+        UsageError: the object is of another type, or images or labels have an invalid shape or
+            range.
         DataError: a file is not an image that can be read.
     """
     if data.stream:
@@ -56,7 +58,7 @@ def open_memory(images: object, labels: object, data: Data) -> Dataset:
 
 
 def as_dataset(images: object, labels: object, data: Data) -> Dataset:
-    """Return an object of Python as a dataset, with the preprocessing of a data config.
+    """Return a Python object as a dataset, with the preprocessing of a data config.
 
     Raises:
         UsageError, DataError, MissingExtraError: as for `open_dataset`.
@@ -71,27 +73,27 @@ def as_dataset(images: object, labels: object, data: Data) -> Dataset:
     return open_dataset(images, labels, **options)
 
 
-def has_own_size(images: object) -> bool:
+def is_array(images: object) -> bool:
     """Return whether images in memory are arrays or tensors, which are not resized."""
     return isinstance(images, np.ndarray | Tensor)
 
 
 def open_images(images: object, data: Data) -> ArraySplit:
-    """Return all images in memory, unlabeled and in their order, as `open_memory` reads them.
+    """Return all images in memory, in order and without labels, as `open_in_memory` reads them.
 
     Raises:
-        UsageError, DataError: as for `open_memory`.
+        UsageError, DataError: as for `open_in_memory`.
     """
     return ArraySplit(_read_images(images, data)[1])
 
 
-def pixels_of_array(array: np.ndarray, name: str, *, channels_last: bool) -> Pixels:
+def array_to_pixels(array: np.ndarray, name: str, *, channels_last: bool) -> Pixels:
     """Return an array of images as uint8 of shape (N, C, H, W), converted a block at a time.
 
-    `channels_last` decides where both the second and the last axis may be channels.
+    If both the second and the last axis may be channels, `channels_last` decides.
 
     Raises:
-        UsageError: its shape, type or range is another.
+        UsageError: its shape, type or range is invalid.
     """
     shape = array.shape
     first, last = (array.ndim == 4 and shape[axis] in (1, 3) for axis in (1, 3))
@@ -114,7 +116,7 @@ def pixels_of_array(array: np.ndarray, name: str, *, channels_last: bool) -> Pix
     for start in range(0, len(array), _BLOCK):
         block = array[start : start + _BLOCK].astype(np.float32)
         low, high = float(block.min()), float(block.max())
-        if not (low >= 0 and high <= 1):  # refuses NaN too
+        if not (low >= 0 and high <= 1):  # also true for NaN
             raise UsageError(
                 f"{name} has values from {low:g} to {high:g}; expected uint8, or floats from 0 "
                 "(black) to 1 (white)"
@@ -124,13 +126,13 @@ def pixels_of_array(array: np.ndarray, name: str, *, channels_last: bool) -> Pix
 
 
 def _read_images(images: object, data: Data) -> tuple[str, Pixels, object]:
-    """Return the name of the kind of object, the pixels of its images, and their labels if any."""
+    """Return the kind of the object, the pixels of its images, and its labels if it has any."""
     if isinstance(images, np.ndarray):
-        return "array", pixels_of_array(images, "the array", channels_last=True), None
+        return "array", array_to_pixels(images, "the array", channels_last=True), None
     if isinstance(images, Tensor):
         array = images.detach().cpu()
         array = array.float().numpy() if array.is_floating_point() else array.numpy()
-        return "tensor", pixels_of_array(array, "the tensor", channels_last=False), None
+        return "tensor", array_to_pixels(array, "the tensor", channels_last=False), None
     if isinstance(images, str | bytes | Path) or not isinstance(images, Sized | Iterable):
         raise UsageError(f"data is of type {type(images).__name__}; give {_ACCEPTED}")
     if not isinstance(images, Sized) or not hasattr(images, "__getitem__"):
@@ -144,7 +146,7 @@ def _read_images(images: object, data: Data) -> tuple[str, Pixels, object]:
 
 
 def _read_items(items: Any, data: Data, *, pairs: bool) -> tuple[Pixels, list[object] | None]:
-    """Return the pixels of items, which have a length and indices, and the labels of pairs."""
+    """Return the pixels of the items of a sequence, and their labels if items are pairs."""
     if data.crop == "random":
         raise UsageError("crop is random, which applies to folders of images; give another crop")
     frame = Frame.from_config(data)
@@ -155,7 +157,7 @@ def _read_items(items: Any, data: Data, *, pairs: bool) -> tuple[Pixels, list[ob
         if pairs and isinstance(item, tuple | list):
             item, label = cast(Sequence[Any], item)[:2]
             labels.append(label.item() if isinstance(label, Tensor | np.generic) else label)
-        image = _item_pixels(item, f"image {index}", frame)
+        image = _decode_item(item, f"image {index}", frame)
         if pixels is None:
             pixels = np.empty((len(items), *image.shape), np.uint8)
         if image.shape != pixels.shape[1:]:
@@ -166,17 +168,17 @@ def _read_items(items: Any, data: Data, *, pairs: bool) -> tuple[Pixels, list[ob
         pixels[index] = image
     assert pixels is not None  # there is an item
     if labels and len(labels) < len(items):
-        raise UsageError("some items are pairs of image and label, and others images; give labels")
+        raise UsageError("only some items are pairs of an image and a label; give labels")
     return pixels, labels or None
 
 
-def _item_pixels(item: object, name: str, frame: Frame) -> UInt8[np.ndarray, "c h w"]:
+def _decode_item(item: object, name: str, frame: Frame) -> UInt8[np.ndarray, "c h w"]:
     if isinstance(item, Tensor):
         item, channels_last = item.detach().cpu().numpy(), False
     else:
         channels_last = True
     if isinstance(item, np.ndarray):
-        return pixels_of_array(item[None], name, channels_last=channels_last)[0]
+        return array_to_pixels(item[None], name, channels_last=channels_last)[0]
     if isinstance(item, str | os.PathLike):
         path = Path(item)
         try:
@@ -199,7 +201,7 @@ def read_labels(values: object, n: int) -> tuple[Int64[np.ndarray, " n"], tuple[
     """Return the class index of each image, and the names of the classes in sorted order.
 
     Raises:
-        UsageError: they are neither integers nor names, or not one for each image.
+        UsageError: they are neither integers nor names, or there is not one for each image.
     """
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iuU":
@@ -216,7 +218,7 @@ def read_labels(values: object, n: int) -> tuple[Int64[np.ndarray, " n"], tuple[
 def assign_to_splits(
     name: str, pixels: Pixels, labeled: tuple[Int64[np.ndarray, " n"], tuple[str, ...]] | None
 ) -> Dataset:
-    """Assign images to splits as files of a folder are, with their numbers as names."""
+    """Assign images to splits as the files of a folder are, with their indices as file names."""
     labels, classes = labeled or (None, ())
     keys = [f"{index:012d}".encode() for index in range(len(pixels))]
     listed = None if labels is None else tuple(labels.tolist())
@@ -224,13 +226,13 @@ def assign_to_splits(
     assignment = assign_splits(keys, declared, list(_digests(pixels)))
     ends = np.cumsum((0, *assignment.counts))
     train, valid, test, _ = (
-        _part(pixels, labels, assignment.order[start:stop]) for start, stop in pairwise(ends)
+        _make_split(pixels, labels, assignment.order[start:stop]) for start, stop in pairwise(ends)
     )
     assert train is not None  # as images are held out only where others remain
     return Dataset(name=name, train=train, valid=valid, test=test, classes=classes)
 
 
-def _part(
+def _make_split(
     pixels: Pixels, labels: Int64[np.ndarray, " n"] | None, rows: Int64[np.ndarray, " k"]
 ) -> ArraySplit | None:
     if not len(rows):

@@ -150,8 +150,8 @@ def open_run_data(
     """
     if dataset is None and in_memory(spec.source):
         raise DataError(
-            f"the data of {path} were given from Python, in memory ({info.name}, digest "
-            f"{info.digest[:12]}); give them again from Python: advnets.train(out=…, resume=True, "
+            f"the data of {path} was passed from Python, in memory ({info.name}, digest "
+            f"{info.digest[:12]}); pass it again from Python: advnets.train(out=…, resume=True, "
             "data=…), or advnets.load(…, data=…)"
         )
     if dataset is None and not is_source(spec.source):
@@ -165,8 +165,8 @@ def open_run_data(
         raise DataError(f"the data of {path} cannot be opened: {error}") from None
     if dataset is not None and opened.info.digest != info.digest:
         raise RunError(
-            f"the data of {path} are others than those given: their digest is {info.digest[:12]}, "
-            f"not {opened.info.digest[:12]}; give the same images in the same order, with the same "
+            f"the given data is not that of {path}: its digest is {opened.info.digest[:12]}, "
+            f"expected {info.digest[:12]}; give the same images in the same order, with the same "
             "labels"
         )
     if opened.info.digest != info.digest:

@@ -206,9 +206,9 @@ def open_dataset(data: Data | str | object, labels: object = None, **fields: Any
     """
     if not isinstance(data, str | Data):
         if not _is_huggingface(data):
-            from advnets.data.memory import open_memory
+            from advnets.data.memory import open_in_memory
 
-            return open_memory(data, labels, Data(**fields))
+            return open_in_memory(data, labels, Data(**fields))
         from advnets.data.huggingface.open import open_huggingface_dataset
 
         if labels is not None:

@@ -85,8 +85,8 @@ def check_source(source: str) -> None:
     """
     if in_memory(source):
         raise UsageError(
-            "the data of this config were given from Python, in memory; give them again from "
-            "Python, advnets.train(…, data=…), or other data with --data"
+            "the data of this config was passed from Python, in memory; pass it again from "
+            "Python, advnets.train(…, data=…), or set --data to other data"
         )
     if not source:
         raise UsageError("no data was set; set --data to a path or to the name of a dataset")

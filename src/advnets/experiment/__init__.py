@@ -1,1 +1,1 @@
-"""The only wiring: configs become data, players, a game and a loop around them."""
+"""Runs: the data, players, game and trainer that a config describes, and trained models."""

@@ -85,16 +85,17 @@ def _make_loader(
     if not isinstance(game, config.SemiSupervisedGame):
         return make_loader(dataset.train, transform)
     all_images = all_training_images(dataset)
-    few = labeled_subset(cast(Split, dataset.train), game.labels, game.label_seed)
-    labeled = replace(transform, batch_size=game.labeled_batch or transform.batch_size)
-    return SemiSupervisedLoader(all_images, few, transform, labeled)
+    labeled = labeled_subset(cast(Split, dataset.train), game.labels, game.label_seed)
+    labeled_batch = game.labeled_batch or transform.batch_size
+    labeled_transform = replace(transform, batch_size=labeled_batch)
+    return SemiSupervisedLoader(all_images, labeled, transform, labeled_transform)
 
 
 def gradient_function(runtime: config.Runtime, stage: config.Stage) -> GradientFn:
     """Return the function that computes the gradients: eager, compiled, or a CUDA graph.
 
     Raises:
-        UsageError: both compile and cuda_graph are set, or the device game or models do not
+        UsageError: both compile and cuda_graph are set, or the device, the game or a model does not
             support them.
     """
     if not (runtime.compile or runtime.cuda_graph):
@@ -132,8 +133,8 @@ def _resolve_steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -
     schedule_steps = stage.schedule_steps or max(1, round(stage.schedule_fraction * steps))
     check_learning_rate("generator", stage.generator_optimizer, steps)
     if not isinstance(stage.discriminator, config.NoDiscriminator):
-        most = stage.game.k if isinstance(stage.game, config.GANGame) else 1
-        check_learning_rate("discriminator", stage.discriminator_optimizer, steps * most)
+        k = stage.game.k if isinstance(stage.game, config.GANGame) else 1
+        check_learning_rate("discriminator", stage.discriminator_optimizer, steps * k)
     return replace(stage, steps=steps, schedule_steps=schedule_steps)
 
 

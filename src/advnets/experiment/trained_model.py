@@ -21,7 +21,7 @@ from advnets.config import Config, CustomDiscriminator, CustomGenerator, Runtime
 from advnets.data.class_proportions import Labels, ProportionKind, class_indices
 from advnets.errors import RunWarning, UsageError, WriteError, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
-from advnets.models.custom import Factory, given_model, load_custom_models
+from advnets.models.custom import Factory, load_custom_models, register_model
 from advnets.models.layers import use_batch_statistics
 from advnets.run_directory import RunDirectory
 from advnets.sampling.sampler import (
@@ -582,9 +582,9 @@ def load(
             versions of libraries.
     """
     if generator is not None:
-        given_model(CustomGenerator(), generator)
+        register_model(CustomGenerator(), generator)
     if discriminator is not None:
-        given_model(CustomDiscriminator(), discriminator)
+        register_model(CustomDiscriminator(), discriminator)
     path = Path(run)
     if path.suffix == ".safetensors":
         if step is not None:

@@ -1,7 +1,8 @@
-"""A user's own generator and discriminator: torch modules, from Python or as FILE.py:NAME.
+"""Custom generators and discriminators: torch modules, from Python or as FILE.py:NAME.
 
-A class or function is called with the shape of images and the number of classes (0: not
-conditional). Code of a file runs once in a process, and only if the call names it or trusts it.
+The class or function is called with the shape of images and the number of classes (0: not
+conditional). The code of a file runs once per process, and only if the call names the file or sets
+`trust_code`.
 """
 
 from __future__ import annotations
@@ -30,16 +31,17 @@ Factory = Callable[[Shape, int], nn.Module]
 _Spec = TypeVar("_Spec", config.CustomGenerator, config.CustomDiscriminator)
 
 _factories: dict[tuple[str, str], Callable[[Shape, int], object]] = {}
-"""The classes and functions that this process was given, by their name and digest."""
-_CHECKED = 2
-"""The number of images that a new model is called with, to check the shape of its output."""
+"""The classes and functions that were registered in this process, by their name and digest."""
+_CHECK_BATCH_SIZE = 2
+"""The batch size with which the output shape of a new model is checked."""
 
 
 class CustomGenerator(Projected, LatentSampler):
-    """A user's generator `net`: it maps standard normal z of `net.latent_dim` values to images.
+    """A wrapper of a user's generator `net`, which maps z to images.
 
-    A conditional one is called with z and the one-hot class. Random numbers that it draws from
-    torch, as dropout does, are seeded by step, so that training resumes bit-exactly.
+    z is standard normal with `net.latent_dim` dimensions; a conditional `net` is called with z and
+    the one-hot class. The random numbers that `net` draws from torch, as dropout does, are seeded
+    by the training step, so that training resumes bit-exactly.
     """
 
     def __init__(self, net: nn.Module, latent_dim: int, classes: int = 0) -> None:
@@ -57,10 +59,10 @@ class CustomGenerator(Projected, LatentSampler):
 
 
 class CustomDiscriminator(Projected, nn.Module):
-    """A user's discriminator `net`: it maps images to one logit each.
+    """A wrapper of a user's discriminator `net`, which returns one logit for each image.
 
-    A conditional one is called with the images and their one-hot classes. Random numbers are seeded
-    as those of the generator.
+    A conditional `net` is called with the images and their one-hot classes. Random numbers are
+    seeded as in `CustomGenerator`.
     """
 
     def __init__(self, net: nn.Module, classes: int = 0) -> None:
@@ -81,7 +83,7 @@ class CustomDiscriminator(Projected, nn.Module):
 
 @contextmanager
 def _seeded(rng: RNG | None, device: torch.device) -> Generator[None]:
-    """Seed torch's random numbers within a block; without `rng`, always in the same way."""
+    """Seed torch's random numbers within a block; without `rng`, with a constant seed."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0 if rng is None else rng.torch_seed("module"))
         yield
@@ -92,66 +94,66 @@ def with_custom_models(
     generator: str | Factory | None = None,
     discriminator: str | Factory | None = None,
 ) -> config.Config:
-    """Return a config whose last stage has these models, given as FILE.py:NAME or from Python.
+    """Return a config whose last stage has these models, each a FILE.py:NAME or a Python object.
 
-    This runs the files, and is therefore only for models that the user has given.
+    It runs the code of the files: call it only for models that the user named.
 
     Raises:
-        UsageError: a file does not exist or fails, or the name is no class or function.
+        UsageError: a file does not exist or fails, or a model is neither a class nor a function.
     """
     stage = run.stage
     if generator is not None:
-        stage = replace(stage, generator=given_model(config.CustomGenerator(), generator))
+        stage = replace(stage, generator=register_model(config.CustomGenerator(), generator))
     if discriminator is not None:
-        given = given_model(config.CustomDiscriminator(), discriminator)
+        given = register_model(config.CustomDiscriminator(), discriminator)
         stage = replace(stage, discriminator=given)
     return run.with_stage(stage)
 
 
-def given_model(spec: _Spec, value: str | Factory) -> _Spec:
-    """Return the config of a model that the user gives, and keep its class or function.
+def register_model(spec: _Spec, value: str | Factory) -> _Spec:
+    """Register the class or function of a custom model, and return the model's config.
 
     Raises:
-        UsageError: its file does not exist or fails, or it is no class or function.
+        UsageError: its file does not exist or fails, or it is neither a class nor a function.
     """
     if isinstance(value, str):
         code = CustomCode.read(value, _role(spec))
         given = replace(spec, source=code.source, digest=code.digest)
-        if _identity(given) not in _factories:
-            _register(given, code.run())
+        if _factory_key(given) not in _factories:
+            _add_factory(given, code.run())
         return given
     name = getattr(value, "__qualname__", type(value).__name__)
     given = replace(spec, source=name, digest=digest(_source_text(value).encode()))
-    _register(given, value)
+    _add_factory(given, value)
     return given
 
 
 def load_custom_models(run: config.Config, *, trust_code: bool) -> None:
-    """Run the files that the config of a run names for its models, unless they were given.
+    """Run the files that a run's config names for its models, except for models registered before.
 
     Raises:
-        RunError: a model was not given and the code is not trusted; a file has changed since the
-            run started; or the model was given from Python, and is not now.
+        RunError: a model is not registered and `trust_code` is off; its file has changed since the
+            run started; or it was passed from Python, and has not been passed again.
     """
     for spec in custom_models(run):
-        if _identity(spec) in _factories:
+        if _factory_key(spec) in _factories:
             continue
         if ".py:" not in spec.source:
             raise RunError(
-                f"the run's {_role(spec)} is {spec.source}, which was given from Python; give the "
+                f"the run's {_role(spec)} is {spec.source}, which was passed from Python; pass the "
                 f"same one again as {_role(spec)}= in Python"
             )
         if not trust_code:
             raise untrusted_code_error(_role(spec), spec.source)
         code = CustomCode.read(spec.source, _role(spec))
         code.check_digest(spec.digest)
-        _register(spec, code.run())
+        _add_factory(spec, code.run())
 
 
 def custom_models(
     run: config.Config,
 ) -> list[config.CustomGenerator | config.CustomDiscriminator]:
-    """Return the user's own models in a config."""
+    """Return the configs of the custom models in a run's config."""
     nets = [net for stage in run.stages for net in (stage.generator, stage.discriminator)]
     return [
         net for net in nets if isinstance(net, config.CustomGenerator | config.CustomDiscriminator)
@@ -163,10 +165,10 @@ def build_custom_generator(
 ) -> nn.Module:
     """Return the generator that the user's class or function builds.
 
-    One that draws its own latents, by a method `latent(n, rng)`, is used as it is.
+    A generator with a method `latent(n, rng)`, which draws its latents, is used without a wrapper.
 
     Raises:
-        UsageError: building or calling it fails, or its images have another shape.
+        UsageError: building or calling it fails, or its images have the wrong shape.
     """
     net = _build(spec, shape, classes)
     if isinstance(net, DrawsLatents):
@@ -194,16 +196,16 @@ def build_custom_discriminator(
     return CustomDiscriminator(net, classes)
 
 
-def _register(spec: config.CustomModel, value: object) -> None:
+def _add_factory(spec: config.CustomModel, value: object) -> None:
     if not callable(value) or isinstance(value, nn.Module):
         raise UsageError(
             f"{spec.source or 'the model'} is a {type(value).__name__}; give a class or a function "
             "that is called with (shape, classes) and returns a torch module"
         )
-    _factories[_identity(spec)] = cast(Callable[[Shape, int], object], value)
+    _factories[_factory_key(spec)] = cast(Callable[[Shape, int], object], value)
 
 
-def _identity(spec: config.CustomModel) -> tuple[str, str]:
+def _factory_key(spec: config.CustomModel) -> tuple[str, str]:
     return spec.source.rpartition(":")[2], spec.digest
 
 
@@ -212,10 +214,10 @@ def _role(spec: config.CustomModel) -> str:
 
 
 def _source_text(value: Factory) -> str:
-    """Return the source of a class or function, or of a class's methods; "" if there is none."""
+    """Return the source code of a class or function; "" if it is not available."""
     try:
         return inspect.getsource(value)
-    except (OSError, TypeError):  # a class in a notebook has no source as a whole
+    except (OSError, TypeError):  # for a class in a notebook only its methods have source code
         pass
     try:
         return "".join(inspect.getsource(m) for m in vars(value).values() if inspect.isfunction(m))
@@ -224,15 +226,17 @@ def _source_text(value: Factory) -> str:
 
 
 def _build(spec: config.CustomModel, shape: Shape, classes: int) -> nn.Module:
-    factory = _factories.get(_identity(spec))
+    factory = _factories.get(_factory_key(spec))
     if factory is None:
         raise untrusted_code_error(_role(spec), spec.source)
     try:
         net = factory(shape, classes)
     except Exception as error:
         if torch.get_default_device().type != "meta" or isinstance(error, UsageError):
-            raise _failure(spec, f"for images of {shape} and {classes} classes", error) from error
-        with torch.device("cpu"):  # some code needs numbers, which meta tensors lack
+            raise _model_error(
+                spec, f"for images of {shape} and {classes} classes", error
+            ) from error
+        with torch.device("cpu"):  # some code reads values, which meta tensors do not have
             return _build(spec, shape, classes)
     if not isinstance(net, nn.Module):
         raise UsageError(f"{spec.source} returned a {type(net).__name__}; return a torch.nn.Module")
@@ -245,36 +249,36 @@ def _check_output(
     input_shapes: Sequence[tuple[int, ...]],
     output_shape: tuple[int, ...],
 ) -> None:
-    """Check that a model maps a batch of inputs to outputs of a shape; logits are flattened.
+    """Check the shape of a model's output for a batch of zeros; logits are flattened.
 
     Raises:
-        UsageError: it fails, or its output has another shape.
+        UsageError: calling the model fails, or its output has the wrong shape.
     """
     parameter = next(net.parameters(), None)
     device = None if parameter is None else parameter.device
-    inputs = [torch.zeros(_CHECKED, *shape, device=device) for shape in input_shapes]
+    inputs = [torch.zeros(_CHECK_BATCH_SIZE, *shape, device=device) for shape in input_shapes]
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             output: object = net.eval()(*inputs)
     except Exception as error:
         shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
-        raise _failure(spec, f"on a batch of shape {shapes}", error) from error
+        raise _model_error(spec, f"on a batch of shape {shapes}", error) from error
     finally:
         net.train()
     found = output.shape if isinstance(output, Tensor) else type(output).__name__
     if isinstance(output, Tensor) and not output_shape:
         found = output.flatten().shape
-    expected = (_CHECKED, *output_shape)
+    expected = (_CHECK_BATCH_SIZE, *output_shape)
     if found != expected:
         shown = tuple(found) if isinstance(found, torch.Size) else found
         raise UsageError(
-            f"{spec.source} returned {shown} for a batch of {_CHECKED}, expected shape {expected}; "
-            "build it for the shape that it is called with"
+            f"{spec.source} returned {shown} for a batch of {_CHECK_BATCH_SIZE}, expected shape "
+            f"{expected}; build it for the shape that it is called with"
         )
 
 
-def _failure(spec: config.CustomModel, when: str, error: Exception) -> Exception:
-    """Return the error of a user's model that failed; of memory that ran out, the error itself."""
+def _model_error(spec: config.CustomModel, when: str, error: Exception) -> Exception:
+    """Return the error for a custom model that failed; an out-of-memory error is returned as is."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error):
         return error
     return UsageError(

@@ -1,4 +1,4 @@
-"""Building blocks of the models: noise priors of z, layers, initializers, sizes of feature maps.
+"""Building blocks of the models: priors of z, layers, initializers, sizes of feature maps.
 
 A block that needs random numbers takes them from the `RNG` it is passed.
 """
@@ -429,7 +429,7 @@ def upsampling_sizes(shape: Shape) -> tuple[HeightWidth, tuple[HeightWidth, ...]
     if not options:
         raise UsageError(
             f"convolutional models need sides of at least {MIN_SIZE} that are 3, 4, 5, 6 or 7 "
-            f"times a power of 2, got images of {height} x {width}; give --size "
+            f"times a power of 2, got images of {height} x {width}; set "
             f"{nearest_supported_size(height, width)}, the nearest such size"
         )
     # Prefer equal numbers of doublings, and of those the largest.
@@ -449,10 +449,10 @@ def num_doublings(side: int) -> list[int]:
 
 
 def nearest_supported_size(height: int, width: int) -> str:
-    """Return the nearest size that convolutional models support, in the format of --size."""
+    """Return the nearest size that convolutional models support, as a clause of a message."""
     supported = sorted(base << n for base in BASE_SIZES for n in range(1, 12))
     nearest = [
         min((size for size in supported if size >= MIN_SIZE), key=lambda size: abs(size - side))
         for side in (height, width)
     ]
-    return str(nearest[0]) if height == width else "x".join(map(str, nearest))
+    return f"size to {nearest[0]}" + ("" if height == width else f" and width to {nearest[1]}")

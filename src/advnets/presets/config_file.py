@@ -21,8 +21,8 @@ _MAX_BYTES = 1 << 20
 def read_config_file(path: Path) -> Config:
     """Return the config of a file: that of a run's config.json, or a preset with overrides.
 
-    A YAML or TOML file has names of options with values, and the name of its `preset`. The options
-    have the names of flags, with underscores; those with dots may be written as sections.
+    A YAML or TOML file contains the name of a `preset` and values of options. Options are named as
+    the flags are, with underscores; those with dots may be written as nested sections.
 
     Raises:
         RunError: a config.json is damaged, or of another version.
@@ -49,7 +49,7 @@ def _overrides(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read ({reason[:200]}); correct the file") from None
     if not isinstance(table, dict):
         raise UsageError(f"{path} is not a table of names and values; write them as batch_size: 64")
-    return dict(_flat(cast(dict[object, Any], table), ""))
+    return dict(_flatten(cast(dict[object, Any], table), ""))
 
 
 def _parse_yaml(text: str) -> Any:
@@ -57,15 +57,15 @@ def _parse_yaml(text: str) -> Any:
     yaml: Any = require("yaml", "yaml")
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it has an alias (*name); write the value itself")
+            raise ValueError("it has an alias (*name); replace it by its value")
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 
 
-def _flat(table: Mapping[object, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _flatten(table: Mapping[object, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _flat(cast(dict[object, Any], value), f"{prefix}{key}.")
+            yield from _flatten(cast(dict[object, Any], value), f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from advnets.config import Config
 
 IMAGE_FOLDER_STEPS = 10_000
-"""The number of steps of presets for a user's own images, whatever their number."""
+"""The number of training steps in presets for a user's own images."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A complete configuration with a description of one line."""
+    """A complete configuration, with a one-line description."""
 
     config: Config
     description: str

@@ -1,4 +1,4 @@
-"""The folder of a run for which none is given, and the config of a run that is resumed."""
+"""The default run directories, numbered, and the config of a run that is resumed."""
 
 from __future__ import annotations
 
@@ -23,39 +23,41 @@ from advnets.run_directory import RunDirectory
 
 
 def new_out(config: Config, name: str | None = None) -> Path:
-    """Return the folder of a new run: the default one, or where it is taken NAME-2, NAME-3, ….
+    """Return the folder of a new run: the default one or, if it is taken, NAME-2, NAME-3, ….
 
-    `name` is the PRESET argument. A number is never used again while a later run exists.
+    `name` is the PRESET argument. A number is not reused while a run with a higher one exists.
     """
     base = default_out(config, name)
     number = max(_numbered_runs(base, name), default=0) + 1
-    while (path := _numbered(base, number)).joinpath(".lock").exists() or RunDirectory(path).exists:
+    while (path := _with_number(base, number)).joinpath(".lock").exists() or RunDirectory(
+        path
+    ).exists:
         number += 1
     return path
 
 
 def newest_out(config: Config, name: str | None = None) -> Path:
-    """Return the folder of the newest run that has no folder of its own, to resume it.
+    """Return the folder of the newest run in a default folder, to resume it.
 
-    `name` is the PRESET argument. Without such a run it is the default folder.
+    `name` is the PRESET argument. If there is no such run, the default folder is returned.
     """
     base = default_out(config, name)
-    return _numbered(base, max(_numbered_runs(base, name), default=1))
+    return _with_number(base, max(_numbered_runs(base, name), default=1))
 
 
-def _numbered(base: Path, number: int) -> Path:
+def _with_number(base: Path, number: int) -> Path:
     return base if number == 1 else base.with_name(f"{base.name}-{number}")
 
 
 def _numbered_runs(base: Path, name: str | None) -> list[int]:
-    """Return the numbers of the runs whose default folder is `base`, which has number 1.
+    """Return the numbers of the runs in the default folder `base` (number 1), BASE-2, BASE-3, ….
 
-    The preset semi-supervised-mnist-2016 is not run 2016 of semi-supervised-mnist.
+    A run of the preset semi-supervised-mnist-2016 is not run 2016 of semi-supervised-mnist.
     """
     pattern = re.compile(re.escape(base.name) + r"(?:-([1-9]\d{0,8}))?")
     folders = base.parent.iterdir() if base.parent.is_dir() else ()
     numbers = [int(match[1] or 1) for f in folders if (match := pattern.fullmatch(f.name))]
-    return [n for n in numbers if _is_default_run(_numbered(base, n), base, name)]
+    return [n for n in numbers if _is_default_run(_with_number(base, n), base, name)]
 
 
 def _is_default_run(path: Path, base: Path, name: str | None) -> bool:
@@ -70,7 +72,7 @@ def _is_default_run(path: Path, base: Path, name: str | None) -> bool:
 def resumed_config(out: Path | None, name: str | None, source: str | None = None) -> Config:
     """Return the config of the run in `out`, or of the newest one of a preset and its data.
 
-    A config file in place of a preset is the requested config itself.
+    For a config file in place of a preset, the config in that file is returned.
 
     Raises:
         RunError: there is no run, or its game is from another file than `name`.
@@ -86,7 +88,7 @@ def resumed_config(out: Path | None, name: str | None, source: str | None = None
     if is_config_file(name):
         return start
     if is_game_spec(name):
-        return _with_given_game(path, stored, name, start)
+        return _with_requested_game(path, stored, name, start)
     if start.preset != stored.preset:
         raise UsageError(
             f"{path} was started with preset {stored.preset}, not {name}; leave {name} out"
@@ -101,8 +103,8 @@ def resumed_config(out: Path | None, name: str | None, source: str | None = None
     return replace(stored, data=replace(stored.data, source=start.data.source))
 
 
-def _with_given_game(path: Path, stored: Config, name: str, start: Config) -> Config:
-    """Return the stored config with the games of the file that was given, and of no other."""
+def _with_requested_game(path: Path, stored: Config, name: str, start: Config) -> Config:
+    """Return the stored config with the location of its game's file, which must be the same."""
     given_games = custom_games(start)
     config = update_custom_paths(stored, start)
     for game in custom_games(config):

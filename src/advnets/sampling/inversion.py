@@ -1,4 +1,4 @@
-"""Inversion of a generator: the latents whose images are nearest to given images."""
+"""GAN inversion: the latents whose images are nearest to given images."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from advnets.protocols import Generator
 
 
 class Inversion(NamedTuple):
-    """The latents that a generator's images were fitted with, and how well they fit."""
+    """The result of GAN inversion: latents, their images, and the reconstruction errors."""
 
     z: Float[Tensor, "n latent"]
     """The latents; those of a class-conditional generator end in the one-hot class."""
     images: Float[Tensor, "n channels height width"]
     """G(z) as pixels in [0, 1]."""
     errors: Float[Tensor, " n"]
-    """The mean squared error of each image, per pixel and channel, of pixels in [0, 1]."""
+    """The mean squared error of each image over its pixels and channels, for pixels in [0, 1]."""
 
 
 def invert(
@@ -36,8 +36,9 @@ def invert(
 ) -> Inversion:
     """Minimize the squared error of G(z) over z, by Adam with a cosine schedule.
 
-    Each image starts from the best of its `starts`; the last `fixed` values of z are kept. Source:
-    Zhu et al. 2016, "Generative visual manipulation on the natural image manifold", equation 2.
+    Each image starts from the best of its `starts`; the last `fixed` values of z do not change.
+    Source: Zhu et al. 2016, "Generative visual manipulation on the natural image manifold",
+    equation 2.
     """
     net, x = cast(Generator, generator), normalizer.from_floats(images).to(starts.device)
 
@@ -50,7 +51,7 @@ def invert(
     least, which = at_starts.min(0)
     best = starts[which, torch.arange(len(x), device=which.device)].clone()
 
-    # Descend, and keep the best z of each image.
+    # Minimize the error, and keep the best z of each image.
     free = best[:, : best.shape[1] - fixed].clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=lr)
     for step in range(steps):

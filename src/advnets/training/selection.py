@@ -11,28 +11,28 @@ Event = Mapping[str, Any]
 
 @dataclass
 class Selection:
-    """The best of the evaluations of a training.
+    """The best evaluation of a training so far, and the number of evaluations since.
 
-    It is a function of the events, so that a resumed training selects and ends as an uninterrupted
-    one does.
+    It depends on the events only, so that a resumed training selects the same step and ends at the
+    same step as an uninterrupted one.
     """
 
     metric: str
     value: str
-    """The field of the evaluations that is compared."""
+    """The field of the evaluations that is compared, such as `modes_found`."""
     better: Literal["lower", "higher"]
     keep_best: bool = False
     """Whether the checkpoint of the best step is kept."""
     patience: int = 0
-    """The number of evaluations without a better score at which training ends; 0: it does not."""
+    """The number of evaluations without a better score after which training ends; 0: never."""
     best: float | None = field(default=None, init=False)
-    """The best score; None: there was no evaluation with a finite one."""
+    """The best score; None: no evaluation had a finite score."""
     best_step: int = field(default=0, init=False)
     since_best: int = field(default=0, init=False)
     """The number of evaluations since the best one."""
 
     def reset(self, events: Sequence[Event], weights: str, after: int) -> None:
-        """Start from the evaluations in the events of a run, of steps after `after`."""
+        """Restore the state from the events of a run, of evaluations after the step `after`."""
         self.best, self.best_step, self.since_best = None, 0, 0
         for event in events_of_state(events):
             is_evaluation = event["kind"] == "evaluate" and event.get("weights") == weights
@@ -40,12 +40,12 @@ class Selection:
                 self.update(event)
 
     def update(self, event: Event) -> bool:
-        """Take account of an evaluation; return whether it is better than all before."""
+        """Add an evaluation; return whether it is the best so far."""
         score = event.get(self.value)
         if event.get("metric") != self.metric or not isinstance(score, (int, float)):
             return False
         sign = 1 if self.better == "higher" else -1
-        # A score that is NaN is never better.
+        # NaN is never better.
         best = -float("inf") if self.best is None else sign * self.best
         if sign * score > best:
             self.best, self.best_step, self.since_best = score, event["step"], 0
@@ -54,7 +54,7 @@ class Selection:
         return False
 
     @property
-    def exhausted(self) -> bool:
+    def patience_exhausted(self) -> bool:
         """Whether the training ends early."""
         return 0 < self.patience <= self.since_best
 
@@ -67,7 +67,7 @@ class Selection:
 
 
 def events_of_state(events: Sequence[Event]) -> list[Event]:
-    """Return the events that led to the last state, without those that were rolled back."""
+    """Return the events of the steps that led to the last state, without rolled-back ones."""
     kept: list[Event] = []
     for event in events:
         if event.get("kind") == "rollback":
@@ -77,6 +77,6 @@ def events_of_state(events: Sequence[Event]) -> list[Event]:
 
 
 def best_step(events: Sequence[Event], saved: Container[int]) -> int | None:
-    """Return the step of the newest evaluation marked as best whose checkpoint is among `saved`."""
+    """Return the newest step that was evaluated as the best and whose checkpoint is `saved`."""
     marked = [event["step"] for event in events_of_state(events) if event.get("best")]
     return next((step for step in reversed(marked) if step in saved), None)

@@ -155,7 +155,7 @@ class Trainer:
     def ends_early(self) -> bool:
         """Whether the evaluations have not improved for long enough to end before the last step."""
         selection, step = self.selection, self.state.progress.step
-        return selection is not None and selection.exhausted and step < self.steps
+        return selection is not None and selection.patience_exhausted and step < self.steps
 
     def _reset_selection(self) -> None:
         events = self.directory.events()
