@@ -11,7 +11,12 @@ from PIL import Image
 
 from advnets.errors import MissingExtraError
 from advnets.evaluation.registry import METRICS
-from advnets.plots.training_curves import training_curves, without_rolled_back
+from advnets.plots.training_curves import (
+    RunCurve,
+    run_curves,
+    training_curves,
+    without_rolled_back,
+)
 
 
 @pytest.fixture
@@ -177,6 +182,27 @@ def test_titles_and_legends_do_not_overlap(plotted, metric, figures):
     for axes in figures[0].axes:
         title, legend = axes._left_title.get_window_extent(), axes.get_legend().get_window_extent()
         assert title.x1 < legend.x0
+
+
+@pytest.mark.parametrize(
+    ("images_per_step", "label", "last"),
+    [(96, "real examples shown", 9_600), (20_000, "real examples shown, millions", 2.0)],
+)
+def test_curves_of_several_runs_are_beside_their_legend(images_per_step, label, last, figures):
+    """The axis has a unit that suits the length; no point is under the legend."""
+    events = [{"step": step, "d_real": 0.99 - step / 1000} for step in range(10, 101, 10)]
+    events.append({"step": math.nan, "d_real": 0.5})
+    runs = [
+        RunCurve("digits: D(x)", "probability of real", f"seed {seed}", events, "d_real", n)
+        for seed, n in enumerate((images_per_step, images_per_step))
+    ]
+    open_png(run_curves(runs))
+    (axes,) = figures[0].axes
+    assert axes.get_xlabel() == label
+    assert max(axes.lines[0].get_xdata()) == pytest.approx(last)
+    box = axes.get_legend().get_window_extent()
+    assert box.x0 >= axes.get_window_extent().x1
+    assert box.x1 <= figures[0].bbox.x1
 
 
 def test_curves_without_finite_values(figures):

@@ -226,20 +226,24 @@ def run_curves(curves: Sequence[RunCurve]) -> bytes:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    panels: dict[str, list[RunCurve]] = {}
+    panels: dict[str, list[tuple[RunCurve, _Series]]] = {}
+    most = 0.0
     for curve in curves:
-        panels.setdefault(curve.title, []).append(curve)
+        series = _Series.from_events(curve.events, "step", curve.value)
+        panels.setdefault(curve.title, []).append((curve, series))
+        most = max([most, *(step * curve.images_per_step for step in series.x)])
+    scale, millions = (1e6, ", millions") if most >= 1e6 else (1.0, "")
+
     figure = new_figure(5.6, 2.0 * len(panels))
     all_axes = figure.subplots(len(panels), squeeze=False)[:, 0]
     for axes, (title, in_panel) in zip(all_axes, panels.items(), strict=True):
-        unit = in_panel[0].unit
-        style_axes(axes, title, unit, x="real examples shown, millions")
-        labels = list(dict.fromkeys(curve.label for curve in in_panel))
+        unit = in_panel[0][0].unit
+        style_axes(axes, title, unit, x=f"real examples shown{millions}")
+        labels = list(dict.fromkeys(curve.label for curve, _ in in_panel))
         few, is_probability = len(labels) <= len(LIGHT.hues), unit == SINGLE_SAMPLES.unit
         unlabeled = {*labels} if few else set[str]()
-        for curve in in_panel:
-            series = _Series.from_events(curve.events, "step", curve.value)
-            x = [step * curve.images_per_step / 1e6 for step in series.x]
+        for curve, series in in_panel:
+            x = [step * curve.images_per_step / scale for step in series.x]
             color = LIGHT.hues[labels.index(curve.label) % len(LIGHT.hues)]
             label = curve.label if curve.label in unlabeled else None
             unlabeled.discard(curve.label)
@@ -247,8 +251,9 @@ def run_curves(curves: Sequence[RunCurve]) -> bytes:
         if is_probability:
             reference_line(axes, 0.5, "1/2: optimum")
         if few or is_probability:
-            # A long title leaves no room beside it, and scores fall away from this corner.
-            legend(axes, corner="upper right")
+            # A long title leaves no room beside it, and in the panel it would cover points.
+            legend(axes, columns=1, corner="upper left")
+            axes.get_legend().set_bbox_to_anchor((1.0, 1.0))
     return png(figure)
 
 

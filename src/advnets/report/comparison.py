@@ -165,7 +165,8 @@ def _format_cell(cell: Mapping[str, Any] | None, *, sign: str = "", num_seeds: i
         number = width = f",.{_decimals(half or std or mean, 2 if half or std else 4)}f"
     interval = "" if half is None else f" ± {half:{width if half else '.0f'}}"
     deviation = "" if std is None else f" ({std:{width if std else '.0f'}})"
-    fewer = f" of {len(cell['seeds'])}" if len(cell["seeds"]) < num_seeds else ""
+    n = len(cell["seeds"])
+    fewer = f" [{n} seed{'s' if n > 1 else ''}]" if n < num_seeds else ""
     return f"{mean:{sign}{number}}{interval}{deviation}{fewer}"
 
 

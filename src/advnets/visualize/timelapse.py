@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,12 +34,15 @@ class Timelapse(View):
         RunError: a grid cannot be read.
     """
 
+    examples: ClassVar[tuple[str, ...]] = ("", "--movie training.gif")
+
     def compute(self, model: TrainedModel) -> ViewData:
         """Read the grids, by step."""
         files = model.run.sample_files()
         if len(files) < 2:
+            grids = "1 grid" if files else "0 grids"
             raise UsageError(
-                f"{model.run.path} has {len(files)} grids of samples; expected 2 or more: train "
+                f"{model.run.path} has {grids} of samples; expected 2 or more: train "
                 "longer, or with a smaller --sample-every"
             )
         return ViewData(
