@@ -25,7 +25,7 @@ def test_the_docstring_lists_every_exception_and_warning():
 
 def test_an_unknown_name_lists_what_is_known_when_nothing_is_near():
     error = errors.UnknownNameError("metric", "xyz", ["parzen"])
-    assert str(error) == "no metric is called 'xyz'; known: parzen."
+    assert str(error) == "no metric is called 'xyz'; known: parzen"
 
 
 def test_a_missing_extra_prints_the_command_that_installs_it():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from advnets import presets
-from advnets.cli.console import Console, say_number
+from advnets.cli.console import Console
 from advnets.config import Config, Data
 from advnets.config.overrides import apply_overrides, option_names
 from advnets.data.memory import as_dataset, is_array
@@ -190,15 +190,14 @@ def train(
             check_own_images(config.data.source, option)
 
     # Check the output before any work, then train.
+    default = presets.default_out(config, name) if path is None and not resume else None
     if path is None:
         path = newest_out(config, name) if resume else new_out(config, name)
-        if progress and not resume:
-            say_number(path, presets.default_out(config, name))
     trusted = trust_code or (name is not None and presets.is_game_spec(name))
     if not (resume and RunDirectory(path).exists):
         check_output(path, "out", folder=True)
     observers = [make_tracker(item) if isinstance(item, str) else item for item in callbacks]
-    console = Console(config.images_per_step)
+    console = Console(config.images_per_step, default_out=default)
     if progress:
         observers.insert(0, console)
     try:

@@ -138,7 +138,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     synonym = SYNONYMS.get(name.lower().replace("_", "-"), "")
     near = [n for n in names if n.replace("_", "-") == synonym or n.lower() == name.lower()]
     if not near:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        cutoff = 0.6 if len(name) < 6 else 0.7  # photos is not a typo of points
+        near = difflib.get_close_matches(name, names, n=3, cutoff=cutoff)
         # Keep the nearest name, and names that are about as near.
         ratios = {n: difflib.SequenceMatcher(None, n, name).ratio() for n in near}
         near = [n for n in near if ratios[n] > max(ratios.values()) - 0.1]
@@ -237,7 +238,7 @@ class UnknownNameError(UsageError):
         listed: str = "",
     ) -> None:
         names = sorted(known)
-        hint = suggestion(name, [*names, *aliases]) or listed or f"known: {', '.join(names)}."
+        hint = suggestion(name, [*names, *aliases]) or listed or f"known: {', '.join(names)}"
         super().__init__(f"no {kind} is called {name!r}; {hint}")
 
 

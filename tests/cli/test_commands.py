@@ -15,6 +15,7 @@ import advnets
 from advnets.cli.commands import COMMANDS, Train
 from advnets.cli.help import EXAMPLES, GROUPS, MAIN_OPTIONS
 from advnets.cli.main import config_of, main, parse, starting_point
+from advnets.visualize import view_classes
 
 
 def test_presets_are_listed(run_command):
@@ -178,6 +179,11 @@ def test_missing_data_is_named_with_the_command_that_downloads_it(
 TYPOS = [
     (("trian", "digits"), "no command is called 'trian'; did you mean train?"),
     (("--verson",), "no option is called '--verson'; did you mean --version?"),
+    (
+        ("train", "photos"),  # not points
+        "no preset, dataset, file or folder is called 'photos'; `advnets presets` and `advnets "
+        "data list` list the names",
+    ),
     (("train", "mlpp"), "no preset, dataset, file or folder is called 'mlpp'; did you mean mlp?"),
     (
         ("train", "digits", "--game.objectve", "minimax"),
@@ -213,6 +219,7 @@ TYPOS = [
             "--batch": "--batch-size",
             "--iterations": "--steps",
             "--nz": "--generator.latent-dim",
+            "--ema": "--ema-half-life or --ema-rampup",
             "--loss": "--game.objective",
         }.items()
     ),
@@ -233,8 +240,25 @@ TYPOS = [
     (("data", "audt"), "no subcommand of advnets data is called 'audt'; did you mean audit?"),
     (("data",), "advnets data needs a subcommand; give one of fetch, list, audit, pack"),
     (("visualize", "run", "neighbours"), "'neighbours'; did you mean neighbors?"),
+    (
+        ("visualize", "run", "xyz"),
+        "no view is called 'xyz'; known: activations, arithmetic, guided-backprop, inpainting, "
+        "interpolation, neighbors, reconstructions, samples, slerp-grid, timelapse, window-dropout"
+        "\n",
+    ),
+    (("data", "xyz"), "advnets data is called 'xyz'; known: audit, fetch, list, pack\n"),
+    (("data", "fetch", "digits"), "digits needs no download; give it to --data as it is"),
     (("evaluate",), "RUN is missing; see `advnets evaluate --help`"),
     (("evaluate", "run", "other"), "advnets evaluate takes no further argument, got 'other'"),
+    (("sample", "run", "--num", "3"), "sample has no option --num; did you mean --num-samples?"),
+    (
+        ("paper", "--full", "--cifar", "xyz"),  # before any training
+        "no dataset, folder or file is called 'xyz'; `advnets data list` lists the datasets",
+    ),
+    (("presets", "-s", "3"), "presets has no option -s; `advnets presets --help` lists them"),
+    (("evaluate", "run", "--step", "x"), "--step is 'x'; it must be an integer or best"),
+    (("sweep", "digits", "--metrics"), "--metrics has no value; give at least one metric"),
+    (("train", "x.yaml"), "x.yaml does not exist; give a file of options, or a preset"),
     (("sample", "run", "--out"), "--out has no value; give one after it"),
 ]
 
@@ -350,47 +374,60 @@ def test_every_flag_has_help_and_a_default(run_command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run_command("train", "paper-cifar-conv", "--help-all")
     assert code == 0
-    assert "(default: )" not in out
-    assert "(default: none)" in run_command("train", "--help", "generator")[1]
+    assert "(default: none)" in run_command("train", "dcgan", "--help", "generator")[1]
     assert not re.search(r"^ *\[?\.\.\.\]*$", out, re.MULTILINE)  # lists of values are whole
-    flags = len(re.findall(r"^  --[a-z]", out, re.MULTILINE))
-    assert flags > 40
-    assert out.count("(default:") >= flags
+    blocks = re.split(r"^  (?=-)", out.partition("examples:")[0], flags=re.MULTILINE)[2:]
+    assert len(blocks) > 40
+    for block in blocks:  # a switch that is off, a default, or what none stands for
+        head, text = block.split("\n", 1)
+        assert " " not in head or re.search(r"\(default:\s+\S|\b[Nn]one:", text), block
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["train", "modern", "--help-all"],
-        ["train", "semi-supervised-mnist", "--help-all"],
-        ["train", "paper-mnist", "--help-all"],
-        ["sample", "--help"],
-        ["evaluate", "--help"],
-        ["compare", "--help"],
-        ["data", "audit", "--help"],
-        ["paper", "--help"],
-        ["bench", "--help"],
-        ["sweep", "--help"],
-        *(["visualize", "run", view, "--help"] for view in ("arithmetic", "neighbors")),
-    ],
-    ids=" ".join,
-)
-def test_help_fills_its_lines(run_command, monkeypatch, command):
+HELP = [
+    *(("train", preset, "--help-all") for preset in ("dcgan", "paper-mnist", "points")),
+    *(("train", preset, "--help") for preset in ("dcgan", "digits")),
+    ("train", "semi-supervised-mnist", "--help", "game"),
+    *((command, "--help") for command in COMMANDS if command != "train"),
+    *(("data", command, "--help") for command in ("fetch", "audit", "pack")),
+    *(("visualize", "RUN", view, "--help") for view in ("arithmetic", "window-dropout")),
+]
+
+
+@pytest.mark.parametrize("command", HELP, ids=" ".join)
+def test_a_page_of_help_fills_its_lines_and_repeats_no_default(run_command, monkeypatch, command):
     """A line ends early only at the end of a sentence."""
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run_command(*command)
     assert code == 0
-    early, goes_on = [], 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert not re.search(r"default: (None|''|\))|Default: (None|''|none)", out)
+    assert not re.search(r"[Nn]one: (?:(?!\n  -)[^(])*\(default: none\)", out)
+    assert not re.search(r"\{[^}]*\n\s*\n[^}]*\}", out)  # no blank line among choices
+    if "usage" in out:
+        assert out.startswith(f"usage: advnets {command[0]} ")
+    early = []
     for line, next_line in itertools.pairwise(out.partition("examples:")[0].splitlines()):
-        words = next_line.split()
         # Lines of one text begin in the same column.
-        if not words or not re.match(r" {8}\S", line) or not re.match(r" {8}\S", next_line):
-            continue
-        goes_on += 1
-        if len(line) + 1 + len(words[0]) <= 79 and not line.endswith((".", "?")):
-            early.append((line.strip(), next_line.strip()))
-    assert goes_on
+        if re.match(r" {8}\S", line) and re.match(r" {8}\S", next_line):
+            word = next_line.split()[0]
+            if len(line) + 1 + len(word) <= 79 and not line.endswith((".", "?")):
+                early.append((line.strip(), next_line.strip()))
     assert not early
+
+
+def test_a_subcommand_and_a_view_have_examples_of_their_own(run_command):
+    for name, view in view_classes().items():
+        for options in view.examples:
+            line = f"visualize RUN {name} {options}"
+            parse(shlex.split(line), Train.defaults(*starting_point([])))
+    assert run_command("visualize", "RUN", "interpolation", "--help")[1].endswith(
+        "examples:\n  advnets visualize runs/mlp interpolation\n"
+        "  advnets visualize runs/mlp interpolation --anchors 5 --movie walk.gif\n"
+    )
+    assert run_command("data", "audit", "--help")[1].endswith(
+        "examples:\n  advnets data audit photos\n"
+        "  advnets data audit photos --near-duplicates --json\n"
+    )
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

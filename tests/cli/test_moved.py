@@ -65,9 +65,10 @@ def test_moved_data_are_reported_and_accepted_at_their_new_path(run_command, mov
         code, _, err = run_command(*command)
         assert (code, err) == (
             1,
-            f"advnets: the data of {moved} is missing: there is no {photos}; {GONE}",
+            f"advnets: the data of {moved} is missing: no file or folder is called {photos}; "
+            f"{GONE}",
         )
-    with pytest.raises(DataError, match="is missing: there is no"):
+    with pytest.raises(DataError, match="is missing: no file or folder"):
         advnets.load(moved).evaluate()
     for command in uses(moved):
         code, _, err = run_command(*command, "--data", "../elsewhere")
@@ -116,7 +117,10 @@ def test_a_moved_table_keeps_its_options(run_command, tmp_path, monkeypatch, qui
     assert source == f"{tmp_path / 'points.csv'}:sd=0.1"
     Path("points.csv").rename("p.csv")
     code, _, err = run_command("evaluate", "run", "--metrics", "kl-jsd")
-    assert (code, err) == (1, f"advnets: the data of run is missing: there is no {source}; {GONE}")
+    assert (code, err) == (
+        1,
+        f"advnets: the data of run is missing: no file or folder is called {source}; {GONE}",
+    )
     command = ("evaluate", "run", "--metrics", "kl-jsd", "--data")
     assert run_command(*command, "p.csv:sd=0.1")[0] == 0
     assert "has changed since the run was started" in run_command(*command, "p.csv:sd=0.2")[2]

@@ -158,7 +158,7 @@ def test_formatted_options_parse_to_the_defaults():
         ("sd=nan", UsageError, "it: sd must be a number, got 'nan'"),
         ("sd=inf", UsageError, "it: sd must be a number, got 'inf'"),
         ("deep=maybe", UsageError, "it: deep must be yes or no, got 'maybe'"),
-        ("size=50", UnknownNameError, "no value of it: size is called '50'; known: 48, 96."),
+        ("size=50", UnknownNameError, "no value of it: size is called '50'; known: 48, 96"),
         ("n=1,n=2", UsageError, "expected n=VALUE once, got 'n=1,n=2'"),
         ("n", UsageError, "expected n=VALUE once, got 'n'"),
         ("line=1/x", UsageError, "it: line must be a number, got 'x'"),

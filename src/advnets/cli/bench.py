@@ -36,7 +36,7 @@ class Bench(ValidatedConfig):
     seconds: float = 5.0
     """Seconds that each contender runs in a round; whole processes run to completion."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Folder of MNIST. Default: the environment variable ADVNETS_DATA, else the user's cache."""
+    """Folder of MNIST. None: the environment variable ADVNETS_DATA, else the user's cache."""
     json: bool = False
     """Print JSON instead of text."""
 

@@ -144,9 +144,10 @@ class Train(ValidatedConfig):
 
         # Train.
         trackers = [make_tracker(name) for name in self.track]
-        if self.out is None and not self.resume:
-            console.say_number(out, presets.default_out(config, typed))
-        start_time, callback = time.monotonic(), console.Console(config.images_per_step)
+        new = self.out is None and not self.resume
+        default = presets.default_out(config, typed) if new else None
+        callback = console.Console(config.images_per_step, default_out=default)
+        start_time = time.monotonic()
         try:
             result = train(
                 config,
@@ -202,7 +203,7 @@ class Sample(ValidatedConfig):
     of PNG files. For a model of points: a plot (.png) or an array `points`, N x dims (.npz)."""
     overwrite: bool = False
     """Replace the numbered PNG files (00000.png, …) of a directory; no other file is replaced."""
-    num_samples: int = 64
+    num_samples: Annotated[int, arg(aliases=("-n",))] = 64
     """Number of images."""
     seed: int = 0
     """Random seed of z."""
@@ -211,7 +212,7 @@ class Sample(ValidatedConfig):
     weights: Literal["ema", "last"] | None = None
     """Weights to load: the exponential moving average (ema) or the last ones; None: ema if the run
     has it, else last."""
-    label: Annotated[str | None, arg(name="class")] = None
+    label: Annotated[str | None, arg(name="class", metavar="NAME")] = None
     """Class of the images of a class-conditional run, by name; None: random classes."""
     label_index: Annotated[int | None, arg(name="class-index")] = None
     """Class of the images of a class-conditional run, as an index from 0 in the order of
@@ -227,7 +228,7 @@ class Sample(ValidatedConfig):
     those that D rates most real. 1: all."""
     columns: int | None = None
     """Number of columns of the grid; None: an approximately square grid."""
-    device: str = "cpu"
+    device: Annotated[str, arg(metavar="DEVICE")] = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
     trust_code: bool = False
     """Run the Python file of a run with a generator or discriminator of your own."""
@@ -337,7 +338,7 @@ class Evaluate(ValidatedConfig):
     keep_fraction: float = 1.0
     """Fraction of the samples to score after discriminator rejection sampling: those that D rates
     most real. 1: all."""
-    num_samples: int | None = None
+    num_samples: Annotated[int | None, arg(aliases=("-n",))] = None
     """Number of samples, and of real images; scores of different numbers are not comparable.
     None: 10,000, except for metrics of modes and points, which have defaults of their own."""
     probe_labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
@@ -354,7 +355,7 @@ class Evaluate(ValidatedConfig):
     """New path of the run's data, if it was moved (its digest is checked); None: as in training."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """New directory of the run's named dataset, if it was moved; None: as in training."""
-    device: str = "cpu"
+    device: Annotated[str, arg(metavar="DEVICE")] = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
     json: bool = False
     """Print the records as JSON instead of a table."""

@@ -36,7 +36,7 @@ class Compare:
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN RUN [RUN ...]")]
     """Run directories scored by `advnets evaluate`, record files of `advnets sweep`, or patterns in
     quotes, such as 'runs/digits-*'; two or more runs."""
-    metrics: tuple[str, ...] = ()
+    metrics: Annotated[tuple[str, ...], arg(metavar="METRIC ...")] = ()
     """Metrics to compare; none: all."""
     separate_columns: bool = False
     """Show scores that are not comparable in separate columns, named by what differs."""

@@ -36,11 +36,20 @@ CLASSES_SHOWN = 20
 
 
 class Console(Callback):
-    """A training callback that prints events and progress."""
+    """A training callback that prints events and progress.
 
-    def __init__(self, images_per_step: int = 1, stream: TextStream | None = None) -> None:
+    It says at the start where a run is whose `default_out` is taken.
+    """
+
+    def __init__(
+        self,
+        images_per_step: int = 1,
+        stream: TextStream | None = None,
+        default_out: Path | None = None,
+    ) -> None:
         self.stream: TextStream = make_tolerant(stream or sys.stderr)
         self.images_per_step = images_per_step
+        self.default_out = default_out
         self.bar: tqdm[Any] | None = None
         self.steps: int = 0
         self.unit: str = "images"
@@ -51,6 +60,8 @@ class Console(Callback):
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
         """Take note of the names that the first line has."""
+        if self.default_out not in (None, run):
+            self.line(f"advnets: {self.default_out} is taken; the run is {run}")
         self._run, self._preset, self._start_step = str(run), config.preset, step
 
     def on_event(self, event: Mapping[str, Any]) -> None:
@@ -181,12 +192,6 @@ class Console(Callback):
         if self.bar is not None:
             self.bar.n = (event["step"] - self._start_step) * self.images_per_step
             self.bar.refresh()
-
-
-def say_number(out: Path, default: Path) -> None:
-    """Print that a run without a folder of its own has another name, where the default is taken."""
-    if out != default:
-        print(printable(f"advnets: {default} is taken; the run is {out}"), file=sys.stderr)
 
 
 def progress_bar() -> tuple[type[tqdm[Any]], bool]:

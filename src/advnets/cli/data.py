@@ -37,9 +37,9 @@ class Fetch:
     """Download a dataset by name, verify its checksums and store it."""
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
-    """A dataset that `advnets data list` marks with "fetch"."""
+    """Dataset that `advnets data list` marks with "fetch"."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """The directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
+    """Directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
     user's cache directory."""
 
     def execute(self) -> int:
@@ -57,7 +57,7 @@ class ListDatasets:
     """List the named datasets with their sizes or how to get them, and formats of your own data."""
 
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """The directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
+    """Directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
     user's cache directory."""
 
     def execute(self) -> int:
@@ -91,15 +91,15 @@ class AuditData(ValidatedConfig):
     """Audit data: formats, resolutions, unreadable files, duplicates, and suggested flags."""
 
     path: Annotated[Positional[str], arg(metavar="PATH")]
-    """The path of a folder, zip or file, or the name of a dataset or distribution."""
+    """Path of a folder, zip or file, or the name of a dataset or distribution."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """The directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
+    """Directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
     user's cache directory."""
     near_duplicates: bool = False
     """Find near-duplicates by the hashes of an autoencoder that is trained on the images, as in the
     DCGAN paper, in a minute or two. Without this flag, gradients of thumbnails are compared."""
     white_level: float | None = None
-    """The value of 16-bit images that is white; None: 65,535."""
+    """Value of 16-bit images that is white; None: 65,535."""
     follow_links: bool = False
     """Follow symbolic links that lead out of the folder."""
     json: bool = False
@@ -148,9 +148,9 @@ class Pack:
     """
 
     path: Annotated[Positional[str], arg(metavar="PATH")]
-    """The path of a folder, a zip or shards of images."""
+    """Path of a folder, a zip or shards of images."""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """The folder to create for the pack; it must not exist."""
+    """Folder to create for the pack; it must not exist."""
     framing: Annotated[ImagePreprocessing, arg(name="")] = field(default_factory=ImagePreprocessing)
     without_near_duplicates: bool = False
     """Keep one image of each group of near-duplicates that `data audit --near-duplicates` finds."""

@@ -12,7 +12,7 @@ import io
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import takewhile
 from typing import Any, get_type_hints
@@ -55,7 +55,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "evaluate": (
         "advnets evaluate runs/digits",
         "advnets evaluate runs/mlp --metrics fid,kid,prdc --num-samples 10000",
-        "advnets evaluate runs/dcgan-cifar --metrics frechet --extractor inception --device cuda",
+        "advnets evaluate runs/dcgan-cifar --metrics fid --extractor inception",
     ),
     "compare": (
         "advnets compare runs/mlp runs/modern-mnist",
@@ -73,12 +73,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "advnets data list",
         "advnets data fetch mnist",
         "advnets data audit photos",
+        "advnets data audit photos --near-duplicates --json",
         "advnets data pack photos packed --size 64",
     ),
     "sweep": (
         "advnets sweep digits --seeds 5",
-        "advnets sweep digits --seeds 0-4 --grid lr=0.05,0.1 --grid generator.pieces=2,5 --jobs 2",
-        "advnets sweep modern-mnist --seeds 5-9 --metrics frechet prdc -- --steps 20000",
+        "advnets sweep digits --seeds 0-4 --grid lr=0.05,0.1 --jobs 2",
+        "advnets sweep modern-mnist --seeds 5-9 --metrics frechet -- --steps 20000",
     ),
     "bench": (
         "advnets bench",
@@ -112,20 +113,21 @@ def overview(version: str) -> str:
         f"  {'--version':{width}}  Print the version.",
         f"  {'--debug':{width}}  Print a traceback if the command fails.",
         "",
-        *_examples("train"),
+        *_examples(["train"]),
     ]
     return "\n".join(lines)
 
 
 def short_help(full: str, preset: str) -> str:
     """Return the help of `train` on one page, from the full one."""
-    entries = {entry.flag: entry for box in _boxes(full).values() for entry in _entries(box)}
+    boxes = _boxes(full)
+    entries = {entry.flag: entry for box in boxes.values() for entry in _entries(box)}
     lines = [
-        "usage: advnets train [PRESET | DATA | FILE | FILE.py:NAME] [options]",
+        *_usage(["train"], boxes),
         "",
         _hanging("", _first_sentence(COMMANDS["train"].__doc__ or "")),
         "",
-        *_examples("train"),
+        *_examples(["train"]),
         "",
         f"main options (defaults of the preset {preset}):",
         *(entries[flag].brief() for flag in MAIN_OPTIONS),
@@ -160,20 +162,48 @@ def group_help(full: str, group: str) -> str:
     return "\n".join([f"{group}: {about}", "", *(texts or ["  (none for this preset)"])])
 
 
-def full_help(full: str, command: str) -> str:
-    """Return the whole help of a command without tyro's boxes, and its examples."""
-    heading = full.partition("╭")[0].strip()
-    usage, _, description = heading.partition("\n\n")
-    lines = [usage, ""]
+def full_help(full: str, words: Sequence[str]) -> str:
+    """Return the whole help of a command without tyro's boxes, and its examples.
+
+    `words` are those of the command line, such as data and audit.
+    """
+    _, _, description = full.partition("╭")[0].strip().partition("\n\n")
+    boxes = _boxes(full.replace("show this help message and exit", "Print this help."))
+    lines = [*_usage(words, boxes), ""]
     for paragraph in filter(None, description.split("\n\n")):
-        lines += [textwrap.fill(" ".join(paragraph.split()), _width()), ""]
-    for title, box in _boxes(full).items():
+        lines += [_hanging("", " ".join(paragraph.split())), ""]
+    for title, box in boxes.items():
         lines += [f"{title}:", *(entry.full() for entry in _entries(box)), ""]
-    return "\n".join([*lines, *_examples(command)])
+    return "\n".join([*lines, *_examples(words)])
 
 
-def _examples(command: str) -> list[str]:
-    return ["examples:", *(f"  {example}" for example in EXAMPLES[command])]
+def _usage(words: Sequence[str], boxes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the usage line of a command: its arguments in their order, then its options."""
+    arguments = [entry.head for entry in _entries(boxes.get("positional arguments", ()))]
+    if words[0] == "visualize":  # whose run comes before the view
+        arguments = ["RUN", words[2], *arguments] if len(words) > 2 else ["RUN", "VIEW"]
+    elif "subcommands" in boxes:
+        arguments = ["COMMAND"]
+    if len(_entries(boxes["options"])) > 1:  # more than --help
+        arguments.append("[options]")
+    command = words[:1] if words[0] == "visualize" else words
+    line = " ".join(["usage: advnets", *command, *arguments])
+    return textwrap.wrap(line, _width(), subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _examples(words: Sequence[str]) -> list[str]:
+    """Return the examples of a command, those of its subcommand or view where it is named."""
+    if words[0] == "visualize" and len(words) > 2:
+        from advnets.visualize import view_classes  # heavy: imports torch
+
+        command = f"advnets visualize runs/mlp {words[2]}"
+        examples = [
+            f"{command} {options}".rstrip() for options in view_classes()[words[2]].examples
+        ]
+    else:
+        command = " ".join(["advnets", *words])
+        examples = [example for example in EXAMPLES[words[0]] if example.startswith(command)]
+    return ["examples:", *(f"  {example}" for example in examples)]
 
 
 class _Captured(io.StringIO):
@@ -223,7 +253,7 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
 
     # An unknown subcommand.
     if match := re.search(
-        r"Unrecognized options: (\S+?),?\s.*Available subcommands: ([\w, -]*\w)", text
+        r"Unrecognized options: (\S+?),?\s.*Available subcommands: ([\w, -]*?\w)(?: --|$)", text
     ):
         choices = [name.strip() for name in match[2].split(",")]
         kind = "view" if arguments[0] == "visualize" else f"subcommand of advnets {arguments[0]}"
@@ -245,11 +275,16 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
         return UsageError(f"{match[1]} has no value; give one after it")
     if match := re.search(r"Error parsing (\S+): .*?'(.*?)'.*Argument helptext: \1 (\S+)", text):
         kinds = {"INT": "an integer", "FLOAT": "a number"}
-        expected = match[3].removeprefix("{None}|")
-        return UsageError(f"{match[1]} is {match[2]!r}; it must be {kinds.get(expected, expected)}")
+        forms = match[3].removeprefix("{None}|").split("|")
+        expected = " or ".join(kinds.get(form, form.strip("{}")) for form in forms)
+        return UsageError(f"{match[1]} is {match[2]!r}; it must be {expected}")
     if match := re.search(r"Missing from advnets [\w -]+: ((?:--\S+ )?\S+)", text):
         return UsageError(f"{match[1]} is missing; see `advnets {command} --help`")
     if match := re.search(r"Unrecognized options: (\S+?),?(?: |$)", text):
+        if match[1].startswith("-"):
+            return UsageError(
+                f"advnets {command} has no option {match[1]}; {all_options} lists them"
+            )
         return UsageError(
             f"advnets {command} takes no further argument, got {match[1]!r}; put an argument with "
             f"blanks in quotes, or see `advnets {command} --help`"
@@ -260,10 +295,13 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
 def _flag_suggestion(flag: str, known: Sequence[str]) -> str:
     """Return a question that names the nearest known options, those of all groups included."""
     name = flag.removeprefix("--")
-    names = {SYNONYMS.get(name, name), name}
-    nearest = [option for option in known if option.removeprefix("--") in names]
-    nearest = nearest or [option for option in known if _field_name(option) in names]
-    nearest = nearest or difflib.get_close_matches(flag, known, n=1, cutoff=0.6)
+    same = {SYNONYMS.get(name, name), name}
+    nearest = [option for option in known if option.removeprefix("--") in same]
+    nearest = nearest or [option for option in known if _field_name(option) in same]
+    nearest = nearest or [option for option in known if option.startswith(f"{flag}-")]
+    if not nearest:
+        names = {option.removeprefix("--"): option for option in known}
+        nearest = [names[near] for near in difflib.get_close_matches(name, names, 1, cutoff=0.6)]
     return f"did you mean {' or '.join(dict.fromkeys(nearest))}?" if nearest else ""
 
 
@@ -294,7 +332,7 @@ def with_flags(message: str, arguments: Sequence[str], full: Callable[[], str]) 
     return _CONFIG_FIELD.sub(flags, message)
 
 
-_FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
+_FLAG = re.compile(r"(?<![\w-])--[a-z](?:[\w.-]*\w)?")
 _CONFIG_FIELD = re.compile(
     r"(?<![\w./'-])(?:[a-z]\w*_\w+(?![\w./'-])|(?:(?<=^)|(?<=and )|(?<=or ))[a-z]\w*"
     r"(?= (?:is|are|has|and|or|does|needs) )"
@@ -348,49 +386,49 @@ def _boxes(text: str) -> dict[str, list[str]]:
 
 @dataclass
 class _Entry:
-    """An option, argument or subcommand with its help."""
+    """An option, argument or subcommand with the paragraphs of its help."""
 
     head: str
-    lines: list[str]
+    paragraphs: list[str]
 
     @property
     def flag(self) -> str:
-        return (
-            self.head.split()[-1]
-            if not self.head.startswith("-")
-            else (re.findall(r"--[\w.-]+", self.head)[0])
-        )
+        flags = re.findall(r"--[\w.-]+", self.head)
+        return flags[0] if flags else self.head.split()[-1]
+
+    @property
+    def text(self) -> str:
+        """The help without its default."""
+        return "\n".join(p.strip() for p in self.paragraphs if p.strip()).partition(" (default:")[0]
+
+    @property
+    def default(self) -> str:
+        """The default; empty where the help describes it, and for a switch that is off."""
+        match = re.search(r"\(default: *(.*)\)$", self.paragraphs[-1])
+        default = "none" if match and match[1] in ("", "None", "''") else match[1] if match else ""
+        is_described = re.search(r"\b[Nn]one(: | is | builds )", self.text)
+        is_argument, is_switch = not self.head.startswith("-"), " " not in self.head
+        off = is_switch and default == "False"
+        if off or (default == "none" and (is_described or is_argument)):
+            return ""
+        return default
 
     def full(self) -> str:
-        """Return the whole help; a sentence that ends a line of the docstring ends the line."""
-        text = "\n".join(self.lines)
-        text = re.sub(r"\(default:\s+\)$", "(default: none)", text)
-        paragraphs = re.split(r"(?<=[.?])\n(?!\()", text)
-        indent = " " * 8
+        """Return the whole help."""
         # Write a list of values as INT ..., not as [INT [INT ...]].
         head = re.sub(r"\[(\{[^}]*\}|\w+) \[(?:\w+ )?\.\.\.\]\]", r"\1 ...", self.head)
-        return "\n".join(
-            [
-                f"  {head}",
-                *(
-                    textwrap.fill(
-                        " ".join(paragraph.split()),
-                        _width(),
-                        initial_indent=indent,
-                        subsequent_indent=indent,
-                    )
-                    for paragraph in paragraphs
-                ),
-            ]
-        )
+        if "{" in head:  # a long list of values is broken after commas alone
+            breakable = head.replace(" ", "\0").replace(",", ", ")
+            wrapped = _hanging("  ", breakable).replace("\n  ", "\n      ")
+            head = wrapped.strip().replace(", ", ",").replace("\0", " ")
+        text = f"{self.text} (default: {self.default})" if self.default else self.text
+        return "\n".join([f"  {head}", *(_hanging(" " * 8, line) for line in text.split("\n"))])
 
     def brief(self) -> str:
-        """Return the first sentence of the help, and a default that says something."""
-        text = " ".join(" ".join(self.lines).split())
-        default = re.search(r"\(default: (.*)\)$", text)
-        sentence = _first_sentence(text.partition(" (default:")[0])
-        if default and default[1] not in ("None", "False"):
-            sentence += f" Default: {default[1]}."
+        """Return the first sentence of the help, and the default."""
+        sentence = _first_sentence(self.text)
+        if self.default not in ("", "none"):
+            sentence += f" Default: {self.default}."
         head = self.head.partition(", --no-")[0].replace("{None}|", "")
         return _hanging(f"  {head:<19} ", sentence)
 
@@ -399,15 +437,17 @@ def _entries(lines: Sequence[str]) -> list[_Entry]:
     """Return the entries of a box: a head begins a line, its help is indented or behind it."""
     entries: list[_Entry] = []
     for line in lines:
-        head = entries[-1].head if entries else ""
+        text, head = line.strip(), entries[-1].head if entries else ""
         if head.count("{") > head.count("}"):
-            entries[-1].head += f"\n      {line.strip()}"  # a long list of values
+            entries[-1].head += text  # a long list of values
         elif head.count("[") > head.count("]"):
-            entries[-1].head += f" {line.strip()}"
+            entries[-1].head += f" {text}"
         elif match := re.fullmatch(r"(?:  • )?([^\s(].*?)(?:  +(.*))?", line):
-            entries.append(_Entry(match[1], [match[2]] if match[2] else []))
-        elif entries and line.strip():
-            entries[-1].lines.append(line.strip())
+            entries.append(_Entry(match[1], [match[2] or ""]))
+        elif entries and text:
+            entries[-1].paragraphs[-1] += f" {text}"
+        elif entries:
+            entries[-1].paragraphs.append("")
     return entries
 
 

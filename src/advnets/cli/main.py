@@ -182,7 +182,7 @@ def _print_help(arguments: list[str]) -> int:
     words = ["train"] if train else [word for word in arguments if word not in help_flags]
     full = help_pages.capture(lambda: _parse([*words, "--help"], Train.defaults(start, preset)))
     if not train or "--help-all" in arguments:
-        print(help_pages.full_help(full, arguments[0]))
+        print(help_pages.full_help(full, words[:3]))
     elif group and not group.startswith("-"):
         print(help_pages.group_help(full, group))
     else:

@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from advnets.config import ValidatedConfig, check_min
+from advnets.data.spec import check_source
 from advnets.errors import UnknownNameError, UsageError
 
 
@@ -73,6 +74,8 @@ class Paper(ValidatedConfig):
         for name in names:
             if name not in SECTIONS:
                 raise UnknownNameError("section of the paper", name, SECTIONS)
+        for source in (self.mnist, self.cifar, self.faces):
+            check_source(source)
         check_output(self.out, folder=True)
         scale = Scale(self.full, self.seeds or (3 if self.full else 1), self.seed)
         sources = Sources(self.mnist, self.cifar, self.faces)

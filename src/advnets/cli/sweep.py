@@ -60,12 +60,12 @@ class Sweep(ValidatedConfig):
     true or false. Given several times, every combination is trained."""
     jobs: int = 1
     """Number of runs that train at once, in processes that share the cores of the machine."""
-    metrics: tuple[str, ...] = ("parzen",)
+    metrics: Annotated[tuple[str, ...], arg(metavar="METRIC ...")] = ("parzen",)
     """Metrics to compute at the end of each run: values of `advnets evaluate --metrics`."""
-    evaluate: str = ""
+    evaluate: Annotated[str, arg(metavar="OPTIONS")] = ""
     """Further options of `advnets evaluate` as one argument, as in
     --evaluate="--num-samples 1000"."""
-    name: str | None = None
+    name: Annotated[str | None, arg(metavar="NAME")] = None
     """Name of the runs and records; None: the name of the preset or of your data."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("runs")
     """Directory of the runs."""
@@ -76,6 +76,8 @@ class Sweep(ValidatedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self, "jobs", max_size=MAX_RUNS)
+        if not self.metrics:
+            raise UsageError("--metrics has no value; give at least one metric, such as parzen")
 
     def run(self, advnets: CommandLine, config_of: Callable[[list[str]], Config]) -> int:
         """Train and evaluate the runs that have no record, compare all; return the exit status.

@@ -39,7 +39,7 @@ class Visualize:
     """New path of the run's data, if it was moved (its digest is checked); None: as in training."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """New directory of the run's named dataset, if it was moved; None: as in training."""
-    device: str = "cpu"
+    device: Annotated[str, arg(metavar="DEVICE")] = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
     trust_code: bool = False
     """Run the Python file of a run with a generator or discriminator of your own."""

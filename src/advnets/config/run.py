@@ -40,7 +40,7 @@ class ImagePreprocessing(ValidatedConfig):
     crop: Literal["center", "pad", "random"] = "center"
     """Treatment of your own images of another aspect ratio: cropped at the center, padded to
     show the whole image, or cropped at a new random place every time."""
-    background: str = "white"
+    background: Annotated[str, arg(metavar="COLOR")] = "white"
     """Color behind transparent and padded images: a name, or '#rrggbb' in quotes."""
     white_level: float | None = None
     """Value of your own 16-bit images that becomes white, for example 4095 for 12-bit data;
@@ -166,8 +166,8 @@ class Stage(ValidatedConfig):
     init_digest: Suppress[str | None] = None
     """Digest of the weights of --init-from, set when the run starts."""
     schedule_fraction: float = 1.0
-    """Fraction of the training after which schedules (lr_final, beta2_final, r1_final, r2_final,
-    augment_prob) reach their final values."""
+    """Fraction of the training after which the schedules of learning rates, beta2, penalties and
+    augmentation reach their final values."""
     schedule_steps: Suppress[int | None] = None
     """Length of the schedules in steps, set when the run starts and kept when it is extended."""
     on_top_of_previous: Suppress[bool] = False
@@ -265,7 +265,7 @@ class Runtime(ValidatedConfig):
     A run that is resumed with other values is marked as no longer reproducible bit for bit.
     """
 
-    device: str = "auto"
+    device: Annotated[str, arg(metavar="DEVICE")] = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps. auto: a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products; weights, losses and the optimizer state are always float32.
@@ -295,7 +295,7 @@ class Intervals(ValidatedConfig):
     """Number of steps between checkpoints. 0: only at the end."""
     eval_every: int = 0
     """Number of steps between evaluations during training. 0: none."""
-    eval_metric: str = "parzen"
+    eval_metric: Annotated[str, arg(metavar="METRIC")] = "parzen"
     """Metric of these evaluations, one of those with an asterisk in `advnets evaluate --help`."""
     keep_checkpoints: int | Literal["all"] = 2
     """Number of newest checkpoints to keep, or all."""

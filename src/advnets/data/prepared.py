@@ -156,8 +156,8 @@ def open_run_data(
         )
     if dataset is None and not is_source(spec.source):
         raise DataError(
-            f"the data of {path} is missing: there is no {spec.source}; set its present location "
-            "with --data PATH"
+            f"the data of {path} is missing: no file or folder is called {spec.source}; set its "
+            "present location with --data PATH"
         )
     try:
         opened = open_data(spec) if dataset is None else prepare(dataset, spec)

@@ -212,7 +212,7 @@ def record_identity(record: Record) -> tuple[object, ...]:
 
 
 def metrics_help() -> str:
-    """Return the help of --metrics: a line for each metric."""
+    """Return the help of --metrics: a paragraph for each metric."""
     lines = [
         "Metrics to compute, separated by blanks or commas, in any case. Those with an asterisk "
         "are also values of `advnets train --eval-metric`.",
@@ -223,7 +223,7 @@ def metrics_help() -> str:
             names += f" ({', '.join(spec.aliases)})"
         needs = f"; needs {spec.needs}" if spec.needs else ""
         lines.append(f"{names}: {spec.help}{needs}.")
-    return "\n".join(lines)
+    return "\n\n".join(lines)
 
 
 _DIRECTIONS = {"lower": "↓", "higher": "↑", None: ""}

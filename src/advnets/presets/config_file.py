@@ -44,6 +44,8 @@ def _overrides(path: Path) -> dict[str, Any]:
     try:
         text = read_regular_file(path, _MAX_BYTES).decode("utf-8")
         table: Any = tomllib.loads(text) if path.suffix.lower() == ".toml" else _parse_yaml(text)
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist; give a file of options, or a preset") from None
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UsageError(f"{path} cannot be read ({reason[:200]}); correct the file") from None

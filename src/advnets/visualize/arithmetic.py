@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -53,6 +53,8 @@ class Arithmetic(View):
     Raises:
         UsageError: the sum cannot be parsed, or a sample, class or image in it does not exist.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("'3,17,20 - 5,8,9 + class:7'",)
 
     expression: Annotated[Positional[str], arg(metavar="SUM")]
     """Sum of terms, as '3,17,20 - 5,8,9 + class:7'.

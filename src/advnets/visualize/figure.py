@@ -53,6 +53,8 @@ class View(ValidatedConfig, ABC):
     """
 
     largest_integer: ClassVar[int] = 100_000
+    examples: ClassVar[tuple[str, ...]] = ("",)
+    """Options of the examples in its help."""
 
     @abstractmethod
     def compute(self, model: TrainedModel) -> ViewData:

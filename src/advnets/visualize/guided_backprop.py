@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +38,8 @@ class GuidedBackprop(View):
         UsageError: D has no convolutions, or is conditional.
         DataError: the data is missing.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("", "--features 12")
 
     features: int = 6
     """Number of features of the last convolution, strongest first."""
@@ -138,6 +140,8 @@ class Activations(View):
     Raises:
         UsageError: G or D has no convolutions, or D is conditional.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("", "--maps 20")
 
     num_samples: int = 4
     """Number of samples."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,8 @@ class Interpolation(View):
     Raises:
         UsageError: there are fewer than two anchors or steps.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("", "--anchors 5 --movie walk.gif")
 
     anchors: int = 9
     """Number of random z to interpolate between."""
@@ -66,6 +68,8 @@ class SlerpGrid(View):
     Raises:
         UsageError: the size is less than two.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("", "--size 12 --interpolation linear")
 
     size: int = 9
     """Number of images along each side."""

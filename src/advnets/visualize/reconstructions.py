@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,8 @@ class Reconstructions(View):
         UsageError: the model has no encoder, or an option is less than one.
         DataError: there are no test images.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("", "--draws 8")
 
     num_samples: int = 10
     """Number of test images."""
@@ -78,6 +80,8 @@ class Inpainting(View):
         UsageError: the model does not inpaint, or an option is less than one.
         DataError: there are no test images.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("", "--hidden upper box")
 
     num_samples: int = 6
     """Number of test images."""

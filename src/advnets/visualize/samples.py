@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -30,9 +30,11 @@ class Samples(View):
         UsageError: as for `TrainedModel.sample`.
     """
 
+    examples: ClassVar[tuple[str, ...]] = ("", "--class 7 --num-samples 16")
+
     num_samples: int = 64
     """Number of samples."""
-    label: Annotated[str | None, arg(name="class")] = None
+    label: Annotated[str | None, arg(name="class", metavar="NAME")] = None
     """Name of the class to draw, for a conditional model; None: all classes."""
     label_index: Annotated[int | None, arg(name="class-index")] = None
     """Index of the class to draw, from 0 in the order of config.json; None: all classes."""
@@ -81,6 +83,8 @@ class Neighbors(View):
         UsageError: there are fewer training images than neighbors; D has no features.
         DataError: the data is missing.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("", "--space discriminator")
 
     num_samples: int = 10
     """Number of samples."""

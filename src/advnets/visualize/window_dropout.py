@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class WindowDropout(View):
         UsageError: G has fewer than two convolutions, or the boxes cover all positions.
         MissingExtraError: scikit-learn is not installed.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("--boxes boxes.json",)
 
     boxes: Annotated[Path, arg(metavar="FILE.json")]
     """Boxes around the object on samples of seed 0, in pixels, as
@@ -106,8 +108,9 @@ def read_boxes(path: Path, height: int, width: int) -> list[Box]:
         content = read_regular_file(path, _MAX_FILE_BYTES)
         boxes = [Box(int(item["sample"]), *map(int, item["box"])) for item in json.loads(content)]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"{path} cannot be read as a list of boxes ({error}); give a list such as "
+            f"{path} cannot be read as a list of boxes ({reason}); give a list such as "
             '[{"sample": 3, "box": [left, top, right, bottom]}] in pixels'
         ) from None
     for box in boxes:

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from advnets.data.datasets import cifar, matlab, mnist
 from advnets.data.datasets.idx import decompressed_md5, find_idx
-from advnets.errors import DataError, DownloadError, UnknownNameError
+from advnets.data.spec import DISTRIBUTION_NAMES
+from advnets.errors import DataError, DownloadError, UnknownNameError, UsageError
 from advnets.files import MIB, Readable, file_lock, open_regular_file, replace_durably, write_json
 
 
@@ -183,11 +184,13 @@ def fetch(
     `progress` shows a progress bar, by default on a terminal.
 
     Raises:
-        UnknownNameError: there is no downloadable dataset of that name.
+        UsageError: the dataset of that name needs no download, or there is none.
         DownloadError: no mirror provided a file.
         DataError: the folder cannot be written.
     """
     if name not in REMOTES:
+        if name in {"digits", *DISTRIBUTION_NAMES}:
+            raise UsageError(f"{name} needs no download; give it to --data as it is")
         raise UnknownNameError("dataset to fetch", name, REMOTES)
     remote = REMOTES[name]
     urls = remote.mirrors if mirrors is None else mirrors
