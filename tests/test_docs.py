@@ -10,8 +10,8 @@ import latex2mathml.converter
 import pytest
 import torch
 
+from advnets.cli.arguments import parse, starting_point
 from advnets.cli.commands import Train
-from advnets.cli.main import parse, starting_point
 from advnets.evaluation.registry import METRICS, metrics_table
 from advnets.paper.sections import SECTIONS
 from advnets.presets import PRESETS, is_game_spec

@@ -497,7 +497,7 @@ def test_neither_results_nor_records_run(tmp_path, canary):
         assert SectionResult.read(tmp_path) is None
     code = tmp_path / "own.py"
     code.write_text(canary.source + GAME)
-    from advnets.cli.main import config_of
+    from advnets.cli.arguments import config_of
 
     with pytest.raises(UsageError, match=r"names the Python file .* which is not run"):
         config_of(f"advnets train {code}:game --steps 5")

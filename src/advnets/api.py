@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from advnets import presets
+from advnets.cli.arguments import config_of
+from advnets.cli.compare import matching_runs, read_scores
 from advnets.cli.console import Console
 from advnets.config import Config, Data
 from advnets.config.overrides import apply_overrides, option_names
@@ -16,7 +18,6 @@ from advnets.data.memory import as_dataset, is_array
 from advnets.data.spec import MEMORY_PREFIX, check_own_images
 from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword
 from advnets.evaluation.comparison import compare as compare_scores
-from advnets.evaluation.comparison import read_scored_run
 from advnets.evaluation.registry import resolve_metrics
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained_model import TrainedModel, load
@@ -27,6 +28,7 @@ from advnets.presets.resume import new_out, newest_out, resumed_config
 from advnets.report.comparison import (
     comparison_csv,
     comparison_html,
+    comparison_latex,
     comparison_markdown,
     comparison_text,
 )
@@ -130,7 +132,6 @@ def train(
             f"step is {step}, which selects the checkpoint that branch continues from; set steps "
             "for the length of the training, or set branch"
         )
-    _check_preset(preset)
     name = str(preset) if isinstance(preset, str | Path) else None
     source = str(data) if isinstance(data, str | Path) else None
     in_memory = data is not None and not isinstance(data, str | Path | Data)
@@ -259,6 +260,10 @@ class Comparison:
         """Return a line for each row: mean, half width and standard deviation of each column."""
         return comparison_csv(self.record)
 
+    def to_latex(self) -> str:
+        """Return the tables in LaTeX for the package booktabs, settings as comments."""
+        return comparison_latex(self.record)
+
     def _repr_html_(self) -> str:
         """Return the table as HTML, for notebooks."""
         return comparison_html(self.record)
@@ -266,7 +271,7 @@ class Comparison:
 
 @public_function
 def compare(
-    runs: Sequence[str | Path],
+    runs: str | Path | TrainedModel | Sequence[str | Path | TrainedModel],
     *,
     metrics: str | Sequence[str] = (),
     separate_columns: bool = False,
@@ -277,18 +282,26 @@ def compare(
     column.
 
     Args:
-        runs: run directories that were evaluated, two or more.
+        runs: two or more runs that were evaluated: run directories, models (the scores of their
+            step), record files of `advnets sweep`, or patterns such as "runs/digits-*".
         metrics: metrics to compare; none: all.
         separate_columns: give scores that are not comparable columns of their own.
 
     Raises:
         UnknownNameError: there is no such metric.
-        UsageError: there are fewer than two runs, two have the same config and seed, or scores
-            cannot be compared.
-        RunError: a directory holds no run, or a run has no scores.
+        UsageError: there are fewer than two runs, two have the same config and seed, scores cannot
+            be compared, or nothing matches a pattern.
+        RunError: a path is neither a run nor a record file, or a run has no scores.
     """
     names = resolve_metrics(metrics)
-    scored = [read_scored_run(Path(run), names) for run in runs]
+    given = [runs] if isinstance(runs, str | Path | TrainedModel) else runs
+    paths: list[Path] = []
+    steps: dict[Path, int] = {}
+    for run in given:
+        paths.append(run.run.path if isinstance(run, TrainedModel) else Path(run))
+        if isinstance(run, TrainedModel):
+            steps[run.run.path] = run.step
+    scored = read_scores(matching_runs(paths), names, config_of, steps)
     record = compare_scores(scored, metrics=names, separate_columns=separate_columns)
     return Comparison(record)
 
@@ -311,16 +324,3 @@ def _unknown_option(name: str, config: Config) -> TypeError:
         "progress",
     ]
     return unknown_keyword("train", name, keywords)
-
-
-def _check_preset(preset: object) -> None:
-    """Reject a preset of another type, such as images.
-
-    Raises:
-        UsageError: it is of another type.
-    """
-    if preset is not None and not isinstance(preset, str | Path | Preset | Config):
-        raise UsageError(
-            f"preset is of type {type(preset).__name__}; give a name, a path, a Preset or a "
-            "Config; images are data"
-        )

@@ -37,11 +37,12 @@ import importlib
 import inspect
 import re
 import signal
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from types import ModuleType
-from typing import ParamSpec, TypeVar
+from types import ModuleType, NoneType, SimpleNamespace, UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 __all__ = [
     "AdvnetsError",
@@ -183,26 +184,95 @@ def in_python_words(message: str) -> str:
 def public_function(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function of the Python interface, so that its errors are in the words of Python.
 
-    The TypeError for an unknown keyword names the nearest one, and the errors of advnets name
-    keywords and not flags.
+    The TypeError for an unknown keyword names the nearest one, an argument of another type than its
+    annotation is a UsageError, and the errors of advnets name keywords and not flags. Numbers of
+    NumPy and torch become Python's.
     """
-    parameters = inspect.signature(function).parameters
+    signature = inspect.signature(function)
+    parameters = signature.parameters
     known = [name for name in parameters if name != "self"]
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    variable = {p.name for p in parameters.values() if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    annotations = {p.name: p.annotation for p in parameters.values() if p.name in known}
+
+    @functools.cache
+    def hints() -> dict[str, Any]:
+        module = sys.modules[function.__module__]
+        return get_type_hints(SimpleNamespace(__annotations__=annotations), vars(module))
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs:
-            if name not in known and not open_ended:
+            if name not in known and not variable:
                 raise unknown_keyword(function.__name__, name, known)
         try:
-            return function(*args, **kwargs)
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # raises it, with the name of the function
+        for name in bound.arguments.keys() & hints().keys() - variable:
+            value = bound.arguments[name]
+            if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
+                bound.arguments[name] = value = value.item()
+            if not _is_of_type(value, hints()[name]):
+                raise UsageError(_wrong_type(name, value, hints()[name]))
+        try:
+            return function(*bound.args, **bound.kwargs)
         except AdvnetsError as error:
             if not ON_COMMAND_LINE.get():
                 error.args = (in_python_words(str(error)),)
             raise
 
     return call
+
+
+def _is_of_type(value: Any, hint: Any) -> bool:
+    """Return whether an argument has the type of an annotation."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint in (Any, object):
+        return True
+    if origin in (Union, UnionType):
+        return any(_is_of_type(value, part) for part in parts)
+    if origin is Literal:
+        return isinstance(value, str) and value in parts
+    if origin is Callable:
+        return callable(value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_is_of_type(key, parts[0]) for key in value)
+    if origin in (Sequence, tuple):
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        return listed and all(_is_of_type(item, parts[0]) for item in value)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, NoneType if hint is None else hint)
+
+
+def _wrong_type(name: str, value: object, hint: Any) -> str:
+    """Return the message about an argument of another type than its annotation."""
+    plain = value is None or isinstance(value, str | int | float)
+    is_what = f"{value!r:.80}" if plain else f"of type {type(value).__name__}"
+    *others, last = _phrases(hint)
+    expected = f"{', '.join(others)} or {last}" if others else last
+    return f"{name} is {is_what}; expected {expected}"
+
+
+_TYPE_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
+
+
+def _phrases(hint: Any) -> list[str]:
+    """Return a phrase for each type of an annotation."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return [phrase for part in parts for phrase in _phrases(part)]
+    if origin is Literal:
+        return list(map(repr, parts))
+    if origin in (Sequence, tuple):
+        return [f"several values, each {' or '.join(_phrases(parts[0]))}"]
+    if origin is Callable:
+        return ["a function"]
+    if origin is Mapping:
+        return ["a mapping with names as keys"]
+    if hint in (None, NoneType):
+        return ["None"]
+    return [_TYPE_NAMES.get(hint) or hint.__name__]
 
 
 def unknown_keyword(function: str, name: str, known: Sequence[str]) -> TypeError:

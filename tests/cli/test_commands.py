@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import advnets
+from advnets.cli.arguments import config_of, parse, starting_point
 from advnets.cli.commands import COMMANDS, Train
 from advnets.cli.help import EXAMPLES, GROUPS, MAIN_OPTIONS
-from advnets.cli.main import config_of, main, parse, starting_point
+from advnets.cli.main import main
 from advnets.visualize import view_classes
 
 

@@ -12,8 +12,8 @@ import pandas
 import pytest
 from PIL import Image
 
+from advnets.cli.arguments import config_of
 from advnets.cli.compare import read_history
-from advnets.cli.main import config_of
 from advnets.cli.sweep import record_text, run_record
 from advnets.evaluation.comparison import read_scored_run
 from advnets.metrics.uncertainty import student_interval

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from advnets import config, presets
-from advnets.cli.main import parse_command, starting_point
+from advnets.cli.arguments import parse_command, starting_point
 from advnets.config.overrides import apply_overrides, option_names
 from advnets.errors import UnknownNameError, UsageError
 

@@ -12,7 +12,7 @@ import pytest
 
 from advnets import config, presets
 from advnets.cli import commands
-from advnets.cli.main import config_of
+from advnets.cli.arguments import config_of
 from advnets.config.serialize import from_json, to_json
 from advnets.errors import RunError, UsageError
 from advnets.visualize import view_classes

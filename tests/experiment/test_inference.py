@@ -15,6 +15,7 @@ from PIL import Image
 import advnets
 from advnets import config
 from advnets.errors import UsageError
+from advnets.report.run_report import curves_png
 
 
 @pytest.fixture
@@ -103,9 +104,11 @@ def test_a_d_of_packs_rates_no_single_images(tiny, tmp_path):
         model.discriminator_logits(model.sample(2))
 
 
-def test_a_notebook_shows_a_grid_of_samples(model):
+def test_a_notebook_shows_a_grid_of_samples_and_the_training_curves(model, with_curves):
     text = model._repr_html_()
-    content = re.search(r'src="data:image/png;base64,([^"]+)"', text)[1]
-    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
-        assert image.size[0] == image.size[1] > 5 * 48
+    contents = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    samples, curves = (Image.open(io.BytesIO(base64.b64decode(content))) for content in contents)
+    assert samples.size[0] == samples.size[1] > 5 * 48
+    expected = Image.open(io.BytesIO(curves_png(model.run.events())))
+    assert np.array_equal(np.asarray(curves), np.asarray(expected))
     assert f"step={model.step}" in text

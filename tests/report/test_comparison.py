@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from advnets.cli.main import config_of
+from advnets.cli.arguments import config_of
 from advnets.errors import RunError
 from advnets.report import comparison
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from advnets import presets
-from advnets.cli.main import config_of
+from advnets.cli.arguments import config_of
 
 
 @pytest.mark.parametrize("experiment", ["grid", "stacked"])

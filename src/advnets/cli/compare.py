@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -54,7 +55,7 @@ class Compare:
 
         `config_of` returns the config that a command line of `advnets train` trains.
         """
-        from advnets.evaluation.comparison import compare, read_scored_run
+        from advnets.evaluation.comparison import compare
         from advnets.evaluation.registry import alias_notes, publication_notes, resolve_metrics
         from advnets.files import check_output, write_atomically
         from advnets.report.comparison import (
@@ -83,12 +84,7 @@ class Compare:
                     f"{self.out} is not a table; give a name in .csv, .json, .md or .tex"
                 )
         metrics = resolve_metrics(self.metrics)
-        runs = [
-            read_record(path, metrics, config_of)
-            if path.suffix == ".json"
-            else read_scored_run(path, metrics)
-            for path in paths
-        ]
+        runs = read_scores(paths, metrics, config_of)
         record = compare(runs, metrics=metrics, separate_columns=self.separate_columns)
         scored = [{"metric": c["metric"], **c["settings"]} for c in record["columns"]]
         for note in alias_notes(self.metrics) + publication_notes(self.metrics, scored):
@@ -127,6 +123,29 @@ def matching_runs(paths: Sequence[Path]) -> list[Path]:
 def _is_record(path: Path) -> bool:
     """Return whether a path may be a record file, and not one of the files of a run."""
     return path.suffix == ".json" and path.is_file() and not RunDirectory(path.parent).exists
+
+
+def read_scores(
+    paths: Sequence[Path],
+    metrics: Sequence[str],
+    config_of: Callable[[str], Config],
+    steps: Mapping[Path, int] = MappingProxyType({}),
+) -> list[ScoredRun]:
+    """Return the scores of run directories and record files, by these metrics or by all.
+
+    They are of the newest step that was evaluated, or of that which `steps` has for the path.
+
+    Raises:
+        RunError: a path is neither, or has no scores by these metrics.
+    """
+    from advnets.evaluation.comparison import read_scored_run
+
+    return [
+        read_record(path, metrics, config_of)
+        if path.suffix == ".json"
+        else read_scored_run(path, metrics, steps.get(path))
+        for path in paths
+    ]
 
 
 def read_record(

@@ -50,12 +50,17 @@ class ScoredRun:
         return self.config["seed"]
 
 
-def read_scored_run(path: Path, metrics: Sequence[str] = ()) -> ScoredRun:
-    """Read a run and its records, of some metrics or, for none, of all.
+def read_scored_run(path: Path, metrics: Sequence[str] = (), step: int | None = None) -> ScoredRun:
+    """Read a run and its records of one step.
+
+    Args:
+        path: the run directory.
+        metrics: names of metrics of which records are read; none: all.
+        step: the step that was evaluated; None: the newest one.
 
     Raises:
-        RunError: there is no run there, it has no scores by these metrics, or records lack
-            provenance.
+        RunError: there is no run there, it has no scores by these metrics or of this step, or
+            records lack provenance.
     """
     # Read the run's configuration and its records.
     run = RunDirectory.existing(path)
@@ -63,13 +68,14 @@ def read_scored_run(path: Path, metrics: Sequence[str] = ()) -> ScoredRun:
     for section, names in _REQUIRED_CONFIG.items():
         if missing := [name for name in names if name not in config.get(section, {})]:
             raise RunError(f"{run.config_file} has no {section}.{missing[0]}; restore the file")
-    command = " ".join(
-        ("advnets evaluate", shell_quote(path), *(("--metrics", *metrics) if metrics else ()))
-    )
+    words = ["advnets evaluate", shell_quote(path)]
+    words += ["--metrics", *metrics] if metrics else []
+    words += [] if step is None else ["--step", str(step)]
+    command = " ".join(words)
     if not scores:
         raise RunError(f"{path} has no scores yet; type: {command}")
 
-    # Keep complete records of the newest step.
+    # Keep complete records of one step.
     complete = [record for record in scores if has_provenance(record)]
     if not complete:
         raise RunError(
@@ -78,14 +84,14 @@ def read_scored_run(path: Path, metrics: Sequence[str] = ()) -> ScoredRun:
         )
     for record in complete:
         check_record(path, record, command)
-    last = max(record["step"] for record in complete)
-    newest = [record for record in complete if record["step"] == last]
-    available = {record["metric"] for record in newest}
-    if missing := [name for name in metrics if name not in available]:
-        raise RunError(
-            f"{path} has no scores of step {last:,} by {' and '.join(missing)}; type: {command}"
-        )
-    chosen = [record for record in newest if not metrics or record["metric"] in metrics]
+    step = max(record["step"] for record in complete) if step is None else step
+    of_step = [record for record in complete if record["step"] == step]
+    available = {record["metric"] for record in of_step}
+    missing = [name for name in metrics if name not in available]
+    if missing or not of_step:
+        by = f" by {' and '.join(missing)}" if missing else ""
+        raise RunError(f"{path} has no scores of step {step:,}{by}; type: {command}")
+    chosen = [record for record in of_step if not metrics or record["metric"] in metrics]
     return ScoredRun(str(path), config["config"], config["data"], chosen)
 
 

@@ -1,7 +1,8 @@
-"""Discriminator logits and latents of given images, and samples of a model as HTML."""
+"""Discriminator logits and latents of given images, and a model as HTML."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ from torch.nn.functional import one_hot
 
 from advnets.config import ALIGame, GANGame, InpaintingGame
 from advnets.data.class_proportions import class_indices
-from advnets.errors import UsageError
+from advnets.errors import MissingExtraError, UsageError
 from advnets.plots.image_grid import grid
 from advnets.plots.points import points_image
 from advnets.protocols import Encoder
 from advnets.report.html import data_uri, element, void
+from advnets.report.run_report import curves_png
 from advnets.sampling.inversion import Inversion, invert
 from advnets.sampling.rejection import rejection_logits
 from advnets.sampling.sampler import BLOCK
@@ -103,16 +105,23 @@ def invert_images(
     return Inversion(z, fitted, errors)
 
 
-def samples_html(model: TrainedModel) -> str:
-    """Return a grid of samples with the model's description, as HTML."""
+def model_html(model: TrainedModel) -> str:
+    """Return a grid of samples, the training curves and the model's description, as HTML."""
     if model.normalizer.for_points:
         image = points_image(_samples(model, NUM_POINTS), size=320)
     else:
         image = grid(_samples(model, NUM_IMAGES))
     file = io.BytesIO()
     image.save(file, "PNG")
-    picture = void("img", src=data_uri(file.getvalue()), alt="samples")
-    return element("figure", picture, element("figcaption", repr(model)))
+    pictures = {"samples": file.getvalue()}
+    with contextlib.suppress(MissingExtraError):
+        pictures["training curves"] = curves_png(model.run.events())
+    images = [
+        void("img", src=data_uri(png), alt=name, style="max-width: 100%; vertical-align: top")
+        for name, png in pictures.items()
+        if png
+    ]
+    return element("figure", *images, element("figcaption", repr(model)))
 
 
 def _samples(model: TrainedModel, n: int) -> Float[Tensor, "n channels height width"]:
@@ -130,7 +139,10 @@ def _checked_images(
     Raises:
         UsageError: they have another shape than the run's images, or values outside [0, 1].
     """
-    x = torch.as_tensor(images).detach().cpu()
+    try:
+        x = torch.as_tensor(images).detach().cpu()
+    except TypeError:  # an array of text or objects
+        raise UsageError("images is not an array of numbers; give pixels from 0 to 1") from None
     shape = model.info.shape
     if x.ndim != 4 or not len(x) or tuple(x.shape[1:]) != shape:
         raise UsageError(

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ from advnets.errors import RunWarning, UsageError, WriteError, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
 from advnets.models.custom import Factory, load_custom_models, register_model
 from advnets.models.layers import use_batch_statistics
+from advnets.protocols import Generator
 from advnets.run_directory import RunDirectory
 from advnets.sampling.sampler import (
     BLOCK,
-    NUM_SAMPLES,
     ComputeSettings,
     concatenate_blocks,
     image_blocks,
@@ -98,9 +98,17 @@ class TrainedModel:
             f"preset={self.config.preset!r}, device={str(self.device)!r})"
         )
 
+    @public_function
     def to(self, device: str) -> TrainedModel:
-        """Move the networks to a device and return self."""
-        self.device: torch.device = torch.device(device)
+        """Move the networks to a device and return self.
+
+        Args:
+            device: auto, cpu, cuda, cuda:N or mps.
+
+        Raises:
+            UsageError: the device is unknown to torch or missing on this machine.
+        """
+        self.device: torch.device = torch.device(devices.resolve(Runtime(device=device)).device)
         for net in self.players.values():
             devices.to_device(net, self.device)
         return self
@@ -119,6 +127,7 @@ class TrainedModel:
         """
         return self.player("discriminator")
 
+    @public_function
     def player(self, name: str) -> nn.Module:
         """Return a player by name.
 
@@ -184,6 +193,7 @@ class TrainedModel:
         with explain_errors("draw fewer images at once, or use sample_blocks"):
             return concatenate_blocks(blocks, n)
 
+    @public_function
     def sample_blocks(
         self,
         n: int,
@@ -200,8 +210,6 @@ class TrainedModel:
         Raises:
             UsageError: as for `sample`, at once and not when the first block is drawn.
         """
-        if n < 1:
-            raise UsageError(f"the number of samples is {n}; give at least 1")
         labels = self._labels(n, label, label_index, class_proportions)
         net = use_batch_statistics(self.generator) if batch_statistics else self.generator
         rejection = self.rejection(keep_fraction)
@@ -213,6 +221,7 @@ class TrainedModel:
             net, self.normalizer, n, seed, self.compute_settings, rejection, labels
         )
 
+    @public_function
     def rejection(self, keep_fraction: float) -> DiscriminatorRejection | None:
         """Return the discriminator rejection that keeps this fraction of samples; None for 1.
 
@@ -227,6 +236,7 @@ class TrainedModel:
             keep_fraction, self.config.stage.game, self.discriminator, self.classes
         )
 
+    @public_function
     def latents(
         self,
         n: int,
@@ -243,8 +253,19 @@ class TrainedModel:
         labels = self._labels(n, label, label_index, class_proportions)
         return torch.cat(list(latent_blocks(self.generator, n, seed, self.device, labels)))[:n]
 
+    @public_function
     def decode(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n channels height width"]:
-        """Return G(z) as pixels in [0, 1], on the CPU."""
+        """Return G(z) as pixels in [0, 1], on the CPU.
+
+        Args:
+            z: latents, as `latents` returns them.
+
+        Raises:
+            UsageError: z has another shape.
+        """
+        latent_dim = cast(Generator, self.generator).latent_dim
+        if z.shape[1] != latent_dim:
+            raise UsageError(f"z has shape {tuple(z.shape)}; expected (n, {latent_dim})")
         blocks = z.to(self.device).split(BLOCK)
         return torch.cat(
             list(image_blocks(self.generator, self.normalizer, blocks, self.compute_settings))
@@ -312,10 +333,10 @@ class TrainedModel:
         return invert_images(self, images, label, label_index, steps=steps, lr=lr, seed=seed)
 
     def _repr_html_(self) -> str:
-        """Return a grid of samples as HTML, for notebooks."""
-        from advnets.experiment.inference import samples_html
+        """Return a grid of samples and the training curves as HTML, for notebooks."""
+        from advnets.experiment.inference import model_html
 
-        return samples_html(self)
+        return model_html(self)
 
     @property
     def conditional(self) -> bool:
@@ -342,7 +363,7 @@ class TrainedModel:
 
         return discriminator_extractor(self.discriminator, self.normalizer, self.info.shape[0])
 
-    def _extractor(self, spec: str | None, data: str, *, trust_code: bool) -> Extractor:
+    def find_extractor(self, spec: str | None, data: str, *, trust_code: bool) -> Extractor:
         """Return this run's D, the D of another run, or an extractor by name or file.
 
         None is the default extractor of the dataset.
@@ -356,6 +377,7 @@ class TrainedModel:
             return replace(load(spec).discriminator_extractor(), name=f"D of {Path(spec).name}")
         return default_extractor(data, spec, trust_code=trust_code)
 
+    @public_function
     def open_data(self, data: object = None, data_dir: str | None = None) -> PreparedData:
         """Open the data that the run was trained on.
 
@@ -389,9 +411,11 @@ class TrainedModel:
         class_proportions: ProportionKind,
     ) -> Labels | None:
         """Return the class index of each sample, or the proportions that classes are drawn by."""
+        if n < 1:
+            raise UsageError(f"the number of samples is {n}; give at least 1")
         named = label is not None or label_index is not None
         if not self.conditional:
-            self._check_without_classes(named=named, class_proportions=class_proportions)
+            self.check_without_classes(named=named, class_proportions=class_proportions)
             return None
         if not named:
             return self.info.class_proportions(class_proportions)
@@ -402,7 +426,12 @@ class TrainedModel:
             )
         return class_indices(self.info.classes, self.info.class_counts, n, label, label_index)
 
-    def _check_without_classes(self, *, named: bool, class_proportions: ProportionKind) -> None:
+    def check_without_classes(self, *, named: bool, class_proportions: ProportionKind) -> None:
+        """Refuse a class, or proportions of classes, for a run that is not class-conditional.
+
+        Raises:
+            UsageError: one of them was given.
+        """
         if named or class_proportions != "data":
             what = "a class" if named else f"class_proportions {class_proportions!r}"
             raise UsageError(
@@ -460,77 +489,22 @@ class TrainedModel:
             UsageError: no metric is given; an option does not apply to any of the metrics or to the
                 run's game; a number is out of range; a .pt2 file is given without `trust_code`.
         """
-        from advnets.evaluation.context import EvaluationContext
-        from advnets.evaluation.registry import (
-            METRICS,
-            check_evaluation,
-            publication_notes,
-            resolve_metrics,
-        )
+        from advnets.experiment.scoring import score_model
 
-        names = resolve_metrics(metrics)
-        check_evaluation(
-            names,
+        return score_model(
+            self,
+            metrics,
             extractor=extractor,
+            trust_code=trust_code,
+            data=data,
+            data_dir=data_dir,
+            real=real,
+            seed=seed,
             keep_fraction=keep_fraction,
             num_samples=num_samples,
-            probe_labels=probe_labels,
+            probe_labels=tuple(probe_labels),
             class_proportions=class_proportions,
         )
-        if not self.conditional:
-            self._check_without_classes(named=False, class_proportions=class_proportions)
-        self.run.scores()  # refuse a broken scores.json before the work
-        if real is None:
-            prepared = self.open_data(data, data_dir)
-        else:
-            from advnets.evaluation.reference import reference_data
-
-            prepared = reference_data(real, names, self.config.data, self.info, self.normalizer)
-        context = EvaluationContext(
-            players=self.players,
-            data=prepared,
-            seed=seed,
-            step=self.step,
-            weights=self.weights,
-            compute_settings=self.compute_settings,
-            extractor=self._extractor(extractor, prepared.info.name, trust_code=trust_code),
-            initial_players=self.initial_players,
-            game=self.config.stage.game,
-            data_config=self.config.data,
-            class_proportions=prepared.info.class_proportions(class_proportions)
-            if self.conditional
-            else None,
-            rejection=self.rejection(keep_fraction),
-            num_samples=NUM_SAMPLES if num_samples is None else num_samples,
-            label_budgets=probe_labels,
-            include_real=real is None,
-        )
-        specs = [METRICS[name] for name in names]
-        for spec in specs:
-            spec.check(context)
-        if any(spec.uses_extractor for spec in specs):
-            context.check_extractor()
-        results: list[dict[str, Any]] = []
-        for spec in specs:
-            with explain_errors("score fewer samples (num_samples)"):
-                records = [
-                    {**record, "interval": spec.intervals(record)}
-                    for record in spec.records(context)
-                ]
-            self._save_scores(records)  # so that an error in a later metric loses nothing
-            results += records
-        for note in publication_notes(metrics, results):
-            _warn(note)
-        return results
-
-    def _save_scores(self, records: list[dict[str, Any]]) -> None:
-        """Add records to scores.json; warn if it cannot be written."""
-        from advnets.evaluation.registry import record_identity
-
-        try:
-            self.run.add_scores(records, record_identity)
-        except WriteError as error:
-            _warn(f"the scores of {records[0]['metric']} are not saved: {error}")
 
     def report(self) -> Path:
         """Write report.html and return its path; warn if it cannot be written."""
@@ -593,7 +567,7 @@ def load(
     trained = TrainedModel(
         path, weights, step=step, data=data, data_dir=data_dir, trust_code=trust_code
     )
-    return trained.to(devices.resolve(Runtime(device=device)).device)
+    return trained.to(device)
 
 
 def _warn(message: str) -> None:

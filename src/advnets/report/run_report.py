@@ -246,17 +246,25 @@ def _samples_section(directory: RunDirectory) -> Html:
 
 def _plot_curves(events: Sequence[Record], scores: Sequence[Record]) -> _Curves | None:
     """Plot the training curves; None if nothing was logged yet."""
-    if not any(event.get("kind") in ("log", "evaluate") for event in events):
-        return None
-    real = newest_real(scores)
     try:
-        light, dark = (
-            training_curves(events, metric_curve=_metric_curve(events), real_data=real, dark=dark)
-            for dark in (False, True)
-        )
-        return _Curves(light, dark)
+        light, dark = (curves_png(events, scores, dark=dark) for dark in (False, True))
     except MissingExtraError as error:
         return _Curves(problem=str(error))
+    return _Curves(light, dark) if light else None
+
+
+def curves_png(
+    events: Sequence[Record], scores: Sequence[Record] = (), *, dark: bool = False
+) -> bytes:
+    """Return the training curves as a PNG file; empty if nothing was logged yet.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    if not any(event.get("kind") in ("log", "evaluate") for event in events):
+        return b""
+    real = newest_real(scores)
+    return training_curves(events, metric_curve=_metric_curve(events), real_data=real, dark=dark)
 
 
 def _metric_curve(events: Sequence[Record]) -> MetricCurve | None:
