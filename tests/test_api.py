@@ -219,7 +219,7 @@ PIXELS = "expected pixels from 0 to 1"
         (lambda m: m.sample(2, keep_fraction="x"), "keep_fraction is 'x'; expected a num"),
         (
             lambda m: m.sample(2, keep_fraction=2.0),
-            "keep_fraction is 2; expected 0.002 to 1",
+            "keep_fraction is 2.0; expected 0.002 to 1",
         ),
         (lambda m: m.latents(-1), "the number of samples is -1; give at least 1"),
         (

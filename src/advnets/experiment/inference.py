@@ -117,7 +117,12 @@ def model_html(model: TrainedModel) -> str:
     with contextlib.suppress(MissingExtraError):
         pictures["training curves"] = curves_png(model.run.events())
     images = [
-        void("img", src=data_uri(png), alt=name, style="max-width: 100%; vertical-align: top")
+        void(
+            "img",
+            src=data_uri(png),
+            alt=name,
+            style="max-width: min(100%, 36em); vertical-align: top",
+        )
         for name, png in pictures.items()
         if png
     ]
