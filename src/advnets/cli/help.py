@@ -281,7 +281,7 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
     if match := re.search(r"Missing from advnets [\w -]+: ((?:--\S+ )?\S+)", text):
         return UsageError(f"{match[1]} is missing; see `advnets {command} --help`")
     if match := re.search(r"Unrecognized options: (\S+?),?(?: |$)", text):
-        if match[1].startswith("-"):
+        if re.match(r"--?\w", match[1]):
             return UsageError(
                 f"advnets {command} has no option {match[1]}; {all_options} lists them"
             )
