@@ -102,7 +102,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def events() -> list[dict[str, Any]]:
     """Return the events of 12,000 steps, in which D is ahead at first and G catches up."""
     events: list[dict[str, Any]] = [
-        {"kind": "start", "time": 1.75e9, "step": 0, "steps": 12000, "device": "cpu"},
+        {"kind": "start", "time": 1.75e9, "step": 0, "steps": 12000, "device": "cpu"}
     ]
     for step in range(500, 12001, 500):
         lead = 0.45 * math.exp(-step / 4000) + 0.01 * math.sin(step)

@@ -17,13 +17,7 @@ def test_a_draw_is_a_function_of_its_key():
 
 
 @pytest.mark.parametrize(
-    "rng",
-    [
-        replace(NOISE, seed=4),
-        NOISE.at_step(6),
-        NOISE.fold_in("generator"),
-        NOISE.attempt(1),
-    ],
+    "rng", [replace(NOISE, seed=4), NOISE.at_step(6), NOISE.fold_in("generator"), NOISE.attempt(1)]
 )
 def test_another_seed_or_step_gives_other_numbers(rng):
     numbers, others = NOISE.uniform("z", 100, 10), rng.uniform("z", 100, 10)

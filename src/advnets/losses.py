@@ -174,9 +174,7 @@ def input_gradients(
 
 
 def linearized_logits(
-    logits: Logits,
-    images: Float[Tensor, "batch *shape"],
-    gradients: Float[Tensor, "batch *shape"],
+    logits: Logits, images: Float[Tensor, "batch *shape"], gradients: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, " batch"]:
     """Return a(x) + ∇_x a(x) · (x - x), whose value and gradient in x are those of the logits.
 

@@ -54,11 +54,7 @@ def test_without_matplotlib_a_training_succeeds_and_names_the_extra(
 ):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(
-        sys,
-        "meta_path",
-        [Missing("matplotlib"), *sys.meta_path],
-    )
+    monkeypatch.setattr(sys, "meta_path", [Missing("matplotlib"), *sys.meta_path])
     code, out, err = run_command("train", "digits", "--out", tmp_path / "run", *quick)
     assert code == 0
     assert (

@@ -7,12 +7,7 @@ import pytest
 STEPS = 150
 DCGAN = (
     *("dcgan", "--data", "digits", "--steps", str(STEPS), "--batch-size", "20", "--threads", "2"),
-    *(
-        "--generator.base-channels",
-        "4",
-        "--discriminator.base-channels",
-        "4",
-    ),
+    *("--generator.base-channels", "4", "--discriminator.base-channels", "4"),
 )
 
 

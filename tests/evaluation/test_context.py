@@ -242,11 +242,7 @@ def test_the_inception_score_of_digits_is_near_10_and_of_one_digit_near_1(real_d
         ),
         ("mixture", DataError, "needs a mixture of normal distributions, and digits is not one"),
         ("kl-jsd", DataError, "needs points of a known density, and digits has images"),
-        (
-            "inception-score",
-            UsageError,
-            "needs a classifier, and the extractor pixels is not one",
-        ),
+        ("inception-score", UsageError, "needs a classifier, and the extractor pixels is not one"),
     ],
 )
 def test_metrics_of_other_data_are_refused(digits, metric, error, message):

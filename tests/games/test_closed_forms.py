@@ -158,11 +158,7 @@ def test_latent_regression_learns_the_posterior(trained):
 def test_adversarially_learned_inference_learns_the_posterior(trained):
     """x ~ N(0, ‖w‖²): G learns the distribution, and E the posterior under the w of G."""
     deviation = W.norm()
-    players = {
-        "generator": Linear(2, 1),
-        "encoder": encoder(1, 2),
-        "discriminator": small_d(3),
-    }
+    players = {"generator": Linear(2, 1), "encoder": encoder(1, 2), "discriminator": small_d(3)}
 
     def draw(rng):
         return plane(deviation * rng.normal("x", 200, 1))

@@ -391,14 +391,8 @@ def test_invalid_options_are_refused(kind, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"ema_rampup": 0.1},
-            "ema_rampup is 0.1 but ema_half_life is 0, which disables the EMA",
-        ),
-        (
-            {"ema_rampup": 1.5, "ema_half_life": 9},
-            "ema_rampup is 1.5; it must be from 0 ",
-        ),
+        ({"ema_rampup": 0.1}, "ema_rampup is 0.1 but ema_half_life is 0, which disables the EMA"),
+        ({"ema_rampup": 1.5, "ema_half_life": 9}, "ema_rampup is 1.5; it must be from 0 "),
         (
             {"discriminator": config.DCGANDiscriminator(projection=True)},
             "projection needs class labels, which a GANGame does not use",
@@ -462,11 +456,7 @@ def test_a_critic_with_bounded_gradients_trains(bound, tiny):
 @pytest.mark.parametrize(
     ("kind", "size", "message_pattern"),
     [
-        (
-            "translate",
-            7,
-            "the augmentation translate changes images of 7x7 by less than a pixel",
-        ),
+        ("translate", 7, "the augmentation translate changes images of 7x7 by less than a pixel"),
         ("cutout", 3, "the augmentation cutout changes images of 3x3"),
     ],
 )

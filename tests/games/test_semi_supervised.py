@@ -11,10 +11,7 @@ from advnets.errors import DataError, UsageError
 from advnets.games.augment import augment
 from advnets.games.semi_supervised import SemiSupervisedGAN
 from advnets.losses import mutual_information
-from advnets.models.classifiers import (
-    SemiSupervisedConvDiscriminator,
-    SemiSupervisedDiscriminator,
-)
+from advnets.models.classifiers import SemiSupervisedConvDiscriminator, SemiSupervisedDiscriminator
 from advnets.protocols import Batch
 from advnets.rng import RNG
 

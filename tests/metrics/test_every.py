@@ -77,8 +77,7 @@ def test_non_finite_features_are_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "least"),
-    [("frechet", 2), ("mmd", 2), ("swd", 1), ("prdc", 2), ("two-sample-1nn", 2)],
+    ("name", "least"), [("frechet", 2), ("mmd", 2), ("swd", 1), ("prdc", 2), ("two-sample-1nn", 2)]
 )
 def test_sets_of_different_shapes_are_refused(name, least):
     of, (real, fake) = METRICS[name]

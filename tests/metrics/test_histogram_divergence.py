@@ -48,11 +48,7 @@ def wider_by(factor: float):
         (Spiral(sd=0.005), Spiral(sd=0.0075), wider_by(1.5)),
         (Moons(sd=0.01), Moons(sd=0.015), wider_by(1.5)),
         (Gaussian(), Gaussian(sd=(1.5,)), wider_by(1.5)),
-        (
-            Gaussian(dims=2, rho=0.7),
-            Gaussian(dims=2, rho=0.7, sd=(1.5,)),
-            2 * wider_by(1.5),
-        ),
+        (Gaussian(dims=2, rho=0.7), Gaussian(dims=2, rho=0.7, sd=(1.5,)), 2 * wider_by(1.5)),
         (Pinwheel(width=0.01), Pinwheel(width=0.015), wider_by(1.5)),
     ],
     ids=str,

@@ -208,10 +208,7 @@ def test_learned_mixtures_are_refused_where_no_game_trains_them():
     generator = config.MLPGenerator(prior="learned-mixture")
     for game, message in (
         (config.VAEGame(), "which VAEGame does not provide; set prior to mixture"),
-        (
-            config.GANGame(reuse_fakes=True),
-            "and reuse_fakes draws none; leave reuse_fakes out, or",
-        ),
+        (config.GANGame(reuse_fakes=True), "and reuse_fakes draws none; leave reuse_fakes out, or"),
     ):
         with pytest.raises(UsageError, match=message):
             config.Stage(generator=generator, game=game)

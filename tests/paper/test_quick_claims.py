@@ -50,8 +50,7 @@ def test_equal_losses_fail_the_checks_of_the_bad_start():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
-    "name",
-    [name for name in SECTIONS if name not in ("figure3", "table2", "vae", "density")],
+    "name", [name for name in SECTIONS if name not in ("figure3", "table2", "vae", "density")]
 )
 def test_other_checks_pass_for_other_seeds(context, seed, name):
     context = replace(context, seed=seed, folder=context.folder / name)
@@ -75,10 +74,7 @@ def test_static_or_correlated_chains_fail_the_checks():
     rng = torch.Generator().manual_seed(0)
     real = torch.rand(50, 16, generator=rng)
     noise, near_data = torch.rand(30, 16, generator=rng), real[:30] + 0.01
-    assert outcomes(table2._quick_chain_checks(make_chains(noise, near_data), real)) == [
-        True,
-        True,
-    ]
+    assert outcomes(table2._quick_chain_checks(make_chains(noise, near_data), real)) == [True, True]
     assert outcomes(table2._quick_chain_checks(make_chains(noise, noise, (1.0, 1.0)), real)) == [
         False,
         False,
@@ -103,10 +99,7 @@ def test_an_uninformative_encoder_fails_the_reconstruction_check():
     assert informative.passed
     assert outcomes(
         vae._reconstruction_checks(vae.Reconstructions(images, {}, errors), full=True)
-    ) == [
-        False,
-        False,
-    ]
+    ) == [False, False]
 
 
 def make_frequencies(*p_g):

@@ -9,14 +9,7 @@ from scipy.stats import norm
 from torch import nn
 
 from advnets import config
-from advnets.paper.toy import (
-    STAGE,
-    Grid,
-    Snapshot,
-    best_response,
-    latent_quantiles,
-    make_line_game,
-)
+from advnets.paper.toy import STAGE, Grid, Snapshot, best_response, latent_quantiles, make_line_game
 
 
 def make_snapshot(p_data, p_g, discriminator):

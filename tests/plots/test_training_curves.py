@@ -11,12 +11,7 @@ from PIL import Image
 
 from advnets.errors import MissingExtraError
 from advnets.evaluation.registry import METRICS
-from advnets.plots.training_curves import (
-    RunCurve,
-    run_curves,
-    training_curves,
-    without_rolled_back,
-)
+from advnets.plots.training_curves import RunCurve, run_curves, training_curves, without_rolled_back
 
 
 @pytest.fixture

@@ -53,10 +53,7 @@ def test_a_resumed_training_has_the_same_scores(script, tmp_path):
     script.main([*arguments(tmp_path / "whole", 600), "--test", "2000"])
     assert [
         (score["half_life"], score["n_test"]) for score in read_record(tmp_path / "whole")["test"]
-    ] == [
-        (2000, 300),
-        (0, 300),
-    ]
+    ] == [(2000, 300), (0, 300)]
     command = [sys.executable, str(SCRIPT), *arguments(tmp_path / "stopped", 600)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().startswith("step ")

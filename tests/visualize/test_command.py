@@ -57,10 +57,7 @@ def test_out_and_movie_name_the_files(run, run_command, tmp_path):
             ["samples", "--class", "3"],
             "is not class-conditional; leave it out, or train a conditional",
         ),
-        (
-            ["interpolation", "--anchors", "1"],
-            "anchors is 1; expected 2 or more",
-        ),
+        (["interpolation", "--anchors", "1"], "anchors is 1; expected 2 or more"),
         (["arithmetic", "1 -"], "the sum '1 -' cannot be parsed"),
         (["window-dropout", "--boxes", "none.json"], "none.json cannot be read as a list of boxes"),
         (["neighbors", "--neighbors", "0"], "neighbors is 0; expected 1 to"),

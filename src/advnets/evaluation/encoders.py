@@ -19,13 +19,7 @@ from advnets.evaluation.context import (
     Record,
     require_test_split,
 )
-from advnets.evaluation.spec import (
-    GENERATOR,
-    MEAN,
-    MetricSpec,
-    Value,
-    normal_interval,
-)
+from advnets.evaluation.spec import GENERATOR, MEAN, MetricSpec, Value, normal_interval
 from advnets.extractors.discriminator import weights_digest
 from advnets.games.encoders import kl_to_prior, log_likelihood
 from advnets.protocols import Encoder, Generator, Posterior

@@ -209,10 +209,7 @@ def _doubtful_pairs(
 
 
 def _pairs_inside(
-    x: Float[Tensor, "n d"],
-    y: Float[Tensor, "m d"],
-    pairs: Int64[Tensor, "2 p"],
-    neighbors: int,
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], pairs: Int64[Tensor, "2 p"], neighbors: int
 ) -> Int64[Tensor, "2 q"]:
     """Return those of the pairs (i, j) in which y_j is inside the ball of x_i, in float64."""
     which, place = pairs[0].unique(return_inverse=True)

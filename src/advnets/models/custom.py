@@ -150,9 +150,7 @@ def load_custom_models(run: config.Config, *, trust_code: bool) -> None:
         _add_factory(spec, code.run())
 
 
-def custom_models(
-    run: config.Config,
-) -> list[config.CustomGenerator | config.CustomDiscriminator]:
+def custom_models(run: config.Config) -> list[config.CustomGenerator | config.CustomDiscriminator]:
     """Return the configs of the custom models in a run's config."""
     nets = [net for stage in run.stages for net in (stage.generator, stage.discriminator)]
     return [

@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.errors import UsageError
 from advnets.models import dcgan, resnet
-from advnets.models.classifiers import (
-    SemiSupervisedConvDiscriminator,
-    SemiSupervisedDiscriminator,
-)
+from advnets.models.classifiers import SemiSupervisedConvDiscriminator, SemiSupervisedDiscriminator
 from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalMLPGenerator
 from advnets.models.custom import build_custom_discriminator, build_custom_generator
 from advnets.models.layers import Prior, Shape

@@ -214,11 +214,7 @@ def _save_array(
     path: Path,
 ) -> None:
     """Write one array as `numpy.savez_compressed` does, some rows at a time."""
-    header = {
-        "descr": np.lib.format.dtype_to_descr(dtype),
-        "fortran_order": False,
-        "shape": shape,
-    }
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
 
     def write(part: Path) -> None:
         with (

@@ -321,10 +321,7 @@ def _by_weights(
     evaluations: Sequence[Event], theme: Theme
 ) -> Iterator[tuple[tuple[str, str, str], list[Event]]]:
     """Yield label, color and line style of the EMA and the last weights, and their events."""
-    styles = {
-        "ema": ("EMA weights", theme.score, "-"),
-        "last": ("last weights", theme.fake, "-."),
-    }
+    styles = {"ema": ("EMA weights", theme.score, "-"), "last": ("last weights", theme.fake, "-.")}
     for weights, style in styles.items():
         selected = [event for event in evaluations if event.get("weights", "last") == weights]
         if selected:

@@ -236,10 +236,7 @@ VAE = Config(
 PRESETS = (
     Preset(CONDITIONAL, "Class-conditional fully connected GAN on MNIST."),
     Preset(INFERENCE, "ALI on MNIST: an encoder is trained with the GAN."),
-    Preset(
-        LATENT_REGRESSION,
-        "An encoder for a trained generator (--game.generator-run RUN).",
-    ),
+    Preset(LATENT_REGRESSION, "An encoder for a trained generator (--game.generator-run RUN)."),
     Preset(INPAINTING, "Inpainting GAN on MNIST: generates any part of a digit from the rest."),
     Preset(SEMI_SUPERVISED, "Semi-supervised classifier as D, on MNIST with 100 labels."),
     Preset(

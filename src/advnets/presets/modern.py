@@ -155,11 +155,7 @@ CIFAR = replace(
         ),
     ),
 )
-RESIDUAL = replace(
-    USER_IMAGES,
-    preset="modern-residual",
-    stages=(_residual(_IMAGE_FOLDER),),
-)
+RESIDUAL = replace(USER_IMAGES, preset="modern-residual", stages=(_residual(_IMAGE_FOLDER),))
 
 # The modes are a hundred times finer than the data's range, and the settings are tuned to that:
 # 99 % of samples lie within 3 σ of a mode, but only 93 to 95 % if modes are half as wide, and 57 to

@@ -100,11 +100,7 @@ def sample_blocks(
 
 
 def latent_blocks(
-    generator: nn.Module,
-    n: int,
-    seed: int,
-    device: torch.device,
-    labels: Labels | None = None,
+    generator: nn.Module, n: int, seed: int, device: torch.device, labels: Labels | None = None
 ) -> Iterator[Float[Tensor, "block latent"]]:
     """Yield the latents of the first n samples of a seed, in blocks of `BLOCK` each.
 

@@ -56,13 +56,7 @@ __all__ = [
     "view_classes",
 ]
 
-set_attributes(
-    __name__,
-    {
-        **VIEWS,
-        **dict.fromkeys(("Figure", "View"), "advnets.visualize.figure"),
-    },
-)
+set_attributes(__name__, {**VIEWS, **dict.fromkeys(("Figure", "View"), "advnets.visualize.figure")})
 
 
 def view_classes() -> dict[str, type[View]]:

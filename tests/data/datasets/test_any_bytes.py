@@ -196,10 +196,7 @@ def check(name: str, examples: int) -> None:
     alarm = signal.alarm if sys.platform == "linux" else lambda seconds: None
 
     @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
+        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     @given(content=strategy())
     def any_bytes(content: bytes) -> None:

@@ -223,11 +223,7 @@ def test_unwritable_folder_is_reported(tmp_path):
 
 
 MEMBERS = (Member("set/a.bin", "set/a.bin", 1000), Member("set/names.txt", "names.txt", 100))
-CONTENTS = {
-    "set/a.bin": b"\1" * 1000,
-    "set/names.txt": b"one\ntwo\n",
-    "set/readme.html": b"hello",
-}
+CONTENTS = {"set/a.bin": b"\1" * 1000, "set/names.txt": b"one\ntwo\n", "set/readme.html": b"hello"}
 
 
 def tar_of(files: dict[str, bytes | tarfile.TarInfo]) -> bytes:
@@ -294,18 +290,9 @@ WHOLE_TAR, WHOLE_ZIP = tar_of(CONTENTS), zip_of(CONTENTS)
         (tar_of({"set/a.bin": link("set/a.bin", tarfile.LNKTYPE)}), "not a regular file"),
         (tar_of({"set/a.bin": link("set/a.bin", tarfile.DIRTYPE)}), "not a regular file"),
         (tar_of({"set/a.bin": link("set/a.bin", tarfile.FIFOTYPE)}), "not a regular file"),
-        (
-            zip_of(CONTENTS, mode=stat.S_IFLNK | 0o777),
-            "set/a.bin, which is not a regular file",
-        ),
-        (
-            tar_of(CONTENTS | {"set/a.bin": bytes(1001)}),
-            "of 1,001 bytes, expected at most 1,000",
-        ),
-        (
-            zip_of(CONTENTS | {"set/a.bin": bytes(1001)}),
-            "of 1,001 bytes, expected at most 1,000",
-        ),
+        (zip_of(CONTENTS, mode=stat.S_IFLNK | 0o777), "set/a.bin, which is not a regular file"),
+        (tar_of(CONTENTS | {"set/a.bin": bytes(1001)}), "of 1,001 bytes, expected at most 1,000"),
+        (zip_of(CONTENTS | {"set/a.bin": bytes(1001)}), "of 1,001 bytes, expected at most 1,000"),
         (
             tar_of({"bomb": bytes(32 << 20)} | CONTENTS),
             "decompresses to more bytes than the dataset has",

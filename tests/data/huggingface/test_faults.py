@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 
 from advnets.config import Data
 from advnets.data.dataset import Dataset, Split
-from advnets.data.huggingface.open import (
-    Hub,
-    find_hub_path,
-    is_hub_path,
-    open_huggingface_dataset,
-)
+from advnets.data.huggingface.open import Hub, find_hub_path, is_hub_path, open_huggingface_dataset
 from advnets.data.image_folder.pack import to_dataset
 from advnets.errors import AdvnetsError, DataError
 

@@ -235,7 +235,7 @@ def test_one_of_several_columns_can_be_selected(table, png):
             "pair": [{"bytes": png(20 + i), "path": "x"} for i in range(n)],
             "image": [{"bytes": png(30 + i)} for i in range(n)],
             "cls": [0, 1, 0, 1],
-        },
+        }
     ).cast_column("image", datasets.Image())
     assert levels(open_huggingface_dataset(rows, DATA).train) == [30, 31, 32, 33]
     assert levels(open_huggingface_dataset(rows, DATA, Hub(image="png")).train) == [10, 11, 12, 13]

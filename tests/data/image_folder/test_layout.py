@@ -68,10 +68,7 @@ def parse_layout(names: list[str]) -> dict[str, tuple[str, str | None]]:
             "Final_Training/Images/0/1 Final_Training/Images/1/2 Final_Test/Images/3",
             "train:0 train:1 test:-",
         ),
-        (
-            "cat_train/1 cat_test/2 dog_train/3 dog_test/4",
-            "train:cat test:cat train:dog test:dog",
-        ),
+        ("cat_train/1 cat_test/2 dog_train/3 dog_test/4", "train:cat test:cat train:dog test:dog"),
         ("my_train/a/1 my_train/b/2 test/a/3", "train:a train:b test:a"),
         ("train/1 train_extra/2 val/3 test/4", "train:- train:- valid:- test:-"),
         ("train.(1)/1 test.(1)/2", "train:- test:-"),

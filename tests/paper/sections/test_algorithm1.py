@@ -54,12 +54,7 @@ def test_iteration_cost_counts_the_points_of_its_updates():
         costs[name] = iteration_cost(state, 10)
         train_step(state)
         assert sum(state.progress.updates.values()) == costs[name][1]
-    assert costs == {
-        "k = 1": (30, 2),
-        "k = 2": (50, 3),
-        "k = 5": (110, 6),
-        "simultaneous": (20, 2),
-    }
+    assert costs == {"k = 1": (30, 2), "k = 2": (50, 3), "k = 5": (110, 6), "simultaneous": (20, 2)}
 
 
 def test_mean_absolute_error_is_the_integral():

@@ -32,14 +32,7 @@ class RecordingContext(SectionContext):
 
 def context(folder, kind=SectionContext, *, full=False):
     return kind(
-        folder,
-        folder / "runs",
-        full,
-        1,
-        Sources(),
-        "somewhere",
-        Console(),
-        lambda message: None,
+        folder, folder / "runs", full, 1, Sources(), "somewhere", Console(), lambda message: None
     )
 
 

@@ -104,9 +104,7 @@ REMOTES: dict[str, RemoteDataset] = {
         _files(mnist.FASHION_MD5),
     ),
     "kmnist": RemoteDataset(
-        "kmnist",
-        ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
-        _files(mnist.KMNIST_MD5),
+        "kmnist", ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",), _files(mnist.KMNIST_MD5)
     ),
     "emnist": RemoteDataset(
         "emnist",

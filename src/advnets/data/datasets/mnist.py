@@ -25,12 +25,7 @@ from torch import Tensor
 
 from advnets.config import check_min, check_values
 from advnets.data.dataset import ArraySplit, Dataset, Gather, Index, Shape, Split
-from advnets.data.datasets.idx import (
-    decompressed_md5,
-    find_idx,
-    hold_out_sixth,
-    read_images,
-)
+from advnets.data.datasets.idx import decompressed_md5, find_idx, hold_out_sixth, read_images
 from advnets.data.spec import fetch_command, join_words
 from advnets.errors import DataError, require
 from advnets.files import open_data_file

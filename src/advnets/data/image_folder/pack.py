@@ -36,11 +36,7 @@ from advnets.data.image_folder.splits import (
     assign_splits,
     display_name,
 )
-from advnets.data.image_folder.workers import (
-    DecodeIntoArray,
-    DecodeIntoFile,
-    process_files,
-)
+from advnets.data.image_folder.workers import DecodeIntoArray, DecodeIntoFile, process_files
 from advnets.data.spec import SkippedFile, cache_directory
 from advnets.errors import DataError, UsageError, WriteError
 from advnets.files import (
@@ -145,12 +141,7 @@ def open_image_files(files: ImageFiles, frame: Frame) -> Dataset:
 
 
 def pack(
-    files: ImageFiles,
-    frame: Frame,
-    out: Path,
-    *,
-    progress: bool | None = None,
-    identity: str = "",
+    files: ImageFiles, frame: Frame, out: Path, *, progress: bool | None = None, identity: str = ""
 ) -> Dataset:
     """Decode every image into a new folder `out`, on all cores, and open it.
 

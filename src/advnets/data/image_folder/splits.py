@@ -244,9 +244,7 @@ def _parse_split_name(name: str) -> tuple[str, FolderPath] | None:
     return None
 
 
-def _find_split_folders(
-    counts: Collection[FolderPath],
-) -> dict[FolderPath, tuple[str, FolderPath]]:
+def _find_split_folders(counts: Collection[FolderPath]) -> dict[FolderPath, tuple[str, FolderPath]]:
     """Return the split, and the domain as a folder, of each folder that is named after a split.
 
     One word of a longer name counts where a sibling folder has another split at the same position
