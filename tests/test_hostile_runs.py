@@ -3,8 +3,6 @@
 Each case changes an intact run in one way; no command may end with an internal error.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import os

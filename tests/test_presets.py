@@ -1,7 +1,5 @@
 """The presets' models, measured after building them, and their training options."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Trackers write what events.jsonl holds: each is run offline, and its files are read back."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import replace

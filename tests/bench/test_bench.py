@@ -1,7 +1,5 @@
 """The benchmarks, and counted operations beside PyTorch's own counter on training steps."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Fixtures of a short training and its run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Audits, packs, trainings and reports agree on the use of each file of a folder."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

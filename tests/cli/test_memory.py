@@ -1,7 +1,5 @@
 """The memory of drawing samples, measured in child processes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

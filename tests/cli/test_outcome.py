@@ -1,7 +1,5 @@
 """The exit status and the last line of a training."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

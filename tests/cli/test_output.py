@@ -1,7 +1,5 @@
 """Broken pipes, full disks, closed streams and encodings do not lose work."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json

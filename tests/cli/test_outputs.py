@@ -1,7 +1,5 @@
 """Commands do not write into the current directory and do not replace other files."""
 
-from __future__ import annotations
-
 import json
 import mimetypes
 from pathlib import Path

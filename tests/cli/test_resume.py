@@ -1,7 +1,5 @@
 """`advnets train` with the directory of an existing run."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`advnets sample` and `advnets evaluate` of a run."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

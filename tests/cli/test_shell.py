@@ -1,7 +1,5 @@
 """Suggested commands can be pasted into a shell."""
 
-from __future__ import annotations
-
 import html
 import os
 import re

@@ -1,7 +1,5 @@
 """`advnets train`: its files, its output, and resuming from Python."""
 
-from __future__ import annotations
-
 import io
 import os
 import pty

@@ -1,7 +1,5 @@
 """Size and speed on real files: takes minutes and prints its numbers (`pytest -m slow -s`)."""
 
-from __future__ import annotations
-
 import statistics
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Readers of data do not wait for pipes or devices."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

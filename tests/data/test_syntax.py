@@ -1,7 +1,5 @@
 """Every source that help, messages and docs write with options can be opened as it is written."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Runs with convolutions, bfloat16, threads or compiled steps are killed and resumed exactly."""
 
-from __future__ import annotations
-
 import pytest
 
 STEPS = 150

@@ -1,7 +1,5 @@
 """Training on systems that lack POSIX features or have a coarse clock, simulated in a process."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

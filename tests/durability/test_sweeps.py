@@ -1,7 +1,5 @@
 """A sweep that is killed and repeated ends with the bytes of trainings that were not."""
 
-from __future__ import annotations
-
 import signal
 
 import psutil

@@ -1,7 +1,5 @@
 """Intervals of single scores, compared with SciPy and by their coverage."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict
 

@@ -1,7 +1,5 @@
 """Usefulness of samples: the ridge classifier against scikit-learn, and records of a run."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

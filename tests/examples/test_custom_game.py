@@ -1,7 +1,5 @@
 """A game from a file outside the package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

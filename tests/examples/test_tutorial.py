@@ -1,7 +1,5 @@
 """The tutorial notebook, executed by a kernel."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nbformat

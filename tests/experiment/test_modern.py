@@ -1,7 +1,5 @@
 """The R3GAN presets: their settings, and that they train on all kinds of data and models."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

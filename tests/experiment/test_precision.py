@@ -1,7 +1,5 @@
 """bfloat16 changes the rounding of a training, not what it learns."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The paper's presets on real files, a few steps each; skipped without the files."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

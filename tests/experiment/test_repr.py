@@ -1,7 +1,5 @@
 """The repr of objects that a user meets: one short line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import advnets

@@ -1,7 +1,5 @@
 """The extensions of section 7, each where the right answer is known in closed form."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

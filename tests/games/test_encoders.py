@@ -1,7 +1,5 @@
 """Games with an encoder: losses and logs equal their formulas."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

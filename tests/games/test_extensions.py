@@ -1,7 +1,5 @@
 """The extensions of section 7 as runs: labels they read, resuming, scores, refusals."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

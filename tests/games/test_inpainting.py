@@ -1,7 +1,5 @@
 """Inpainting: the masks, and the players that get them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Options of the GAN: schedules, augmentation, packing, objectives and penalties."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The semi-supervised game: its losses, and what its networks compute."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Properties of all metrics: independence of order and device, and refusals."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, is_dataclass
 
 import pytest

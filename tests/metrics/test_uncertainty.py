@@ -1,7 +1,5 @@
 """Standard errors from scores of subsets."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

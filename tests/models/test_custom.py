@@ -1,7 +1,5 @@
 """A generator and a discriminator of the user: training, resuming, sampling, trust and errors."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The registries of models and games, and what discriminators state about themselves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import get_args
 

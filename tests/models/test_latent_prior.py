@@ -1,7 +1,5 @@
 """Latent priors compared with the distributions that they are documented to have."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

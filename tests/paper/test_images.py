@@ -1,7 +1,5 @@
 """Tests of Table 1 and Figures 2 and 3, on trainings of a few steps."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests of the page: sections are built once, stored, and shown on one page."""
 
-from __future__ import annotations
-
 import io
 import re
 

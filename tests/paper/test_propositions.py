@@ -1,7 +1,5 @@
 """Tests of propositions 1 and 2 and theorem 1 against closed forms."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests that the quick scale's checks of trained networks pass for ten seeds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

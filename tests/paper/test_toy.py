@@ -1,7 +1,5 @@
 """Tests of the one-dimensional game against exact densities."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Discriminator rejection sampling keeps the samples that D scores highest."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

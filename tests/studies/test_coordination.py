@@ -1,7 +1,5 @@
 """Tests of the coordination study, on small networks and digits."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Tests of the half-life study: several EMAs in one training, scored by validation images."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

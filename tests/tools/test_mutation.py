@@ -1,7 +1,5 @@
 """The mutation runner: its changes, and that it reports survivors."""
 
-from __future__ import annotations
-
 import ast
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """The records from which docs/results is made."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Callbacks hear of every part of a training, and an exception in one loses nothing."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

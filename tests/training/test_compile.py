@@ -1,7 +1,5 @@
 """Compiled and recorded steps give the results of eager ones."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

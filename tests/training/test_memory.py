@@ -1,7 +1,5 @@
 """Available memory: that of the machine, or a lower limit."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """The command `advnets visualize`."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Views of encoders and of inpainting."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

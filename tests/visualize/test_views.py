@@ -1,7 +1,5 @@
 """The content of each view, computed independently from the run's networks."""
 
-from __future__ import annotations
-
 import json
 from itertools import pairwise
 

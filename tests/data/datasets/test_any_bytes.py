@@ -1,7 +1,5 @@
 """Any bytes are read or refused, without other exceptions, hangs or large memory."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import pickle

@@ -1,7 +1,5 @@
 """Broken, mixed or missing shards give one sentence with the file and the reason."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from dataclasses import replace

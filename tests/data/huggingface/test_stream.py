@@ -1,7 +1,5 @@
 """Epochs of datasets that are read as a stream."""
 
-from __future__ import annotations
-
 import logging
 from itertools import chain, pairwise
 from pathlib import Path

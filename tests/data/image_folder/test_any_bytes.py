@@ -1,7 +1,5 @@
 """Any bytes of an image, a zip or a pack are read or refused by an error of this package."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

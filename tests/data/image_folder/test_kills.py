@@ -1,7 +1,5 @@
 """Packing and auditing leave no processes, pipes or partial packs, however they end."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

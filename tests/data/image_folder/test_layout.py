@@ -1,7 +1,5 @@
 """Splits and classes are those of the folders' names."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass

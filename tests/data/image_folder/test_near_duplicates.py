@@ -1,7 +1,5 @@
 """Near duplicates by codes of an autoencoder, on digits and copies of them."""
 
-from __future__ import annotations
-
 import io
 import json
 

@@ -1,7 +1,5 @@
 """Densities against the integral, against scipy, and against sums written out."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Points mapped back to the noise that generates them, and counted in bins."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A table of points as a source."""
 
-from __future__ import annotations
-
 import io
 import struct
 

@@ -1,7 +1,5 @@
 """Distributions by name and options, opened as a source."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

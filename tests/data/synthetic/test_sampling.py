@@ -1,7 +1,5 @@
 """Points against the density that they claim."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

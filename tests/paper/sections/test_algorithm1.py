@@ -1,7 +1,5 @@
 """Tests of the update schemes in one dimension, both update orders, and D trained to completion."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

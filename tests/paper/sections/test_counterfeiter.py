@@ -1,7 +1,5 @@
 """Tests of the scores of both players, and of their summary."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

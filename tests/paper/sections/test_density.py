@@ -1,7 +1,5 @@
 """Tests of explicit density models against other libraries, and of class frequencies."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of mode counts, and of updates of single players."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Tests of the saturation of G's loss against calculus and the limits of float32."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

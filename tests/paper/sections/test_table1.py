@@ -1,7 +1,5 @@
 """Tests of Table 1: the check of its scores, curves and features, and the faces by folds."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Tests of sample statistics, of Gibbs chains, and of how real images reach G."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

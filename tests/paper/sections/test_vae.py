@@ -1,7 +1,5 @@
 """Tests of the VAE baseline, on trainings of a few steps."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
