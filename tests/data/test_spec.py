@@ -1,5 +1,3 @@
-""""""
-
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path

@@ -54,6 +54,21 @@ def last(run):
     return RunDirectory(run).newest_checkpoint()
 
 
+@pytest.fixture
+def resumes_bit_exactly(tmp_path, console):
+    """Train a run whole, and again with a crash after a step; compare the last checkpoints."""
+
+    def check(run, step):
+        train(run, tmp_path / "whole", [console])
+        with pytest.raises(Crash):
+            train(run, tmp_path / "cut", [Crashing(step)])
+        result = train(run, tmp_path / "cut", [console], resume=True)
+        assert last(tmp_path / "whole").read_bytes() == last(tmp_path / "cut").read_bytes()
+        return result
+
+    return check
+
+
 def test_the_second_stage_starts_with_the_generator_of_the_first(two_stages, tmp_path, console):
     uninterrupted = tmp_path / "whole"
     train(two_stages, uninterrupted, [console])
@@ -76,31 +91,20 @@ def test_the_second_stage_starts_with_the_generator_of_the_first(two_stages, tmp
 
 
 @pytest.mark.parametrize("step", [9, 25, 41])
-def test_adaptive_k_resumes_bit_exactly(tiny, tmp_path, step, console):
+def test_adaptive_k_resumes_bit_exactly(tiny, tmp_path, step, resumes_bit_exactly):
     """The last logged D(x) - D(G(z)) is in the checkpoint; k is 3 in some steps and 1 in others."""
     game = config.GANGame(k=3, adaptive_k_threshold=0.0008)
-    run = tiny.with_stage(replace(tiny.stage, game=game))
-    train(run, tmp_path / "whole", [console])
-    with pytest.raises(Crash):
-        train(run, tmp_path / "cut", [Crashing(step)])
-    train(run, tmp_path / "cut", [console], resume=True)
-    uninterrupted, resumed = last(tmp_path / "whole"), last(tmp_path / "cut")
-    assert uninterrupted.read_bytes() == resumed.read_bytes()
-    updates = read_checkpoint(uninterrupted).metadata["progress"]["updates"]
+    resumes_bit_exactly(tiny.with_stage(replace(tiny.stage, game=game)), step)
+    updates = read_checkpoint(last(tmp_path / "whole")).metadata["progress"]["updates"]
     assert updates["generator"] == 60
     assert 60 < updates["discriminator"] < 180
 
 
-def test_a_learned_prior_is_trained_averaged_and_resumed(tiny, tmp_path, console):
+def test_a_learned_prior_is_trained_averaged_and_resumed(tiny, tmp_path, resumes_bit_exactly):
     generator = replace(tiny.stage.generator, prior="mixture", components=4)
     run = tiny.with_stage(replace(tiny.stage, generator=generator))
-    train(run, tmp_path / "whole", [console])
-    with pytest.raises(Crash):
-        train(run, tmp_path / "cut", [Crashing(33)])
-    train(run, tmp_path / "cut", [console], resume=True)
-    checkpoint = last(tmp_path / "whole")
-    assert checkpoint.read_bytes() == last(tmp_path / "cut").read_bytes()
-    tensors = read_checkpoint(checkpoint).tensors
+    resumes_bit_exactly(run, 33)
+    tensors = read_checkpoint(last(tmp_path / "whole")).tensors
     initial = players_of_run(run, 0, load(tmp_path / "whole").info)["generator"].state_dict()
     for part in ("prior.means", "prior.log_stds"):
         moved = [tensors[f"{prefix}/generator/{part}"] for prefix in ("players", "ema")]
@@ -110,22 +114,20 @@ def test_a_learned_prior_is_trained_averaged_and_resumed(tiny, tmp_path, console
 
 
 @pytest.mark.parametrize("step", [1, 5, 9, 10, 11, 14, 20])
-def test_a_run_of_two_stages_resumes_bit_exactly_from_any_step(two_stages, tmp_path, step, console):
-    uninterrupted, resumed = tmp_path / "whole", tmp_path / "cut"
-    train(two_stages, uninterrupted, [console])
-    with pytest.raises(Crash):
-        train(two_stages, resumed, [Crashing(step)])
-    result = train(two_stages, resumed, [console], resume=True)
+def test_a_run_of_two_stages_resumes_bit_exactly_from_any_step(
+    two_stages, tmp_path, step, resumes_bit_exactly
+):
+    result = resumes_bit_exactly(two_stages, step)
     assert result.complete
     assert result.step == 20
-    assert last(resumed).read_bytes() == last(uninterrupted).read_bytes()
-    steps = [event["step"] for event in RunDirectory(resumed).events() if event["kind"] == "log"]
+    events = RunDirectory(tmp_path / "cut").events()
+    steps = [event["step"] for event in events if event["kind"] == "log"]
     assert steps == [4, 8, 10, 14, 18, 20]
 
 
 @pytest.mark.parametrize("game", [config.GANGame(k=2), config.GANGame(updates="simultaneous")])
 @pytest.mark.parametrize("rule", [config.SGD(lr=0.05), config.Adam()], ids=["sgd", "adam"])
-def test_every_game_and_optimizer_resumes_bit_exactly(tiny, tmp_path, game, rule, console):
+def test_every_game_and_optimizer_resumes_bit_exactly(tiny, game, rule, resumes_bit_exactly):
     stage = replace(
         tiny.stage, game=game, generator_optimizer=rule, discriminator_optimizer=rule, steps=30
     )
@@ -133,11 +135,7 @@ def test_every_game_and_optimizer_resumes_bit_exactly(tiny, tmp_path, game, rule
         tiny.with_stage(stage),
         intervals=config.Intervals(log_every=10, sample_every=0, checkpoint_every=7),
     )
-    train(run, tmp_path / "whole", [console])
-    with pytest.raises(Crash):
-        train(run, tmp_path / "cut", [Crashing(18)])
-    train(run, tmp_path / "cut", [console], resume=True)
-    assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
+    resumes_bit_exactly(run, 18)
 
 
 @pytest.fixture
@@ -161,14 +159,10 @@ def scheduled(tiny):
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_schedules_resume_bit_exactly(scheduled, tmp_path, updates, console):
+def test_schedules_resume_bit_exactly(scheduled, updates, resumes_bit_exactly):
     game = replace(scheduled.stage.game, updates=updates)
     run = scheduled.with_stage(replace(scheduled.stage, game=game))
-    train(run, tmp_path / "whole", [console])
-    with pytest.raises(Crash):
-        train(run, tmp_path / "cut", [Crashing(18)])
-    train(run, tmp_path / "cut", [console], resume=True)
-    assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
+    resumes_bit_exactly(run, 18)
 
 
 def test_an_extended_run_keeps_the_length_of_its_schedules(scheduled, tmp_path, console):

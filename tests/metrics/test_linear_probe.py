@@ -73,8 +73,16 @@ def test_the_minimum_does_not_depend_on_the_start(digits, monkeypatch):
     assert cold_objective == pytest.approx(objective(cold, train, 1e-2), rel=1e-3)
 
 
-def test_the_search_ends_after_two_worse_costs(digits, monkeypatch):
-    shares = {1e-4: 0.5, 1e-3: 0.7, 1e-2: 0.6, 1e-1: 0.65, 1.0: 0.9}
+@pytest.mark.parametrize(
+    ("shares", "chosen", "number"),
+    [
+        ({1e-4: 0.5, 1e-3: 0.7, 1e-2: 0.6, 1e-1: 0.65, 1.0: 0.9}, 1e-3, 4),
+        # A cost of equal accuracy is not worse: it resets the count.
+        ({1e-4: 0.5, 1e-3: 0.7, 1e-2: 0.6, 1e-1: 0.7, 1.0: 0.6, 10.0: 0.9}, 10.0, 6),
+    ],
+)
+def test_the_search_ends_after_two_worse_costs(digits, monkeypatch, shares, chosen, number):
+    """Costs are tried from the least on, whatever their order."""
     tried = []
 
     def solve(labeled, cost, start):
@@ -83,24 +91,8 @@ def test_the_search_ends_after_two_worse_costs(digits, monkeypatch):
 
     monkeypatch.setattr(module, "linear_svm", solve)
     monkeypatch.setattr(module, "_accuracy", lambda planes, features: shares[tried[-1]])
-    cost, _ = module._select_cost(digits[0], digits[1], list(reversed(shares)))
-    assert cost == 1e-3
-    assert tried == [1e-4, 1e-3, 1e-2, 1e-1]
-
-
-def test_a_cost_of_equal_accuracy_is_not_worse(digits, monkeypatch):
-    """It resets the count of worse costs, so that larger ones are tried."""
-    shares = {1e-4: 0.5, 1e-3: 0.7, 1e-2: 0.6, 1e-1: 0.7, 1.0: 0.6, 10.0: 0.9}
-    tried = []
-
-    def solve(labeled, cost, start):
-        tried.append(cost)
-        return torch.zeros(10, 64), torch.zeros(10)
-
-    monkeypatch.setattr(module, "linear_svm", solve)
-    monkeypatch.setattr(module, "_accuracy", lambda planes, features: shares[tried[-1]])
-    assert module._select_cost(digits[0], digits[1], list(shares))[0] == 10.0
-    assert tried == list(shares)
+    assert module._select_cost(digits[0], digits[1], list(reversed(shares)))[0] == chosen
+    assert tried == list(shares)[:number]
 
 
 def test_of_costs_of_equal_accuracy_the_least_is_chosen(digits, monkeypatch):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 import os
 import signal
@@ -82,6 +80,48 @@ def recorder(trainer):
     return trainer.hooks.callbacks.callbacks[0]
 
 
+def logs(trainer):
+    return [event for event in recorder(trainer).events if event["kind"] == "log"]
+
+
+def rollbacks(trainer):
+    """Return the steps of roll-backs, and the steps at which they were found necessary."""
+    events = recorder(trainer).events
+    return [(e["step"], e["diverged_step"]) for e in events if e["kind"] == "rollback"]
+
+
+def end(trainer):
+    return trainer.directory.newest_checkpoint().read_bytes()
+
+
+def restored(trainer):
+    """Return a trainer with the state of the newest checkpoint of its directory."""
+    trainer.restore(read_checkpoint(trainer.directory.newest_checkpoint()))
+    return trainer
+
+
+def has_finite_checkpoints(trainer):
+    tensors = [read_checkpoint(file).tensors for file in trainer.directory.checkpoint_files()]
+    return all(t.isfinite().all() for by_name in tensors for t in by_name.values())
+
+
+def stopped_at(step, is_bad=lambda rng: False):
+    """Return options of a trainer that a signal stops during a step."""
+    interruption = StopRequest()
+
+    def check(rng):
+        if rng.step == step:
+            interruption.signal = 15
+        return is_bad(rng)
+
+    return {"interruption": interruption, "is_bad": check}
+
+
+def once_at(step):
+    """Return a function of the RNG that is true at this step of the first attempt."""
+    return lambda rng: rng.step == step and "#" not in rng.purpose
+
+
 @pytest.fixture
 def make(tmp_path):
     def trainer(is_bad=lambda rng: False, steps=20, interruption=None, name="run"):
@@ -123,11 +163,10 @@ def test_logged_metrics_are_means_since_the_last_log(make):
     weight = trainer.state.players["generator"].w
     recorder(trainer).on_step = lambda step: weights.append(weight.item())
     assert trainer.run()
-    logs = [event for event in recorder(trainer).events if event["kind"] == "log"]
-    for n, log in enumerate(logs):
+    for n, log in enumerate(logs(trainer)):
         assert log["w"] == pytest.approx(sum(weights[5 * n : 5 * n + 5]) / 5, rel=1e-5)
         assert log["epoch"] == log["step"] == 5 * n + 5
-    assert trainer.state.last_metrics["w"] == logs[-1]["w"]
+    assert trainer.state.last_metrics["w"] == logs(trainer)[-1]["w"]
 
 
 def test_the_newest_two_checkpoints_are_kept_and_the_last_regular_one(make):
@@ -136,11 +175,8 @@ def test_the_newest_two_checkpoints_are_kept_and_the_last_regular_one(make):
     names = [file.name for file in trainer.directory.checkpoint_files()]
     assert names == ["step-00000015.safetensors", "step-00000020.safetensors"]
     for stop in (6, 7, 8):
-        interruption, check = stopped_at(stop)
-        part = make(check, interruption=interruption, name="stopped")
-        if stop > 6:
-            part.restore(read_checkpoint(part.directory.newest_checkpoint()))
-        assert not part.run()
+        part = make(**stopped_at(stop), name="stopped")
+        assert not (restored(part) if stop > 6 else part).run()
     steps = [int(file.stem[-8:]) for file in part.directory.checkpoint_files()]
     assert steps == [5, 8, 9]
 
@@ -194,31 +230,24 @@ def test_training_ends_early_at_the_same_step_wherever_it_was_interrupted(make):
     assert str(whole.selection) == (
         "3 evaluations in a row have no better value of frechet than that of step 8"
     )
-    end = whole.directory.checkpoint_file(14).read_bytes()
     for stop in (1, 7, 8, 9, 12):
-        interruption, check = stopped_at(stop)
         name = f"stopped-{stop}"
-        assert not selecting(make(check, interruption=interruption, name=name), patience=3).run()
-        resumed = selecting(make(name=name), patience=3)
-        resumed.restore(read_checkpoint(resumed.directory.newest_checkpoint()))
+        assert not selecting(make(**stopped_at(stop), name=name), patience=3).run()
+        resumed = restored(selecting(make(name=name), patience=3))
         resumed.directory.truncate_events(resumed.step)
         assert resumed.run()
-        assert resumed.directory.newest_checkpoint().read_bytes() == end
+        assert end(resumed) == end(whole)
 
     # A run that has ended early has nothing left to train, unless patience is longer.
-    again = selecting(make(), patience=3)
-    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
-    assert again.run()
-    assert again.step == 14
-    longer = selecting(make(), patience=4)
-    longer.restore(read_checkpoint(longer.directory.newest_checkpoint()))
-    assert longer.run()
-    assert longer.step == 16
+    for patience, step in ((3, 14), (4, 16)):
+        again = restored(selecting(make(), patience=patience))
+        assert again.run()
+        assert again.step == step
 
 
 def test_after_a_roll_back_the_end_is_saved_where_a_better_state_was_before(make):
     """Step 12 is the best of the first attempt, and where the second one ends early."""
-    trainer = make(lambda rng: rng.step == 13 and "#" not in rng.purpose)
+    trainer = make(once_at(13))
     seen = []
 
     def evaluate(_):
@@ -249,16 +278,15 @@ def test_evaluation_does_not_count_as_training_time(make):
     trainer.hooks = replace(trainer.hooks, evaluate=look)
     trainer.intervals = replace(trainer.intervals, eval_every=5)
     trainer.run()
-    logs = [event for event in recorder(trainer).events if event["kind"] == "log"]
-    assert len(logs) == 4
-    for log in logs:
+    assert len(logs(trainer)) == 4
+    for log in logs(trainer):
         assert 0 < log["seconds"] < 0.2
         assert 0 < log["cpu_seconds"] < 0.2
 
 
 def test_after_a_non_finite_step_training_continues_from_the_last_good_state(make):
     """Step 7 of the first attempt is bad: return to step 5, then other random numbers."""
-    trainer = make(lambda rng: rng.step == 7 and "#" not in rng.purpose)
+    trainer = make(once_at(7))
     assert trainer.run()
     events = recorder(trainer).events
     (rollback,) = [event for event in events if event["kind"] == "rollback"]
@@ -273,37 +301,22 @@ def test_after_a_non_finite_step_training_continues_from_the_last_good_state(mak
     assert not torch.equal(undisturbed.state.players["generator"].w, player.w)
 
 
-def test_no_checkpoint_holds_non_finite_numbers(make):
-    trainer = make(lambda rng: rng.step == 12)
-    with pytest.raises(DivergedError):
-        trainer.run()
-    for file in trainer.directory.checkpoint_files():
-        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
-    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(10)
-
-
-def test_the_third_roll_back_ends_the_run_with_advice(make):
+def test_the_third_roll_back_ends_the_run_with_advice_and_finite_checkpoints(make):
     trainer = make(lambda rng: rng.step == 12)
     with pytest.raises(DivergedError) as caught:
         trainer.run()
+    assert has_finite_checkpoints(trainer)
+    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(10)
     assert str(caught.value) == (
         "non-finite numbers occurred by step 15 for the 3rd time; the last good state is "
         f"{trainer.directory.checkpoint_file(10)}: start a new run with a lower learning rate or "
         "smaller initial weights"
     )
-    kinds = [event["kind"] for event in recorder(trainer).events]
-    assert kinds.count("rollback") == 2
+    assert len(rollbacks(trainer)) == 2
 
 
 def test_a_request_to_stop_saves_the_current_state(make):
-    interruption = StopRequest()
-
-    def at_step_8(rng):
-        if rng.step == 8:
-            interruption.signal = 15
-        return False
-
-    trainer = make(at_step_8, interruption=interruption)
+    trainer = make(**stopped_at(8))
     assert not trainer.run()
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(9)
 
@@ -324,7 +337,7 @@ def test_a_signal_after_the_first_step_waits_for_the_end_of_the_step(make, numbe
 
 def test_non_finite_numbers_in_the_last_step_are_rolled_back(make):
     """Without any check before: step 20 is repeated, and is the last one saved."""
-    trainer = make(lambda rng: rng.step == 19 and "#" not in rng.purpose)
+    trainer = make(once_at(19))
     trainer.intervals = replace(trainer.intervals, log_every=0, checkpoint_every=0)
     assert trainer.run()
     kinds = [(event["kind"], event["step"]) for event in recorder(trainer).events]
@@ -346,8 +359,7 @@ def test_non_finite_samples_are_rolled_back(make):
     trainer.intervals = replace(trainer.intervals, sample_every=10)
     assert trainer.run()
     assert calls == [10, 20, 20]
-    rollbacks = [e for e in recorder(trainer).events if e["kind"] == "rollback"]
-    assert [(e["step"], e["diverged_step"]) for e in rollbacks] == [(15, 20)]
+    assert rollbacks(trainer) == [(15, 20)]
 
 
 def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
@@ -359,7 +371,7 @@ def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
             return (Phase("generator", self.loss),)
 
         def loss(self, players, batch, rng):
-            overflows = rng.step == 9 and "#" not in rng.purpose
+            overflows = once_at(9)(rng)
             w = players["generator"].w
             return PhaseOutput({"generator": (w * (1e38 if overflows else 1.0)).sum()})
 
@@ -368,10 +380,8 @@ def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
         "generator": make_optimizer(config.SGD(lr=100.0), [trainer.state.players["generator"].w])
     }
     assert trainer.run()
-    rollbacks = [e for e in recorder(trainer).events if e["kind"] == "rollback"]
-    assert [(e["step"], e["diverged_step"]) for e in rollbacks] == [(5, 10)]
-    for file in trainer.directory.checkpoint_files():
-        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+    assert rollbacks(trainer) == [(5, 10)]
+    assert has_finite_checkpoints(trainer)
 
 
 def test_a_clock_that_does_not_advance_is_harmless(make, monkeypatch):
@@ -392,16 +402,12 @@ def test_a_last_step_between_logs_is_logged_and_changes_no_state(make):
     short = make(steps=18, name="short")
     assert short.run()
     assert [e["step"] for e in recorder(short).events] == [5, 10, 15, 18]
-    longer, uninterrupted = make(steps=23, name="short"), make(steps=23, name="whole")
-    longer.restore(read_checkpoint(longer.directory.newest_checkpoint()))
+    longer, uninterrupted = restored(make(steps=23, name="short")), make(steps=23, name="whole")
     fifteenth, observed = recorder(short).events[2], longer.state.last_metrics
     assert observed == {name: fifteenth[name] for name in observed}
     for trainer in (longer, uninterrupted):
         assert trainer.run()
-    ends = [
-        trainer.directory.newest_checkpoint().read_bytes() for trainer in (longer, uninterrupted)
-    ]
-    assert ends[0] == ends[1]
+    assert end(longer) == end(uninterrupted)
 
 
 def test_checking_the_final_state_does_not_change_it(make):
@@ -423,44 +429,12 @@ def test_a_run_resumed_between_logs_equals_an_uninterrupted_one(make):
     """Also the means of the next log: the sums of metrics are part of the state."""
     uninterrupted = make(name="whole")
     uninterrupted.run()
-    interruption = StopRequest()
-
-    def at_step_7(rng):
-        if rng.step == 7:
-            interruption.signal = 15
-        return False
-
-    cut = make(at_step_7, interruption=interruption, name="cut")
-    cut.run()
-    repeated = make(name="cut")
-    repeated.restore(read_checkpoint(repeated.directory.newest_checkpoint()))
+    make(**stopped_at(7), name="cut").run()
+    repeated = restored(make(name="cut"))
     assert repeated.run()
-    ends = [
-        trainer.directory.newest_checkpoint().read_bytes() for trainer in (uninterrupted, repeated)
-    ]
-    assert ends[0] == ends[1]
-    means = [
-        {e["step"]: e["w"] for e in recorder(trainer).events if e["kind"] == "log"}
-        for trainer in (uninterrupted, repeated)
-    ]
+    assert end(repeated) == end(uninterrupted)
+    means = [{e["step"]: e["w"] for e in logs(run)} for run in (uninterrupted, repeated)]
     assert means[1] == {step: w for step, w in means[0].items() if step > 8}
-
-
-def stopped_at(step, is_bad=lambda rng: False):
-    """Return an interruption during a step, and the function of the RNG that triggers it."""
-    interruption = StopRequest()
-
-    def check(rng):
-        if rng.step == step:
-            interruption.signal = 15
-        return is_bad(rng)
-
-    return interruption, check
-
-
-def once_at_7(rng):
-    """Return whether this is step 7 of the first attempt."""
-    return rng.step == 7 and "#" not in rng.purpose
 
 
 @pytest.mark.parametrize("stops", [[8], [11], [12], [16], [6], [5, 6], [1, 2, 3], [5, 6, 9, 17]])
@@ -469,42 +443,27 @@ def test_a_resumed_run_rolls_back_to_the_same_state(make, stops):
 
     The attempt is part of the state, and checkpoints of stops are not used for a roll-back.
     """
-    uninterrupted = make(once_at_7, name="whole")
+    uninterrupted = make(once_at(7), name="whole")
     assert uninterrupted.run()
     for n, stop in enumerate(stops):
-        interruption, check = stopped_at(stop, once_at_7)
-        part = make(check, interruption=interruption, name="cut")
-        if n:
-            part.restore(read_checkpoint(part.directory.newest_checkpoint()))
-        assert not part.run()
-    repeated = make(once_at_7, name="cut")
-    repeated.restore(read_checkpoint(repeated.directory.newest_checkpoint()))
+        part = make(**stopped_at(stop, once_at(7)), name="cut")
+        assert not (restored(part) if n else part).run()
+    repeated = restored(make(once_at(7), name="cut"))
     assert repeated.run()
-    ends = [
-        trainer.directory.newest_checkpoint().read_bytes() for trainer in (uninterrupted, repeated)
-    ]
-    assert ends[0] == ends[1]
+    assert end(repeated) == end(uninterrupted)
     assert repeated.attempt == 1
 
 
 def test_a_non_finite_step_just_before_a_stop_is_not_saved(make):
     """Between two logs nothing was checked yet: the last save checks, and returns to step 5."""
-    interruption, check = stopped_at(7, once_at_7)
-    trainer = make(check, interruption=interruption)
+    trainer = make(**stopped_at(7, once_at(7)))
     assert not trainer.run()
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(5)
-    for file in trainer.directory.checkpoint_files():
-        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
-    repeated = make(once_at_7)
-    repeated.restore(read_checkpoint(repeated.directory.newest_checkpoint()))
+    assert has_finite_checkpoints(trainer)
+    repeated, uninterrupted = restored(make(once_at(7))), make(once_at(7), name="whole")
     assert repeated.run()
-    uninterrupted = make(once_at_7, name="whole")
     assert uninterrupted.run()
-    ends = [
-        finished.directory.newest_checkpoint().read_bytes()
-        for finished in (uninterrupted, repeated)
-    ]
-    assert ends[0] == ends[1]
+    assert end(repeated) == end(uninterrupted)
 
 
 @pytest.mark.parametrize("log", [0, 4, 20])
@@ -515,8 +474,7 @@ def test_checkpoints_between_logs_are_checked_too(make, log):
     with pytest.raises(DivergedError):
         trainer.run()
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(5)
-    for file in trainer.directory.checkpoint_files():
-        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+    assert has_finite_checkpoints(trainer)
 
 
 @pytest.mark.parametrize("cut", [None, 3, 11])
@@ -545,10 +503,8 @@ def test_the_ema_is_that_of_the_weights_after_every_step_of_the_stage(make, cut)
     assert result != pytest.approx(weights[-1], rel=1e-4)
     if cut is None:
         return
-    interruption, check = stopped_at(cut)
-    assert not ramped(is_bad=check, interruption=interruption, name="cut").run()
-    repeated = ramped(name="cut")
-    repeated.restore(read_checkpoint(repeated.directory.newest_checkpoint()))
+    assert not ramped(**stopped_at(cut), name="cut").run()
+    repeated = restored(ramped(name="cut"))
     assert repeated.run()
     assert repeated.emas["generator"].module.w.item() == result
 

@@ -252,9 +252,8 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
             )
 
     # An unknown subcommand.
-    if match := re.search(
-        r"Unrecognized options: (\S+?),?\s.*Available subcommands: ([\w, -]*?\w)(?: --|$)", text
-    ):
+    subcommands = r"Available subcommands: ([\w, -]*?\w)(?: [-─]{2}|$)"  # a rule of the box
+    if match := re.search(rf"Unrecognized options: (\S+?),?\s.*{subcommands}", text):
         choices = [name.strip() for name in match[2].split(",")]
         kind = "view" if arguments[0] == "visualize" else f"subcommand of advnets {arguments[0]}"
         return UnknownNameError(kind, match[1], choices)
