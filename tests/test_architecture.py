@@ -168,7 +168,7 @@ def test_public_metrics():
         "prdc",
         "sliced_wasserstein",
     ]
-    assert extractors.__all__ == ["ClassifierExtractor", "Extractor", "extractor"]
+    assert extractors.__all__ == ["ClassifierExtractor", "Extractor", "load_extractor"]
     for package in (metrics, extractors):
         for name in package.__all__:
             assert callable(getattr(package, name))

@@ -13,7 +13,7 @@ from advnets.errors import DataError, UnknownNameError
 from advnets.evaluation.registry import DEFAULT_EXTRACTORS, default_extractor
 from advnets.extractors import builtin
 from advnets.extractors.builtin import CLASSIFIER_DIGESTS, Pixels, load_classifier
-from advnets.extractors.registry import extractor
+from advnets.extractors.registry import load_extractor
 from advnets.sampling.sampler import read_images
 
 
@@ -27,7 +27,7 @@ def content(name: str) -> bytes:
 
 def test_pixels_are_rows_of_pixels():
     images = draw(3, 2, 4, 5)
-    assert torch.equal(extractor("pixels").features(images), images.reshape(3, 40))
+    assert torch.equal(load_extractor("pixels").features(images), images.reshape(3, 40))
     assert Pixels().digest == ""
 
 
@@ -40,13 +40,13 @@ def test_images_must_be_in_0_to_1():
             rf"extractor '{name}' expects pixels in \[0, 1\], got torch.float32 from {value_range}"
         )
         with pytest.raises(DataError, match=message):
-            extractor(name).features(wrong)
+            load_extractor(name).features(wrong)
     with pytest.raises(
         DataError, match=r"expects images of shape \(1, 28, 28\), got \(1, 28, 27\)"
     ):
-        extractor(name).features(images[..., :27])
-    half = extractor(name).features(images.half())
-    torch.testing.assert_close(half, extractor(name).features(images), rtol=0.02, atol=0.02)
+        load_extractor(name).features(images[..., :27])
+    half = load_extractor(name).features(images.half())
+    torch.testing.assert_close(half, load_extractor(name).features(images), rtol=0.02, atol=0.02)
 
 
 def test_weights_have_the_known_hash_and_are_small():
@@ -118,11 +118,11 @@ def test_only_datasets_with_original_pixels_have_a_default_classifier():
 
 def test_missing_or_changed_weights_are_refused(monkeypatch):
     with pytest.raises(UnknownNameError, match="no extractor is called 'digit'; did you mean digi"):
-        extractor("digit")
+        load_extractor("digit")
     with pytest.raises(
         DataError, match=r"extractor 'digits' expects .*, got \(3, 32, 32\); choose another"
     ):
-        extractor("digits").features(draw(2, 3, 32, 32))
+        load_extractor("digits").features(draw(2, 3, 32, 32))
     monkeypatch.setitem(builtin.CLASSIFIER_DIGESTS, "digits", "0" * 64)
     with pytest.raises(DataError, match=r"have SHA-256 .*… was expected; reinstall advnets"):
-        extractor("digits")
+        load_extractor("digits")

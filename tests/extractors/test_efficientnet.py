@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from advnets.errors import DataError, MissingExtraError
 from advnets.extractors import efficientnet
 from advnets.extractors.base import ClassifierExtractor
-from advnets.extractors.registry import extractor
+from advnets.extractors.registry import load_extractor
 
 
 @pytest.fixture(scope="module")
 def imagenet():
-    return extractor("imagenet")
+    return load_extractor("imagenet")
 
 
 def test_logits_equal_those_of_an_independent_implementation(imagenet):
@@ -60,10 +60,10 @@ def test_missing_or_changed_weights_are_refused_with_what_to_install(tmp_path, m
     (package / efficientnet.WEIGHTS_FILE).write_bytes(b"other weights")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DataError, match=r"has SHA-256 .* but 579344248a93… was expected; install"):
-        extractor("imagenet")
+        load_extractor("imagenet")
     monkeypatch.setattr("sys.path", [])
     with pytest.raises(MissingExtraError, match=r"pytorch-model is not installed.*\[imagenet\]"):
-        extractor("imagenet")
+        load_extractor("imagenet")
 
 
 def test_cifar10_images_have_nearest_neighbors_of_their_class_more_often_than_by_pixels(

@@ -16,10 +16,10 @@ from torch import nn
 from advnets.errors import DataError, MissingExtraError, UsageError
 from advnets.extractors import file
 from advnets.extractors.base import UsesLibraries
-from advnets.extractors.registry import extractor as untrusted
+from advnets.extractors.registry import load_extractor as load_untrusted
 from advnets.models.classifiers import ConvClassifier
 
-extractor = partial(untrusted, trust_code=True)
+load_trusted = partial(load_untrusted, trust_code=True)
 
 
 def draw(n: int, *shape: int) -> torch.Tensor:
@@ -57,7 +57,7 @@ def test_an_exported_program_gives_the_features_of_its_network(
     """For any number of images, whatever batch sizes it accepts."""
     net = Seen()
     path = exported(tmp_path / "seen.pt2", net, (1, 8, 8), dynamic_shapes=dynamic_shapes)
-    loaded = extractor(path)
+    loaded = load_trusted(path)
     assert (loaded.min_batch, loaded.max_batch) == (minimum, maximum)
     for n in (1, 2, 15):
         with torch.no_grad():
@@ -73,12 +73,12 @@ def test_a_program_may_accept_images_of_any_size(tmp_path):
     path = exported(
         tmp_path / "any.pt2", Seen(3), (3, 9, 8), dynamic_shapes=({0: sides, 2: sides, 3: sides},)
     )
-    assert extractor(path).shape == (3, None, None)
-    assert extractor(path).features(draw(3, 3, 12, 10)).shape == (3, 4)
+    assert load_trusted(path).shape == (3, None, None)
+    assert load_trusted(path).features(draw(3, 3, 12, 10)).shape == (3, 4)
     with pytest.raises(
         DataError, match=r"expects images of shape \(3, any, any\), got .*; choose another"
     ):
-        extractor(path).features(draw(3, 1, 12, 10))
+        load_trusted(path).features(draw(3, 1, 12, 10))
 
 
 class Odd(nn.Module):
@@ -113,13 +113,13 @@ class Odd(nn.Module):
 def test_a_program_without_rows_of_features_is_refused(tmp_path, of, message):
     path = exported(tmp_path / "odd.pt2", Odd(of), (1, 4, 4), dynamic_shapes=ANY)
     with pytest.raises(DataError, match=message):
-        extractor(path).features(draw(3, 1, 4, 4))
+        load_trusted(path).features(draw(3, 1, 4, 4))
 
 
 def test_a_program_that_does_not_take_images_is_refused(tmp_path):
     path = exported(tmp_path / "rows.pt2", nn.Linear(4, 2), (4,), dynamic_shapes=ANY)
     with pytest.raises(DataError, match=r"the input of rows.pt2 is not images; expected fl"):
-        extractor(path)
+        load_trusted(path)
 
 
 def field(number: int, content: bytes | str | int) -> bytes:
@@ -165,7 +165,7 @@ def test_an_onnx_model_gives_the_features_of_its_network(tmp_path, count):
     pytest.importorskip("onnxruntime")
     weights = draw(32, 5)
     (tmp_path / "seen.onnx").write_bytes(onnx_model(weights, count, 2, 4, 4))
-    loaded = extractor(str(tmp_path / "seen.onnx"))
+    loaded = load_trusted(str(tmp_path / "seen.onnx"))
     for n in (1, 3, 501):
         images = draw(n, 2, 4, 4)
         torch.testing.assert_close(loaded.features(images), images.flatten(1) @ weights)
@@ -186,7 +186,7 @@ def test_an_onnx_model_that_is_not_an_extractor_is_refused(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):
-            extractor(str(path))
+            load_trusted(str(path))
 
 
 def test_onnx_needs_its_extra(tmp_path, monkeypatch):
@@ -197,7 +197,7 @@ def test_onnx_needs_its_extra(tmp_path, monkeypatch):
 
     monkeypatch.setattr(file, "require", missing)
     with pytest.raises(MissingExtraError, match=r"onnxruntime is not installed; .*advnets\[onnx\]"):
-        extractor(str(tmp_path / "seen.onnx"))
+        load_trusted(str(tmp_path / "seen.onnx"))
 
 
 def save_classifier(path, net, **facts):
@@ -209,7 +209,7 @@ def save_classifier(path, net, **facts):
 
 def test_saved_classifier_weights_give_the_features_of_the_classifier(tmp_path):
     net = ConvClassifier((3, 12, 10), 4, (6, 5)).eval()
-    loaded = extractor(save_classifier(tmp_path / "own.safetensors", net))
+    loaded = load_trusted(save_classifier(tmp_path / "own.safetensors", net))
     images = draw(7, 3, 12, 10)
     with torch.no_grad():
         torch.testing.assert_close(loaded.features(images), net.features(images))
@@ -227,27 +227,27 @@ def test_weights_of_other_models_are_refused(tmp_path):
     path = tmp_path / "own.safetensors"
     save_classifier(path, net, widths=(4,))
     with pytest.raises(DataError, match=r"own.safetensors is not a classifier \(Error"):
-        extractor(str(path))
+        load_trusted(str(path))
     for wrong in ({"shape": (1, 8)}, {"shape": (1, "a", 8)}, {"classes": 0}, {"widths": (0,)}):
         save_classifier(path, net, **wrong)
         with pytest.raises(DataError, match=r"own.safetensors is not a classifier \("):
-            extractor(str(path))
+            load_trusted(str(path))
     save_file(net.state_dict(), path)
     with pytest.raises(DataError, match=r"\(its metadata have no __metadata__\); give a file"):
-        extractor(str(path))
+        load_trusted(str(path))
     path.write_bytes(b"no weights")
     with pytest.raises(DataError, match=r"is not a classifier \(.*header"):
-        extractor(str(path))
+        load_trusted(str(path))
 
 
 def test_a_missing_file_or_one_of_another_type_is_refused(tmp_path):
     (tmp_path / "net.pt2").write_bytes(b"no program")
     with pytest.raises(DataError, match=r"net.pt2 cannot be opened \(.*that torch.export.save w"):
-        extractor(str(tmp_path / "net.pt2"))
+        load_trusted(str(tmp_path / "net.pt2"))
     with pytest.raises(DataError, match=r"no.onnx cannot be read \(No such file or directory\)"):
-        extractor(str(tmp_path / "no.onnx"))
+        load_trusted(str(tmp_path / "no.onnx"))
     with pytest.raises(UsageError, match=r"net.pth has an unknown extension; expected .pt2"):
-        extractor(str(tmp_path / "net.pth"))
+        load_trusted(str(tmp_path / "net.pth"))
 
 
 class Fickle(nn.Module):
@@ -268,7 +268,7 @@ def test_features_that_depend_on_other_images_or_chance_are_refused(tmp_path, by
     with pytest.raises(
         DataError, match="differ between two passes over the same images; export it after"
     ):
-        extractor(path).features(draw(40, 1, 4, 4))
+        load_trusted(path).features(draw(40, 1, 4, 4))
 
 
 def test_features_too_large_for_distances_are_refused(tmp_path):
@@ -276,23 +276,23 @@ def test_features_too_large_for_distances_are_refused(tmp_path):
         tmp_path / "huge.pt2", Odd(lambda x: x.flatten(1) * 1e20), (1, 4, 4), dynamic_shapes=ANY
     )
     with pytest.raises(DataError, match=r"returned numbers up to 1e\+20, whose distances overflow"):
-        extractor(path).features(draw(3, 1, 4, 4))
+        load_trusted(path).features(draw(3, 1, 4, 4))
 
 
 def test_an_exception_of_a_program_is_not_an_internal_error(tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "narrow.onnx").write_bytes(onnx_model(draw(16, 5), "n", "c", "h", "w"))
     with pytest.raises(DataError, match=r"'narrow.onnx' failed on 3 images of shape \(1, 5, 5\)"):
-        extractor(str(tmp_path / "narrow.onnx")).features(draw(3, 1, 5, 5))
+        load_trusted(str(tmp_path / "narrow.onnx")).features(draw(3, 1, 5, 5))
 
 
 def test_a_broken_program_is_refused_in_one_sentence(tmp_path, caplog):
     """Without the trace of its reader."""
     intact = exported(tmp_path / "whole.pt2", Seen(), (1, 8, 8))
     (tmp_path / "cut.pt2").write_bytes((tmp_path / "whole.pt2").read_bytes()[:-400])
-    assert extractor(intact)
+    assert load_trusted(intact)
     with pytest.raises(DataError, match=r"cut\.pt2 cannot be opened"):
-        extractor(str(tmp_path / "cut.pt2"))
+        load_trusted(str(tmp_path / "cut.pt2"))
     assert not [entry for entry in caplog.records if entry.levelname in ("WARNING", "ERROR")]
 
 
@@ -302,13 +302,13 @@ def test_onnx_weights_in_separate_files_are_refused(tmp_path):
     entry = field(1, "location") + field(2, "weights.data")
     (tmp_path / "net.onnx").write_bytes(content + field(8, field(13, entry)))
     with pytest.raises(DataError, match=r"keeps its weights in another file.*external_data=False"):
-        extractor(str(tmp_path / "net.onnx"))
+        load_trusted(str(tmp_path / "net.onnx"))
 
 
 def test_records_have_the_version_of_the_library_that_ran_a_model(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     (tmp_path / "net.onnx").write_bytes(onnx_model(torch.eye(4), "n", 1, 2, 2))
-    loaded = extractor(str(tmp_path / "net.onnx"))
+    loaded = load_trusted(str(tmp_path / "net.onnx"))
     assert isinstance(loaded, UsesLibraries)
     assert loaded.libraries == {"onnxruntime": runtime.__version__}
 

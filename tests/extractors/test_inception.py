@@ -11,7 +11,7 @@ import torch
 from advnets.errors import DataError, MissingExtraError
 from advnets.extractors import inception
 from advnets.extractors.base import ClassifierExtractor
-from advnets.extractors.registry import extractor
+from advnets.extractors.registry import load_extractor
 
 MODULE = """
 import torch
@@ -48,7 +48,7 @@ def library(tmp_path, monkeypatch):
 
 
 def test_images_are_passed_as_bytes_in_blocks(library):
-    loaded = extractor("inception")
+    loaded = load_extractor("inception")
     images = torch.rand(120, 3, 2, 2)
     expected = (images * 255).round().flatten(1)[:, :5] * 2
     torch.testing.assert_close(loaded.features(images), expected)
@@ -65,20 +65,20 @@ def test_images_are_passed_as_bytes_in_blocks(library):
 def test_a_missing_library_or_missing_weights_are_refused_with_advice(library, monkeypatch):
     monkeypatch.setenv(inception.WEIGHTS_VARIABLE, "nowhere.pth")
     with pytest.raises(DataError, match=r"weights of Inception are not at nowhere.pth; download"):
-        extractor("inception")
+        load_extractor("inception")
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(MissingExtraError, match=r"torch-fidelity is not installed.*\[inception\]"):
-        extractor("inception")
+        load_extractor("inception")
 
 
 def test_other_weights_and_pickled_code_are_refused(library, monkeypatch):
     """The file is checked to contain only tensors before torch-fidelity unpickles it."""
     torch.save({"by": print}, library)
     with pytest.raises(DataError, match=r"weights.pth has SHA-256 .* but .* was"):
-        extractor("inception")
+        load_extractor("inception")
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
     monkeypatch.setattr(inception, "_DIGEST", digest[:8])
     with pytest.raises(
         DataError, match=r"weights.pth is not a file of weights \(UnpicklingError\)"
     ):
-        extractor("inception")
+        load_extractor("inception")

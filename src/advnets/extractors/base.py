@@ -85,7 +85,7 @@ def check_image_shape(name: str, pixels: Tensor, expected: InputShape = ANY_SHAP
     """Return images of any range as float32 on the CPU, after a check of their shape.
 
     Raises:
-        DataError: they do not have three dimensions beside the batch, or not the expected ones.
+        DataError: they are not of shape (n, channels, height, width), or not of the expected one.
     """
     shape = tuple(pixels.shape[1:])
     if len(shape) != len(expected):
@@ -123,7 +123,7 @@ def extract_in_batches(
     A last batch of fewer than `min_batch` images is padded with black images.
 
     Raises:
-        DataError: it returns no row of numbers for each image, or numbers that are not finite.
+        DataError: `function` does not return a row for each image, or returns non-finite numbers.
     """
     rows: list[Tensor] = []
     for block in pixels.split(max_batch):

@@ -75,12 +75,12 @@ class Classifier:
 def load_classifier(name: str) -> Classifier:
     """Load a built-in classifier: `digits` (MNIST, 28x28), or `cifar-jpeg` (CIFAR-10, 32x32).
 
-    The latter was trained on JPEG files of CIFAR-10, whose pixels differ slightly from the
-    original ones, and so is not the default extractor of any dataset.
+    `cifar-jpeg` was trained on JPEG files of CIFAR-10, whose pixels differ slightly from the
+    original ones; therefore it is not the default extractor of any dataset.
 
     Raises:
         UnknownNameError: there is no such classifier.
-        DataError: its weights are missing, or are not those of the package.
+        DataError: its weights are missing, or do not have the expected SHA-256.
     """
     if name not in CLASSIFIER_DIGESTS:
         raise UnknownNameError("classifier", name, CLASSIFIER_DIGESTS)
@@ -100,10 +100,10 @@ def load_classifier(name: str) -> Classifier:
 
 
 def parse_classifier(name: str, content: bytes) -> Classifier:
-    """Return a classifier from the content of a safetensors file by `tools/classifiers.py`.
+    """Return the classifier in a safetensors file that `tools/classifiers.py` wrote.
 
-    Its metadata hold, under `advnets`, the `shape` of an image, the number of `classes` and the
-    `widths` of the net.
+    The metadata of the file have, under `advnets`, the `shape` of an image, the number of `classes`
+    and the `widths` of the network.
 
     Raises:
         DataError: it is not such a file, or its weights do not fit its metadata.
@@ -111,12 +111,12 @@ def parse_classifier(name: str, content: bytes) -> Classifier:
     try:
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
-        facts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["advnets"])
-        channels, height, width = facts["shape"]
-        sizes = [channels, height, width, facts["classes"], *facts["widths"]]
+        metadata = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["advnets"])
+        channels, height, width = metadata["shape"]
+        sizes = [channels, height, width, metadata["classes"], *metadata["widths"]]
         if not all(type(size) is int and size > 0 for size in sizes):
             raise ValueError(f"sizes {sizes}")
-        net = ConvClassifier((channels, height, width), facts["classes"], facts["widths"])
+        net = ConvClassifier((channels, height, width), metadata["classes"], metadata["widths"])
         net.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
@@ -125,7 +125,7 @@ def parse_classifier(name: str, content: bytes) -> Classifier:
         ) from None
     digest = hashlib.sha256(content).hexdigest()
     net = net.to(memory_format=torch.channels_last)  # pyright: ignore
-    return Classifier(name, digest, net.eval().requires_grad_(requires_grad=False), facts)
+    return Classifier(name, digest, net.eval().requires_grad_(requires_grad=False), metadata)
 
 
 def _reason(error: Exception) -> str:

@@ -16,8 +16,8 @@ from advnets.errors import UsageError
 from advnets.extractors.base import check_pixels, extract_in_batches
 from advnets.models.layers import Shape
 
-POOLED = 4
-"""Height and width that feature maps are pooled to (Radford et al. 2015, section 5.1)."""
+POOLED_SIZE = 4
+"""The height and width to which feature maps are pooled (Radford et al. 2015, section 5.1)."""
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ class HasFeatureMaps(Protocol):
     def feature_maps(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> list[Float[Tensor, "batch maps h w"]]:
-        """Return the feature maps of every convolution, from the input on."""
+        """Return the feature maps of every convolution, in order from the input."""
         ...
 
 
@@ -52,13 +52,15 @@ class DiscriminatorExtractor:
     ) -> Float[Tensor, "n features"]:
         """Return the pooled feature maps, one row for each image."""
         shape = cast(HasFeatureMaps, self.net).shape
-        return extract_in_batches(self.name, self._pooled, check_pixels(self.name, pixels, shape))
+        pixels = check_pixels(self.name, pixels, shape)
+        return extract_in_batches(self.name, self._pooled_maps, pixels)
 
-    def _pooled(self, block: Tensor) -> Tensor:
+    def _pooled_maps(self, block: Tensor) -> Tensor:
         net, device = cast(HasFeatureMaps, self.net), next(self.net.parameters()).device
         maps = net.feature_maps(self.normalizer.from_unit_range(block).to(device))
-        pooled = [F.adaptive_max_pool2d(m, [min(POOLED, s) for s in m.shape[2:]]) for m in maps]
-        return torch.cat([p.flatten(1) for p in pooled], 1)
+        sizes = [[min(POOLED_SIZE, side) for side in m.shape[2:]] for m in maps]
+        pooled = [F.adaptive_max_pool2d(m, size) for m, size in zip(maps, sizes, strict=True)]
+        return torch.cat([m.flatten(1) for m in pooled], 1)
 
 
 def discriminator_extractor(
@@ -71,7 +73,7 @@ def discriminator_extractor(
     """
     if not isinstance(net, HasFeatureMaps) or getattr(net, "classes", 0):
         raise UsageError(
-            "features of the discriminator need a convolutional D without labels, and this run has "
+            "features of the discriminator need an unconditional convolutional D, and this run has "
             "none; give a run of a DCGAN preset"
         )
     expected = cast(HasFeatureMaps, net).shape[0]
@@ -84,7 +86,7 @@ def discriminator_extractor(
 
 
 def weights_digest(net: nn.Module) -> str:
-    """Return the SHA-256, in hexadecimal, of a network's weights and buffers in order of names."""
+    """Return the SHA-256, in hexadecimal, of a network's weights and buffers, sorted by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(name.encode())

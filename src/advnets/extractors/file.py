@@ -1,4 +1,4 @@
-"""Extractors from files: programs of torch.export, ONNX models, classifiers of this package."""
+"""Extractors from files: torch.export programs, ONNX models, classifiers of this package."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from advnets.files import read_regular_file
 _FATAL = 4
 _MAX_BYTES = 4 << 30
 _EXTERNAL_DATA = b"\x0a\x08location"
-"""The protocol buffer key of a tensor whose data is in another file."""
+"""The protocol buffer field of ONNX tensors whose data is in another file."""
 _NUM_REPEATED, _TOLERANCE = 8, 1e-3
 """The number of images processed twice, and the largest relative difference of features."""
 
@@ -55,8 +55,8 @@ class ExportedExtractor:
         """Return its output, one row for each image.
 
         Raises:
-            DataError: it fails, or features of an image depend on the other images of its batch
-                or differ the second time, as those of a network exported in training mode.
+            DataError: it fails, or features of an image depend on the rest of its batch or are
+                random, as those of a network that was exported in training mode.
         """
         pixels = check_pixels(self.name, pixels, self.shape)
         features = extract_in_batches(
@@ -75,7 +75,7 @@ class ExportedExtractor:
                 :num_repeated
             ].abs().max():
                 raise DataError(
-                    f"features by extractor {self.name!r} differ between two passes over the "
+                    f"features from extractor {self.name!r} differ between two passes over the "
                     "same images; export it after .eval()"
                 )
         return features
@@ -100,7 +100,7 @@ class ExportedExtractor:
 def load_extractor_file(path: Path, *, trust_code: bool = False) -> Extractor:
     """Load an extractor from a .pt2, .onnx or .safetensors file.
 
-    Opening a .pt2 file can run any code in it, as it contains pickles: `trust_code` allows it.
+    Opening a .pt2 file, which contains pickles, can run any code in it; `trust_code` allows this.
 
     Raises:
         UsageError: the file has another extension, or is a .pt2 file without `trust_code`.
@@ -136,8 +136,8 @@ def _load_exported(name: str, content: bytes) -> Extractor:
         raise _unreadable_error(name, error, "torch.export.save") from None
     finally:
         log.setLevel(level)
-    (input_name,) = _only(name, "inputs", program.graph_signature.user_inputs)
-    _only(name, "outputs", program.graph_signature.user_outputs)
+    (input_name,) = _check_single(name, "inputs", program.graph_signature.user_inputs)
+    _check_single(name, "outputs", program.graph_signature.user_outputs)
     example = next(node.meta["val"] for node in program.graph.nodes if node.name == input_name)
     if not isinstance(example, Tensor) or example.ndim != 4 or example.dtype != torch.float32:
         raise _not_images_error(name)
@@ -172,8 +172,8 @@ def _load_onnx(name: str, content: bytes) -> Extractor:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has many classes of exceptions
         raise _unreadable_error(name, error, "an ONNX exporter") from None
-    (input_info,) = _only(name, "inputs", session.get_inputs())
-    _only(name, "outputs", session.get_outputs())
+    (input_info,) = _check_single(name, "inputs", session.get_inputs())
+    _check_single(name, "outputs", session.get_outputs())
     if len(input_info.shape) != 4 or input_info.type != "tensor(float)":
         raise _not_images_error(name)
     count, *shape = (_fixed_size(size) for size in input_info.shape)
@@ -202,7 +202,7 @@ def _fixed_size(size: object) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _only(name: str, what: str, entries: Any) -> Any:
+def _check_single(name: str, what: str, entries: Any) -> Any:
     if len(entries) != 1:
         names = ", ".join(str(getattr(entry, "name", entry)) for entry in entries)
         raise DataError(f"{name} has {len(entries)} {what} ({names}); expected one")

@@ -23,13 +23,13 @@ EXTRACTORS: dict[str, Callable[[], Extractor]] = {
 
 
 OWN_DISCRIMINATOR = "discriminator"
-"""The extractor that is the run's own D: its features compare with those of no other run."""
+"""The name of the run's own D as extractor; its scores are not comparable between runs."""
 
 
-def extractor(name: str, *, trust_code: bool = False) -> Extractor:
-    """Return an extractor by the name in EXTRACTORS, or that of a file.
+def load_extractor(name: str, *, trust_code: bool = False) -> Extractor:
+    """Load an extractor by its name in EXTRACTORS, or from a file.
 
-    Opening a .pt2 file can run any code in it, which `trust_code` allows.
+    Opening a .pt2 file can run any code in it; `trust_code` allows this.
 
     Raises:
         UnknownNameError: there is no such extractor.
@@ -45,9 +45,9 @@ def extractor(name: str, *, trust_code: bool = False) -> Extractor:
 
 
 def classifier_advice(shape: tuple[int, int, int], *, built_in: bool = False) -> str:
-    """Return a clause that names the classifiers for images of a shape, as values of --extractor.
+    """Return a clause for a message that names the classifiers for images of a shape.
 
-    With `built_in`, only classifiers of this package.
+    With `built_in`, it names only the classifiers of this package.
     """
     names = [name for name in CLASSIFIER_DIGESTS if load_classifier(name).net.shape == shape]
     if shape[0] == 3 and not built_in:
@@ -55,6 +55,6 @@ def classifier_advice(shape: tuple[int, int, int], *, built_in: bool = False) ->
     if names:
         return f"add --extractor {' or '.join(names)}"
     return (
-        f"none of this package is for images of {' x '.join(map(str, shape))}: give the "
+        f"no classifier of this package is for images of {' x '.join(map(str, shape))}: give the "
         ".safetensors file of one as --extractor, or another metric"
     )
