@@ -166,7 +166,7 @@ def test_a_metric_that_the_run_cannot_have_is_refused_first(tiny, tmp_path, cons
     assert (code, out) == (2, "")
     assert err == (
         "advnets: the metric inception-score needs a classifier, and the extractor pixels is not "
-        "one; none of this package is for images of 1 x 8 x 8: give the .safetensors file of one "
+        "one; no classifier of this package is for images of 1 x 8 x 8: give the .safetensors file of one "
         "as --extractor, or another metric\n"
     )
     refused = ["mixture", "modes", "probe", "elbo", "inpainting", "reconstruction"]
@@ -189,7 +189,7 @@ def test_a_metric_that_the_run_cannot_have_is_refused_first(tiny, tmp_path, cons
         ((3, 32, 32), False, "add --extractor cifar-jpeg or imagenet or inception"),
         ((3, 32, 32), True, "add --extractor cifar-jpeg"),
         ((3, 64, 64), False, "add --extractor imagenet or inception"),
-        ((3, 64, 64), True, "none of this package is for images of 3 x 64 x 64"),
+        ((3, 64, 64), True, "no classifier of this package is for images of 3 x 64 x 64"),
     ],
 )
 def test_advice_names_classifiers_of_images_of_that_size(shape, built_in, advice):

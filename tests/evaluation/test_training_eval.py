@@ -52,7 +52,7 @@ def test_points_are_scored_during_training_with_100000_samples(
         data=replace(run.data, source=source, batch_size=50),
         intervals=config.Intervals(eval_every=2, eval_metric=score),
     )
-    assert train(run, tmp_path / "run", [console]).score == score  # the suggested metric
+    assert train(run, tmp_path / "run", [console]).default_metric == score  # the suggested metric
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [event["weights"] for event in events] == ["ema", "last"]
     assert all((event["bins"], event["n"]) == (bins, 100_000) for event in events)

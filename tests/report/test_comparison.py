@@ -77,7 +77,7 @@ def test_names_of_runs_and_data_are_escaped_in_markdown(name):
     pytest.importorskip("markdown_it")
     from markdown_it import MarkdownIt
 
-    table = "\n".join(comparison._piped([("run", "score"), (name, "1")], left=1))
+    table = "\n".join(comparison._markdown_table([("run", "score"), (name, "1")], left=1))
     tokens = MarkdownIt("commonmark").enable("table").parse(table)
     cells = [token.children for token in tokens if token.type == "inline"]
     assert {child.type for child in cells[2]} <= {"text", "text_special"}
@@ -86,12 +86,12 @@ def test_names_of_runs_and_data_are_escaped_in_markdown(name):
 
 def test_names_are_escaped_in_latex():
     """The characters that LaTeX interprets, those that its fonts lack, and ends of rows."""
-    assert comparison._latex("mlp, --lr 0.1_a & 50 % #1 $x$ {y} ~^") == (
+    assert comparison._escape_latex("mlp, --lr 0.1_a & 50 % #1 $x$ {y} ~^") == (
         r"mlp, {-}{-}lr 0.1\_a \& 50 \% \#1 \$x\$ \{y\} \textasciitilde{}\textasciicircum{}"
     )
-    assert comparison._latex("a\\b\n<c>") == r"a\textbackslash{}b \textless{}c\textgreater{}"
-    assert comparison._latex("-0.5 ± 0.1 – −") == r"$-$0.5 $\pm$ 0.1 \textendash{} $-$"
-    assert comparison._latex("[a]*") == "{[}a{]}{*}"
+    assert comparison._escape_latex("a\\b\n<c>") == r"a\textbackslash{}b \textless{}c\textgreater{}"
+    assert comparison._escape_latex("-0.5 ± 0.1 – −") == r"$-$0.5 $\pm$ 0.1 \textendash{} $-$"
+    assert comparison._escape_latex("[a]*") == "{[}a{]}{*}"
 
 
 def test_runs_with_the_same_options_share_a_color(monkeypatch):
@@ -114,4 +114,4 @@ def test_runs_with_the_same_options_share_a_color(monkeypatch):
 
 
 def test_a_bar_in_a_name_does_not_break_the_table():
-    assert comparison._piped([("a|b", "c")], left=1) == ["| a\\|b | c |", "|---|---:|"]
+    assert comparison._markdown_table([("a|b", "c")], left=1) == ["| a\\|b | c |", "|---|---:|"]

@@ -101,7 +101,7 @@ def has_provenance(record: Record) -> bool:
 
 
 def check_record(path: Path, record: Record, command: str) -> None:
-    """Check the types of a record's provenance and values; `command` is what to type otherwise.
+    """Check the types of a record's fields; the error suggests `command`, which recomputes it.
 
     Raises:
         RunError: one of them is of another type.
@@ -130,7 +130,7 @@ _LABELS = {
 }
 """The names of settings in tables and messages, where these differ from the key."""
 _FREE_IN_REFERENCES = ("n_fake", "draws", "class_proportions")
-"""Settings in which baselines may differ from samples, as there may be fewer real images."""
+"""Settings that baselines may not share with samples, as there may be fewer real images."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Column:
     metric: str
     value: str
     case: Mapping[str, Any]
-    """The fields that tell it from other records of the same evaluation."""
+    """The fields that distinguish it from other records of the same evaluation."""
     settings: Mapping[str, Any]
     """All that the value depends on, other than the run."""
     distinguishing: tuple[str, ...] = ()
@@ -202,8 +202,8 @@ def columns(
                 or {path for path, other in of_case if other == settings} == paths
             ]
             if not variants:
-                raise UsageError(_not_comparable(_case_name(metric, metric, case), of_case))
-            keys = _differing(variants)
+                raise UsageError(_not_comparable_message(_case_name(metric, metric, case), of_case))
+            keys = _differing_keys(variants)
             result += [
                 Column(metric, value, case, settings, keys)
                 for settings in variants
@@ -241,8 +241,8 @@ def _unique(mappings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({json.dumps(mapping, sort_keys=True): mapping for mapping in mappings}.values())
 
 
-def _differing(variants: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the settings that are not all equal; a hash only where no other tells them apart."""
+def _differing_keys(variants: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the settings that differ; a hash only if no other setting distinguishes them."""
     known = dict.fromkeys(key for variant in variants for key in variant)
     first = variants[0]
     keys = [key for key in known if any(v.get(key) != first.get(key) for v in variants)]
@@ -258,14 +258,14 @@ def _num_distinct(variants: Sequence[Mapping[str, Any]], keys: Sequence[str]) ->
     return len(_unique({key: variant.get(key) for key in keys} for variant in variants))
 
 
-def _not_comparable(name: str, of_case: _RunSettings) -> str:
+def _not_comparable_message(name: str, of_case: _RunSettings) -> str:
     """Return the message about the first two runs that were scored with different settings."""
     first, settings = of_case[0]
     second, others = next((path, s) for path, s in of_case if s != settings)
     differences = ", ".join(
         f"{setting_label(key)} ({abbreviate(key, settings.get(key))} and "
         f"{abbreviate(key, others.get(key))})"
-        for key in _differing([settings, others])
+        for key in _differing_keys([settings, others])
     )
     paths = first if first == second else f"{first} and {second}"
     return (
@@ -277,16 +277,16 @@ def _not_comparable(name: str, of_case: _RunSettings) -> str:
 Cell = dict[str, Any]
 """Mean, half width of its interval, standard deviation, and the values by seed."""
 MIN_SEEDS = 3
-"""The smallest number of seeds with an interval: that of two is too wide to tell anything."""
+"""The smallest number of seeds with an interval; an interval of two seeds is too wide to use."""
 _Kind = tuple[str | None, int | None, float | None, str | None]
 """Weights, step, fraction kept by D, and the name of an untrained player."""
 
 _IGNORED_CONFIG = ("seed", "intervals", "data.directory", "data.source", "runtime.threads")
-"""Fields of the config that do not make a row of their own."""
+"""Config fields by which rows are not distinguished."""
 _DATA = "data", "digest of the data"
 """Keys of the data in a flat config."""
 _WITHOUT_OPTION = ("schedule_steps", "on_top_of_previous", "kind")
-"""Ends of fields of the config that no option of `advnets train` sets."""
+"""Suffixes of config fields that no option of `advnets train` sets."""
 _MAX_NAMED_OPTIONS = 3
 
 
@@ -359,15 +359,15 @@ def compare(
         ],
         "rows": [
             {
-                **_label(row),
+                **_row_label(row),
                 "seeds": [run.seed for run in row.runs],
                 "runs": [run.path for run in row.runs],
-                "cells": [_cell(_values(row, column)) for column in all_columns],
+                "cells": [_summarize(_values(row, column)) for column in all_columns],
             }
             for row in rows
         ],
         "differences": [
-            {"row": _label(later), "minus": _label(earlier), "cells": cells}
+            {"row": _row_label(later), "minus": _row_label(earlier), "cells": cells}
             for later, earlier, cells in differences
             if any(cells)
         ],
@@ -380,17 +380,19 @@ def compare(
 def _unify_extractor_names(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
     """Return runs in which an extractor has the same name everywhere, by its SHA-256."""
     names: dict[str, str] = {}
-    return [replace(run, records=[_renamed(r, names) for r in run.records]) for run in runs]
+    return [
+        replace(run, records=[_with_unified_name(r, names) for r in run.records]) for run in runs
+    ]
 
 
-def _renamed(record: Record, names: dict[str, str]) -> Record:
+def _with_unified_name(record: Record, names: dict[str, str]) -> Record:
     digest = record.get("extractor_sha256")
     if not digest:
         return record
     return {**record, "extractor": names.setdefault(digest, record["extractor"])}
 
 
-def _label(row: _Row) -> dict[str, Any]:
+def _row_label(row: _Row) -> dict[str, Any]:
     return {
         "name": row.name,
         "weights": row.weights,
@@ -451,11 +453,11 @@ def row_names(runs: Sequence[ScoredRun]) -> list[str]:
     groups: dict[str, list[ScoredRun]] = {}
     for key, run in zip(keys, runs, strict=True):
         groups.setdefault(key, []).append(run)
-    names = dict(zip(groups, _names(list(groups.values())), strict=True))
+    names = dict(zip(groups, _group_names(list(groups.values())), strict=True))
     return [names[key] for key in keys]
 
 
-def _names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
+def _group_names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
     """Return the name of the row of each group."""
     configs = [_flat_config(group[0]) for group in groups]
     names: list[str] = []
@@ -465,13 +467,13 @@ def _names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
         differing = [k for k in keys if any(o.get(k) != config.get(k) for o in same_preset)]
         # The length of schedules has no option, and follows from that of the training.
         options = [k for k in differing if not k.endswith(".schedule_steps")] or differing
-        words = [_option(key, config.get(key)) for key in options]
+        words = [_describe_option(key, config.get(key)) for key in options]
         short = len(words) <= _MAX_NAMED_OPTIONS
         names.append(", ".join([config["preset"], *words]) if short else group[0].path)
     return names
 
 
-def _option(path: str, value: object) -> str:
+def _describe_option(path: str, value: object) -> str:
     """Return a field of a config as an option of `advnets train`, or in words where it has none."""
     name = re.sub(r"^(stages\.0|data|runtime)\.", "", path)
     stage = re.match(r"stages\.(\d+)\.", name)
@@ -507,7 +509,7 @@ def _values(row: _Row, column: Column) -> _Values:
     values: _Values = {}
     for run in row.runs:
         of_run = {
-            r["seed"]: _finite(r[column.value])
+            r["seed"]: _finite_or_none(r[column.value])
             for r in run.records
             if row.contains(r) and column.contains(r)
         }
@@ -516,11 +518,11 @@ def _values(row: _Row, column: Column) -> _Values:
     return values
 
 
-def _finite(value: float | int | None) -> float | None:
+def _finite_or_none(value: float | int | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _cell(values: _Values) -> Cell | None:
+def _summarize(values: _Values) -> Cell | None:
     """Return mean, interval and standard deviation over training seeds.
 
     They are None where a value is infinite; of fewer than three seeds there is no interval. The
@@ -558,7 +560,7 @@ def _difference(later: _Row, earlier: _Row, column: Column) -> Cell | None:
         differences = {n: _subtract(first[seed][n], second[seed][n]) for n in sorted(shared)}
         if differences:
             pairs[seed] = differences
-    return _cell(dict(sorted(pairs.items()))) if len(pairs) > 1 else None
+    return _summarize(dict(sorted(pairs.items()))) if len(pairs) > 1 else None
 
 
 def _subtract(value: float | None, other: float | None) -> float | None:
@@ -578,7 +580,7 @@ def _reference(name: str, runs: Sequence[ScoredRun], column: Column) -> Cell | N
         r["seed"]: r for r in reversed(equal_count) if r["n_fake"] == equal_count[0]["n_fake"]
     }
     values: _Values = {
-        seed: {seed: _finite(r[column.value])} for seed, r in sorted(by_seed.items())
+        seed: {seed: _finite_or_none(r[column.value])} for seed, r in sorted(by_seed.items())
     }
-    cell = _cell(values)
+    cell = _summarize(values)
     return None if cell is None else {**cell, "n_fake": equal_count[0]["n_fake"]}

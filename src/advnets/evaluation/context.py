@@ -55,7 +55,7 @@ class EvaluationContext:
     game: config.GameConfig = field(default_factory=config.GANGame)
     """The game that they were trained by."""
     data_config: config.Data = field(default_factory=config.Data)
-    """The images, and how they were preprocessed."""
+    """The source and the preprocessing of the images."""
     class_proportions: ClassProportions | None = None
     """The class frequencies of samples; None where the generator is unconditional."""
     rejection: DiscriminatorRejection | None = None
@@ -73,7 +73,7 @@ class EvaluationContext:
         return self.players["generator"]
 
     def samples(self, n: int, labels: Int[Tensor, " n"] | None = None) -> Images:
-        """Draw n samples in [0, 1], of these classes, by default in the class proportions."""
+        """Draw n samples in [0, 1], of the given classes, by default in `class_proportions`."""
         g, normalizer, seed = self.generator, self.data.normalizer, self.seed
         classes = self.class_proportions if labels is None else labels
         if self.rejection is None:
@@ -138,7 +138,7 @@ class EvaluationContext:
 
     @cached_property
     def provenance(self) -> Record:
-        """The data, its preprocessing and library versions, as every record of it has them."""
+        """The fields on data, preprocessing and library versions that every record has."""
         named = is_dataset_name(self.data_config.source)
         return {
             "data": self.data.info.name,
@@ -201,7 +201,7 @@ class EvaluationContext:
         libraries: Mapping[str, str] | None = None,
         **result: object,
     ) -> Record:
-        """Return a record of features: of `extractor`, by default the context's."""
+        """Return a record of a metric of features, from `extractor` or else the context's."""
         used = extractor or self.extractor
         versions_of = dict(used.libraries) if isinstance(used, UsesLibraries) else {}
         versions_of |= libraries or {}

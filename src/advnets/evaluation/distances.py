@@ -65,7 +65,7 @@ PARZEN = MetricSpec(
 
 
 Score = Callable[[Tensor, Tensor, int], Record]
-"""A function that returns a distance of test features and features, by a seed, as `value`."""
+"""A function of test features, features and a seed that returns their distance as `value`."""
 
 
 def _feature_distance(name: str, score: Score, **fields: Any) -> MetricSpec:

@@ -1,4 +1,4 @@
-"""Images given to an evaluation in place of the test images of a run."""
+"""Real images that replace the test images of a run in an evaluation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ def reference_data(
     info: DatasetInfo,
     normalizer: Normalizer,
 ) -> PreparedData:
-    """Return the images to compare samples with as the test images of a dataset.
+    """Return a dataset whose test images are those to compare samples with.
 
-    Of a dataset or a path they are its test images, or all where there are none; of images in
-    memory all of them.
+    For a dataset or a path they are its test images, or its training images if it has none; for
+    images in memory they are all images.
 
     Raises:
-        UsageError: a metric needs more than these images, or they have another shape.
+        UsageError: a metric needs other data as well, or the images have another shape than the
+            run's.
         DataError: they cannot be read.
     """
     if others := [name for name in metrics if name not in REFERENCE_METRICS]:

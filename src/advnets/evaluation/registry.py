@@ -15,7 +15,7 @@ from advnets.evaluation.modes import INCEPTION_SCORE, KL_JSD, MIXTURE, MODES
 from advnets.evaluation.neighbors import MEMORIZATION, PRDC_SPEC, TWO_SAMPLE_1NN
 from advnets.evaluation.spec import MetricSpec, Record
 from advnets.evaluation.usefulness import USEFULNESS
-from advnets.extractors import extractor
+from advnets.extractors import load_extractor
 from advnets.extractors.base import Extractor
 
 METRICS: dict[str, MetricSpec] = {}
@@ -32,7 +32,7 @@ def register_metric(spec: MetricSpec) -> None:
         UsageError: its name, or one of its aliases, is that of another metric.
     """
     for name in (spec.name, *spec.aliases):
-        other = _find(name)
+        other = _find_metric(name)
         if other is not None and (other.name != spec.name or other.name in _BUILT_IN):
             raise UsageError(
                 f"the metric {spec.name} cannot be named {name}, which is a name of the metric "
@@ -45,7 +45,7 @@ _BUILT_IN: set[str] = set()
 """The names of the metrics of this package."""
 
 
-def _find(name: str) -> MetricSpec | None:
+def _find_metric(name: str) -> MetricSpec | None:
     """Return the metric of a name or alias, in any case."""
     lower = name.lower().replace("_", "-")
     return next((s for s in METRICS.values() if lower in (s.name, *s.aliases)), None)
@@ -79,18 +79,18 @@ DEFAULT_EXTRACTORS = {"mnist": "digits"}
 """By dataset: the default extractor, a classifier trained on the same pixels; else pixels."""
 
 MIN_SAMPLES = 10
-"""The smallest number of samples that every metric can be computed of."""
+"""The smallest number of samples with which every metric can be computed."""
 
 
 def resolve_metrics(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Return metrics' names, each once: of names or aliases in any case, split at commas, blanks.
+    """Return the metrics, each once, that names or aliases in any case stand for.
 
     Raises:
         UnknownNameError: there is no such metric; the message names the nearest ones.
     """
     resolved: dict[str, None] = {}
     for name in split_names(names):
-        spec = _find(name)
+        spec = _find_metric(name)
         if spec is None:
             aliases = (alias for metric in METRICS.values() for alias in metric.aliases)
             raise UnknownNameError("metric", name.lower(), METRICS, aliases)
@@ -105,10 +105,10 @@ def split_names(names: str | Iterable[str]) -> list[str]:
 
 
 def publication_notes(names: str | Iterable[str], records: Iterable[Record]) -> list[str]:
-    """Return a note for each published metric that has records by another extractor.
+    """Return a note for each metric that was requested by its published name, but differs from it.
 
-    Only for metrics that `names` has by their published name: FID, for example, is the Fréchet
-    distance of Inception features.
+    FID, for example, is the Fréchet distance of Inception features: a note says if the records have
+    another extractor.
     """
     typed = {name.lower() for name in split_names(names)}
     notes: dict[str, None] = {}
@@ -121,7 +121,7 @@ def publication_notes(names: str | Iterable[str], records: Iterable[Record]) -> 
 
 def alias_notes(names: str | Iterable[str]) -> list[str]:
     """Return a note for each of these names that is not the one in tables."""
-    typed = {name: _find(name) for name in split_names(names)}
+    typed = {name: _find_metric(name) for name in split_names(names)}
     return [
         f"note: {name} is the metric {spec.name}"
         for name, spec in typed.items()
@@ -138,7 +138,7 @@ def default_extractor(data: str, name: str | None = None, *, trust_code: bool = 
         UsageError: its file can run code, which is not trusted.
         MissingExtraError: it needs a library that is not installed.
     """
-    return extractor(name or DEFAULT_EXTRACTORS.get(data, "pixels"), trust_code=trust_code)
+    return load_extractor(name or DEFAULT_EXTRACTORS.get(data, "pixels"), trust_code=trust_code)
 
 
 def check_evaluation(
@@ -150,7 +150,7 @@ def check_evaluation(
     probe_labels: tuple[int, ...],
     class_proportions: str,
 ) -> None:
-    """Raise if there is no metric, or an option has no effect on any or some of the metrics.
+    """Check that there is a metric, and that every option has an effect on the metrics.
 
     Raises:
         UsageError: one of these.

@@ -1,4 +1,4 @@
-"""The specification of a metric, and the words that score records share.
+"""The specification of a metric, and the vocabulary of score records.
 
 A metric is one `MetricSpec`: the function that computes its records, the numbers to compare with
 their direction and confidence interval, its one-line result, what it needs and its help. One line

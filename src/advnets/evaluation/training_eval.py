@@ -36,7 +36,7 @@ _NOT_IN_EVENTS = {
 
 
 def eval_metric(intervals: config.Intervals) -> MetricSpec:
-    """Return the metric of --eval-metric, a name or an alias.
+    """Return the metric that --eval-metric names.
 
     Raises:
         UnknownNameError: there is no such metric, or it cannot be computed in training.

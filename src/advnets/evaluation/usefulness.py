@@ -1,4 +1,4 @@
-"""The metric of usefulness: how well a classifier that is trained on samples works on real images.
+"""The usefulness metric: the accuracy on real images of a classifier trained on samples.
 
 Source: Ravuri and Vinyals 2019, "Classification accuracy score for conditional generative models".
 """
@@ -32,10 +32,10 @@ PENALTY = 1e-3
 
 
 def usefulness_records(context: EvaluationContext) -> list[Record]:
-    """Compute the accuracy on test images of a classifier trained on four sets of images.
+    """Compute the test accuracy of classifiers trained on four sets of images.
 
-    The sets are samples, real training images, both, and the real ones with their mirror images;
-    there are as many samples as real images. The classifier is linear in the extractor's features.
+    The sets are: samples; as many real training images; both; and the real images with their mirror
+    images. Each classifier is linear in the extractor's features.
 
     Raises:
         UsageError: the generator is unconditional.
@@ -95,7 +95,7 @@ def ridge_scores(
     classes: int,
     test: Float[Tensor, "m d"],
 ) -> Float[Tensor, "m classes"]:
-    """Return the class scores of test features: a ridge regression of one-hot classes.
+    """Return the class scores of test features by ridge regression on one-hot classes.
 
     The solution is exact: it depends neither on a seed nor on a number of steps.
     """

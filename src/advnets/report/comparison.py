@@ -1,4 +1,4 @@
-"""A comparison of runs: a table in plain text or in Markdown, and a figure of training curves."""
+"""A comparison of runs as a table (text, Markdown, HTML, LaTeX, CSV), and training curves."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ _NAMED_IN_NOTE = (
 
 def comparison_text(record: Comparison) -> str:
     """Return plain text: the table, paired differences, and the settings of each column."""
-    parts = [[_caption(record)], align_columns(_table(record), left=4)]
+    parts = [[_caption(record)], align_columns(_table_rows(record), left=4)]
     if record["differences"]:
-        parts.append([_DIFFERENCES, *align_columns(_differences(record), left=2)])
+        parts.append([_DIFFERENCES, *align_columns(_difference_rows(record), left=2)])
     return "\n\n".join("\n".join(part) for part in (*parts, _notes(record)))
 
 
 def comparison_markdown(record: Comparison) -> str:
     """Return Markdown: the table, paired differences, and the settings of each column."""
-    parts = [[_caption(record)], _piped(_table(record), left=4)]
+    parts = [[_caption(record)], _markdown_table(_table_rows(record), left=4)]
     if record["differences"]:
-        parts += [[_DIFFERENCES], _piped(_differences(record), left=2)]
-    notes = [f"- {_escaped(note)}" for note in _notes(record)]
+        parts += [[_DIFFERENCES], _markdown_table(_difference_rows(record), left=2)]
+    notes = [f"- {_escape_markdown(note)}" for note in _notes(record)]
     return "\n\n".join("\n".join(part) for part in (*parts, notes)) + "\n"
 
 
 def comparison_html(record: Comparison) -> str:
     """Return HTML: the table, with the settings of each column in a list."""
-    heading, *rows = _table(record)
+    heading, *rows = _table_rows(record)
     cells = [element("tr", *(element("th", cell) for cell in heading))]
     cells += [element("tr", *(element("td", cell) for cell in row)) for row in rows]
     notes = element("ul", *(element("li", note) for note in _notes(record)))
@@ -74,9 +74,9 @@ def comparison_html(record: Comparison) -> str:
 
 def comparison_latex(record: Comparison) -> str:
     """Return LaTeX tables for the package booktabs, and the settings of each column as comments."""
-    tables = [_tabular(_table(record), left=4)]
+    tables = [_latex_table(_table_rows(record), left=4)]
     if record["differences"]:
-        tables.append([f"% {_DIFFERENCES}", *_tabular(_differences(record), left=2)])
+        tables.append([f"% {_DIFFERENCES}", *_latex_table(_difference_rows(record), left=2)])
     notes = [f"% {' '.join(note.split())}" for note in (_caption(record), *_notes(record))]
     return "\n\n".join("\n".join(part) for part in (notes, *tables)) + "\n"
 
@@ -111,7 +111,7 @@ def _caption(record: Comparison) -> str:
     )
 
 
-def _table(record: Comparison) -> list[tuple[str, ...]]:
+def _table_rows(record: Comparison) -> list[tuple[str, ...]]:
     rows = [("run", "weights", "step", "seeds", *_headings(record))]
     for row in record["rows"]:
         step = "" if row["step"] is None else f"{row['step']:,}"
@@ -122,7 +122,7 @@ def _table(record: Comparison) -> list[tuple[str, ...]]:
     return rows
 
 
-def _differences(record: Comparison) -> list[tuple[str, ...]]:
+def _difference_rows(record: Comparison) -> list[tuple[str, ...]]:
     rows = [("difference", "seeds", *_headings(record))]
     for row in record["differences"]:
         name = f"{_row_name(row['row'], record)} − {_row_name(row['minus'], record)}"
@@ -242,13 +242,13 @@ def _settings(record: Comparison, number: int) -> str:
             for key, value in settings.items()
             if key not in _NAMED_IN_NOTE
         ),
-        *_num_real(record, number, fake),
+        *_describe_real_count(record, number, fake),
         FEW_IMAGES if record["columns"][number]["few_images"] else "",
     ]
     return "; ".join(part for part in parts if part)
 
 
-def _num_real(record: Comparison, number: int, fake: int) -> list[str]:
+def _describe_real_count(record: Comparison, number: int, fake: int) -> list[str]:
     """Return the number of real images in place of samples, where it differs from `fake`."""
     cells = [row["cells"][number] for row in record["references"] if row["name"] == REAL]
     return [f"{cell['n_fake']:,} {REAL}" for cell in cells if cell and cell["n_fake"] != fake]
@@ -322,14 +322,16 @@ def _run_curve(history: History) -> RunCurve:
     )
 
 
-def _piped(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
+def _markdown_table(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
     """Return rows as a Markdown table: the first `left` columns to the left, others right."""
-    head, *others = ("| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows)
+    head, *others = (
+        "| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in rows
+    )
     marks = ["---" if i < left else "---:" for i in range(len(rows[0]))]
     return [head, f"|{'|'.join(marks)}|", *others]
 
 
-def _escaped(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     r"""Return text with the characters that Markdown interprets escaped.
 
     An underscore within a word has no meaning in Markdown and stays as it is.
@@ -338,9 +340,9 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def _tabular(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
+def _latex_table(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
     """Return rows as a LaTeX table: the first `left` columns to the left, others right."""
-    head, *others = (" & ".join(map(_latex, row)) + r" \\" for row in rows)
+    head, *others = (" & ".join(map(_escape_latex, row)) + r" \\" for row in rows)
     columns = "l" * left + "r" * (len(rows[0]) - left)
     begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
     return [begin, r"\toprule", head, r"\midrule", *others, r"\bottomrule", end]
@@ -372,7 +374,7 @@ After the end of a row it would read [ or * as an argument, and it joins two hyp
 """
 
 
-def _latex(text: str) -> str:
+def _escape_latex(text: str) -> str:
     """Return text escaped for LaTeX, with the minus of a number as in a formula."""
     text = " ".join(text.split())
     sign = "$-$" if re.match(r"-[\d.]", text) else ""

@@ -67,7 +67,7 @@ def _feature_table(scores: Sequence[Record]) -> Html:
             element("th", _samples(score), scope="row"),
             element("td", describe_result(score)),
             element("td", describe_inputs(score)),
-            *_place(score),
+            *_step_and_seed(score),
             class_="reference" if score.get("samples") == REAL else None,
         )
         for score in ordered
@@ -136,7 +136,7 @@ def _row(score: Record, real: Record | None) -> Html:
         element("td", f"{_number(score, 'sigma'):.3f}", class_="number"),
         element("td", score.get("grid", "")),
         element("td", counts, class_="number"),
-        *_place(score),
+        *_step_and_seed(score),
         class_="reference" if score.get("samples") == REAL else None,
     )
 
@@ -152,7 +152,7 @@ def _samples(score: Record) -> str:
     return samples + weights.get(score.get("weights") or "", "") + rejection + classes
 
 
-def _place(score: Record) -> tuple[Html, Html]:
+def _step_and_seed(score: Record) -> tuple[Html, Html]:
     """Return the cells of step and seed; real images have no step."""
     step = "–" if score.get("samples") == REAL else f"{_number(score, 'step'):,.0f}"
     return (
