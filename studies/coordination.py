@@ -28,7 +28,7 @@ from advnets.data.prepared import PreparedData, open_data
 from advnets.evaluation.registry import DEFAULT_EXTRACTORS
 from advnets.experiment import setup
 from advnets.extractors.base import Extractor
-from advnets.extractors.registry import extractor
+from advnets.extractors.registry import load_extractor
 from advnets.metrics.frechet import frechet_distance
 from advnets.paper.studies.likelihoods import format_mean
 from advnets.sampling.rejection import DiscriminatorRejection, sample_with_rejection
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     limits = Limits(options.seconds, options.target)
     data = replace(presets.get_preset("mlp").data, source=options.data)
     prepared = open_data(data)
-    feature_extractor = extractor(DEFAULT_EXTRACTORS.get(prepared.info.name, "pixels"))
+    feature_extractor = load_extractor(DEFAULT_EXTRACTORS.get(prepared.info.name, "pixels"))
     settings = {"data": prepared.info.name, "extractor": feature_extractor.name, **vars(limits)}
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
     records = [record for record in map(json.loads, lines) if settings.items() <= record.items()]

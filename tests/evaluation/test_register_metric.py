@@ -166,8 +166,8 @@ def test_a_metric_that_the_run_cannot_have_is_refused_first(tiny, tmp_path, cons
     assert (code, out) == (2, "")
     assert err == (
         "advnets: the metric inception-score needs a classifier, and the extractor pixels is not "
-        "one; no classifier of this package is for images of 1 x 8 x 8: give the .safetensors file of one "
-        "as --extractor, or another metric\n"
+        "one; no classifier of this package is for images of 1 x 8 x 8: give the .safetensors file "
+        "of one as --extractor, or another metric\n"
     )
     refused = ["mixture", "modes", "probe", "elbo", "inpainting", "reconstruction"]
     for metric in [*refused, "1nn-classifier", "class-accuracy", "classification-error"]:

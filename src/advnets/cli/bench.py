@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 class Bench(ValidatedConfig):
     """Measure speed against baselines: the same networks, batch sizes and data in plain PyTorch.
 
-    Without CASE it runs all cases, which takes about 12 minutes. Contenders alternate, so ratios
-    are more reliable than absolute rates.
+    Without CASE it runs all cases, which takes about 12 minutes. advnets and its baselines run in
+    turn, so ratios are more reliable than absolute rates.
     """
 
     cases: Annotated[Positional[tuple[str, ...]], arg(metavar="[CASE ...]")] = ()
-    """Training and sampling: start, mlp-epoch, mlp, paper-mnist, dcgan-tutorial, sampling.
-    Metrics: parzen, prdc, frechet."""
+    """Cases to measure. Training and sampling: start, mlp-epoch, mlp, paper-mnist, dcgan-tutorial,
+    sampling. Metrics: parzen, prdc, frechet."""
     rounds: int = 5
-    """Number of rounds; each contender runs once per round."""
+    """Number of rounds; advnets and each baseline run once per round."""
     seconds: float = 5.0
-    """Seconds that each contender runs in a round; whole processes run to completion."""
+    """Seconds that each of them runs in a round; whole processes run to completion."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Folder of MNIST. None: the environment variable ADVNETS_DATA, else the user's cache."""
     json: bool = False

@@ -68,18 +68,18 @@ class Train(ValidatedConfig):
     verbose: Annotated[bool, FlagCreatePairsOff] = False
     """With --dry-run, also print the classes of the data and the resolved config."""
     generator_code: Annotated[str | None, arg(name="generator", metavar="FILE.py:NAME")] = None
-    """Class or function of a Python file that is called with the shape of images and the number of
+    """Class or function in a Python file that is called with the shape of images and the number of
     classes, and returns a generator; None: that of the preset."""
     discriminator_code: Annotated[str | None, arg(name="discriminator", metavar="FILE.py:NAME")] = (
         None
     )
-    """Class or function of a Python file that is called in the same way, and returns a
+    """Class or function in a Python file that is called in the same way, and returns a
     discriminator; None: that of the preset."""
     trust_code: Annotated[bool, FlagCreatePairsOff] = False
-    """Run the Python files that a config.json names as its game and models, given as PRESET or of
-    the run to --resume. Without it, Python code runs only from a FILE.py:NAME of the command."""
+    """Run the Python files that a config.json (given as PRESET, or of the run to --resume) names as
+    its game and models. Without it, only code that the command names as FILE.py:NAME is run."""
     track: Annotated[tuple[str, ...], arg(metavar="TRACKER ...")] = ()
-    """Trackers that the run is also logged to: tensorboard, wandb, mlflow, trackio. Each needs its
+    """Experiment trackers to log the run to: tensorboard, wandb, mlflow, trackio. Each needs its
     extra, for example `pip install 'advnets[tensorboard]'`."""
     stage: Annotated[Stage, arg(name="")] = field(default_factory=Stage)
     runtime: Annotated[Runtime, arg(name="")] = field(default_factory=Runtime)
@@ -108,11 +108,11 @@ class Train(ValidatedConfig):
             seed=self.seed,
         )
 
-    def run(self, start: Config, *, typed: str | None) -> int:
+    def run(self, start: Config, *, argument: str | None) -> int:
         """Train, or estimate with --dry-run; return the exit status.
 
-        `typed` is the PRESET of the command line. A file's code runs if it was typed as PRESET, or
-        with --trust-code.
+        `argument` is the PRESET argument. The code of a file runs only if `argument` names the
+        file, or with --trust-code.
         """
         from advnets.cli import console
         from advnets.experiment.dry_run import dry_run
@@ -126,16 +126,16 @@ class Train(ValidatedConfig):
         # Check the data and the output before any work.
         self._check_combinations()
         config = self.config(start)
-        trusted = self.trust_code or (typed is not None and presets.is_game_spec(typed))
+        trusted = self.trust_code or (argument is not None and presets.is_game_spec(argument))
         load_custom_models(config, trust_code=self.trust_code)
         spec.reject_run_directory(config.data.source)
-        out = self.out or (newest_out if self.resume else new_out)(config, typed)
+        out = self.out or (newest_out if self.resume else new_out)(config, argument)
         if not (self.resume and RunDirectory(out).exists):
             check_output(out, folder=True)
         if self.branch is not None:
             check_output(self.branch, "--branch", folder=True)
-        if typed in presets.PRESETS and not spec.is_dataset_name(typed) and not self.resume:
-            warning = spec.shadowing_warning(typed, "preset")
+        if argument in presets.PRESETS and not spec.is_dataset_name(argument) and not self.resume:
+            warning = spec.shadowing_warning(argument, "preset")
             if warning is not None:
                 print(f"advnets: {warning}", file=sys.stderr)
         if self.dry_run:
@@ -145,7 +145,7 @@ class Train(ValidatedConfig):
         # Train.
         trackers = [make_tracker(name) for name in self.track]
         new = self.out is None and not self.resume
-        default = presets.default_out(config, typed) if new else None
+        default = presets.default_out(config, argument) if new else None
         callback = console.Console(config.images_per_step, default_out=default)
         start_time = time.monotonic()
         try:
@@ -221,17 +221,17 @@ class Sample(ValidatedConfig):
     """Probabilities of the classes of a class-conditional run: those of the training images, or
     equal ones."""
     batch_statistics: bool = False
-    """Normalize in batch norm by the statistics of each block of 500 samples instead of the running
+    """Use the statistics of each block of 500 samples in batch norm, instead of the running
     statistics."""
     keep_fraction: float = 1.0
-    """Fraction of the samples to keep by discriminator rejection sampling: of each block of 500,
-    those that D rates most real. 1: all."""
+    """Fraction of the samples to keep by discriminator rejection sampling: in each block of 500,
+    those with the largest logits of D. 1: all."""
     columns: int | None = None
     """Number of columns of the grid; None: an approximately square grid."""
     device: Annotated[str, arg(metavar="DEVICE")] = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
     trust_code: bool = False
-    """Run the Python file of a run with a generator or discriminator of your own."""
+    """Run the Python files of a run with a custom generator or discriminator."""
 
     def execute(self) -> int:
         """Draw the samples and write them; return the exit status."""
@@ -312,7 +312,7 @@ def _metrics_help() -> str:
 
 @dataclass(frozen=True)
 class Evaluate(ValidatedConfig):
-    """Evaluate a trained generator; adds the scores to scores.json and report.html of the run.
+    """Evaluate a trained generator, and add the scores to scores.json and report.html of the run.
 
     Most metrics have a row `real` for real images: the best value attainable at this sample size.
     """
@@ -332,17 +332,17 @@ class Evaluate(ValidatedConfig):
     run code and needs --trust-code."""
     trust_code: bool = False
     """Open the .pt2 file of --extractor, although opening it can run any code in it, and run the
-    Python file of a run with a generator or discriminator of your own."""
+    Python files of a run with a custom generator or discriminator."""
     seed: int = 0
     """Random seed of the samples."""
     keep_fraction: float = 1.0
-    """Fraction of the samples to score after discriminator rejection sampling: those that D rates
-    most real. 1: all."""
+    """Fraction of the samples to score after discriminator rejection sampling: those with the
+    largest logits of D. 1: all."""
     num_samples: Annotated[int | None, arg(aliases=("-n",))] = None
     """Number of samples, and of real images; scores of different numbers are not comparable.
     None: 10,000, except for metrics of modes and points, which have defaults of their own."""
     probe_labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
-    """Numbers of labels for the linear probe, 0 for all (slow); none: 100 and 1000."""
+    """Numbers of labels for the linear probe; 0: all (slow). None: 100 and 1000."""
     class_proportions: Literal["data", "uniform"] = "data"
     """Probabilities of the classes of a class-conditional run: those of the training images, or
     equal ones. A class without training images is never drawn."""

@@ -1,4 +1,4 @@
-"""`advnets compare`: the scores of runs, or of records of a sweep, in one table."""
+"""`advnets compare`: the scores of runs, or of the records of a sweep, in one table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Compare:
     """File to write the comparison to: a table in Markdown (.md), LaTeX (.tex, for the package
     booktabs) or CSV (.csv, with all digits), or a JSON record (.json); None: print it."""
     curves: Annotated[Path | None, arg(metavar="FILE.png")] = None
-    """File to draw the training curves of the runs to, instead of comparing their scores: a panel
+    """File for a figure of the runs' training curves, instead of a comparison of scores: a panel
     for each preset and metric, a curve for each run. None: compare scores."""
 
     def run(self, config_of: Callable[[str], Config]) -> int:
@@ -173,7 +173,7 @@ def read_record(
 
 
 def read_history(path: Path, config_of: Callable[[str], Config]) -> History:
-    """Return the training history of a run directory, or of a record file of `advnets sweep`.
+    """Return the training events of a run directory, or of a record file of `advnets sweep`.
 
     Raises:
         RunError: it is neither.

@@ -1,4 +1,4 @@
-"""Output of a training: a progress bar on a terminal or in a notebook, else lines."""
+"""Console output of a training: a progress bar on a terminal or in a notebook, else lines."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from advnets.experiment.train import TrainResult
 
 FILES_SHOWN = 10
-"""The most skipped files that are listed on the console; events.jsonl has all of them."""
+"""The largest number of skipped files that the console lists; events.jsonl has all."""
 
 SECONDS_BEFORE_ESTIMATE, SHORTEST_ESTIMATE = 3.0, 10.0
-"""The seconds of training before the rest is estimated, and the shortest rest that is printed."""
+"""Seconds of training before the remaining time is estimated, and the shortest one printed."""
 
 CLASSES_SHOWN = 20
-"""The most classes that are counted one by one."""
+"""The largest number of classes whose counts are listed."""
 
 
 class Console(Callback):
@@ -59,7 +59,7 @@ class Console(Callback):
         self._is_time_known = False
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
-        """Take note of the names that the first line has."""
+        """Store the names that the first line prints."""
         if self.default_out not in (None, run):
             self.line(f"advnets: {self.default_out} is taken; the run is {run}")
         self._run, self._preset, self._start_step = str(run), config.preset, step
@@ -78,14 +78,14 @@ class Console(Callback):
             show(event)
 
     def on_step(self, step: int) -> None:
-        """Advance the progress bar; after the first seconds, print the expected time."""
+        """Advance the progress bar; after a few seconds, print the expected time."""
         if not self._is_time_known:
             self._estimate_time(step)
         if self.bar is not None:
             self.bar.update((step - self._start_step) * self.images_per_step - self.bar.n)
 
     def _estimate_time(self, step: int) -> None:
-        """Print how long the rest of the training takes, once enough steps are measured."""
+        """Print the expected remaining time, once enough steps have been timed."""
         now = time.monotonic()
         if self._first_step is None:  # the first step is slower than the others
             self._first_step = step, now
@@ -195,9 +195,9 @@ class Console(Callback):
 
 
 def progress_bar() -> tuple[type[tqdm[Any]], bool]:
-    """Return tqdm's class for this environment, and whether it is the one for notebooks.
+    """Return tqdm's class for this environment, and whether it is the notebook class.
 
-    In a notebook without ipywidgets it is the class for terminals.
+    In a notebook without ipywidgets it is the terminal class.
     """
     from tqdm.auto import tqdm as bar  # imported late: slow
     from tqdm.notebook import tqdm_notebook
@@ -206,7 +206,7 @@ def progress_bar() -> tuple[type[tqdm[Any]], bool]:
 
 
 def metrics_text(event: Mapping[str, Any]) -> str:
-    """Return D(x), D(G(z)) and V of a log event, or what a game without them logs first."""
+    """Return D(x), D(G(z)) and V of a log event, or the first metrics of a game without them."""
     curve = curve_spec([event])
     labels = curve.symbols if curve else {name: name for name in metric_names(event)[:3]}
     return "  ".join(
@@ -242,10 +242,10 @@ def result_text(result: TrainResult, seconds: float) -> str:
         lines.insert(0, f"ended early at step {result.step:,}: {result.ended_early}")
     if result.best_step is not None:
         lines.append(f"the best checkpoint is of step {result.best_step:,} (--step best)")
-    if result.score:
+    if metric := result.default_metric:
         lines += [
-            f"next: evaluate the generator ({METRICS[result.score].title}) and draw samples:",
-            f"  advnets evaluate {shell_quote(run)} --metrics {result.score}",
+            f"next: evaluate the generator ({METRICS[metric].title}) and draw samples:",
+            f"  advnets evaluate {shell_quote(run)} --metrics {metric}",
         ]
     else:
         lines.append("next: draw samples (there are no test images to evaluate on):")
@@ -318,8 +318,8 @@ def dry_run_text(report: DryRunReport, *, verbose: bool = False) -> str:
     lines += [data, parameters_text(last.parameters)]
     lines += details if verbose else report.data["notes"]
     written = "nothing was written"
-    if report.packed:
-        folders = ", ".join(map(str, report.packed))
+    if report.packed_folders:
+        folders = ", ".join(map(str, report.packed_folders))
         written += f" but the data, packed into the cache for training: {folders}"
     lines.append(written)
     if verbose:

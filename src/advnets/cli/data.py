@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from advnets.data.image_folder.audit import Audit
 
 _MAX_LINES = 10
-"""The maximum number of lines of a list in text; --json has all."""
+"""The largest number of lines of a list in text; --json has all."""
 _MAX_NAMES = 4
-"""The maximum number of names of a group of duplicates in text; --json has all."""
+"""The largest number of names of a group of duplicates in text; --json has all."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class AuditData(ValidatedConfig):
     white_level: float | None = None
     """Value of 16-bit images that is white; None: 65,535."""
     follow_links: bool = False
-    """Follow symbolic links that lead out of the folder."""
+    """Also read files that symbolic links in an image folder point to outside that folder."""
     json: bool = False
     """Print the audit as JSON, with every unreadable file and duplicate by name."""
 
@@ -122,8 +122,8 @@ class AuditData(ValidatedConfig):
             Data(source=self.path, directory=self.data_dir, follow_links=self.follow_links)
         )
         if not isinstance(opened, ImageFiles) and opened.distribution is not None:
-            facts = point_statistics(opened)
-            print(json.dumps(facts, indent=2) if self.json else format_points(facts))
+            statistics = point_statistics(opened)
+            print(json.dumps(statistics, indent=2) if self.json else format_points(statistics))
             return 0
         files = isinstance(opened, ImageFiles)
         audit = (
@@ -194,7 +194,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class DataCommand:
-    """Datasets: list, download, audit and pack them."""
+    """List, download, audit and pack datasets."""
 
     command: Annotated[
         Annotated[Fetch, subcommand("fetch", prefix_name=False)]
@@ -271,7 +271,7 @@ def format_audit(audit: Audit, path: str) -> str:
 
 
 def _as_preset_argument(source: str) -> str:
-    """Return a source as a word of a command line that is not taken for the name of a preset."""
+    """Return a source as a command-line argument that is not mistaken for a preset."""
     from advnets import presets
     from advnets.data import spec
 

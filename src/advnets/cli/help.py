@@ -1,4 +1,4 @@
-"""Help pages and messages about mistyped arguments, made from what tyro prints.
+"""Help pages and messages about invalid arguments, made from tyro's output.
 
 tyro writes the full help of a command from its dataclass. This module shortens that of `train`,
 prints one group of its options, adds examples, and turns tyro's error boxes into one sentence.
@@ -104,7 +104,7 @@ def overview(version: str) -> str:
         "",
         "commands:",
         *(
-            _hanging(f"  {name:{width}}  ", _first_sentence(command.__doc__ or ""))
+            _hanging_indent(f"  {name:{width}}  ", _first_sentence(command.__doc__ or ""))
             for name, command in COMMANDS.items()
         ),
         "",
@@ -120,12 +120,12 @@ def overview(version: str) -> str:
 
 def short_help(full: str, preset: str) -> str:
     """Return the help of `train` on one page, from the full one."""
-    boxes = _boxes(full)
-    entries = {entry.flag: entry for box in boxes.values() for entry in _entries(box)}
+    boxes = _parse_boxes(full)
+    entries = {entry.flag: entry for box in boxes.values() for entry in _parse_entries(box)}
     lines = [
         *_usage(["train"], boxes),
         "",
-        _hanging("", _first_sentence(COMMANDS["train"].__doc__ or "")),
+        _hanging_indent("", _first_sentence(COMMANDS["train"].__doc__ or "")),
         "",
         *_examples(["train"]),
         "",
@@ -147,16 +147,16 @@ def group_help(full: str, group: str) -> str:
     if group not in GROUPS:
         raise UnknownNameError("group of options", group, GROUPS)
     owner, about = GROUPS[group]
-    boxes = _boxes(full)
+    boxes = _parse_boxes(full)
     if owner is not None:
         flags = _flags(owner)
-        entries = [entry for entry in _entries(boxes["options"]) if entry.flag in flags]
+        entries = [entry for entry in _parse_entries(boxes["options"]) if entry.flag in flags]
     else:
         entries = [
             entry
             for title, box in boxes.items()
             if title.removesuffix(" options").partition(".")[0] == group
-            for entry in _entries(box)
+            for entry in _parse_entries(box)
         ]
     texts = [entry.full() for entry in entries]
     return "\n".join([f"{group}: {about}", "", *(texts or ["  (none for this preset)"])])
@@ -168,23 +168,23 @@ def full_help(full: str, words: Sequence[str]) -> str:
     `words` are those of the command line, such as data and audit.
     """
     _, _, description = full.partition("╭")[0].strip().partition("\n\n")
-    boxes = _boxes(full.replace("show this help message and exit", "Print this help."))
+    boxes = _parse_boxes(full.replace("show this help message and exit", "Print this help."))
     lines = [*_usage(words, boxes), ""]
     for paragraph in filter(None, description.split("\n\n")):
-        lines += [_hanging("", " ".join(paragraph.split())), ""]
+        lines += [_hanging_indent("", " ".join(paragraph.split())), ""]
     for title, box in boxes.items():
-        lines += [f"{title}:", *(entry.full() for entry in _entries(box)), ""]
+        lines += [f"{title}:", *(entry.full() for entry in _parse_entries(box)), ""]
     return "\n".join([*lines, *_examples(words)])
 
 
 def _usage(words: Sequence[str], boxes: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the usage line of a command: its arguments in their order, then its options."""
-    arguments = [entry.head for entry in _entries(boxes.get("positional arguments", ()))]
+    arguments = [entry.head for entry in _parse_entries(boxes.get("positional arguments", ()))]
     if words[0] == "visualize":  # whose run comes before the view
         arguments = ["RUN", words[2], *arguments] if len(words) > 2 else ["RUN", "VIEW"]
     elif "subcommands" in boxes:
         arguments = ["COMMAND"]
-    if len(_entries(boxes["options"])) > 1:  # more than --help
+    if len(_parse_entries(boxes["options"])) > 1:  # more than --help
         arguments.append("[options]")
     command = words[:1] if words[0] == "visualize" else words
     line = " ".join(["usage: advnets", *command, *arguments])
@@ -206,15 +206,15 @@ def _examples(words: Sequence[str]) -> list[str]:
     return ["examples:", *(f"  {example}" for example in examples)]
 
 
-class _Captured(io.StringIO):
+class _HelpStream(io.StringIO):
     """A stream for which tyro draws boxes of the same characters everywhere."""
 
     encoding = "utf-8"
 
 
-def capture(parse: Callable[[], object]) -> str:
+def capture_stdout(parse: Callable[[], object]) -> str:
     """Return the text that a parser prints to stdout before it exits."""
-    out = _Captured()
+    out = _HelpStream()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         parse()
     return out.getvalue()
@@ -223,10 +223,10 @@ def capture(parse: Callable[[], object]) -> str:
 def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> UsageError | None:
     """Return the one-sentence error that replaces an error box of tyro.
 
-    None if the box is of a kind that is not known here. `full` returns the help of the command, of
-    which the known options are read.
+    It is None for an unknown kind of box. `full` returns the help of the command, from which the
+    known options are read.
     """
-    text = " ".join(" ".join(_unboxed(box)).split())
+    text = " ".join(" ".join(_strip_boxes(box)).split())
     command = " ".join(map(shell_quote, leading_words(arguments)))
 
     # An unknown option.
@@ -292,7 +292,7 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
 
 
 def _flag_suggestion(flag: str, known: Sequence[str]) -> str:
-    """Return a question that names the nearest known options, those of all groups included."""
+    """Return a question that names the nearest known options, of any group."""
     name = flag.removeprefix("--")
     same = {SYNONYMS.get(name, name), name}
     nearest = [option for option in known if option.removeprefix("--") in same]
@@ -307,23 +307,23 @@ def _flag_suggestion(flag: str, known: Sequence[str]) -> str:
 def with_flags(message: str, arguments: Sequence[str], full: Callable[[], str]) -> str:
     """Return a message about config fields, such as batch_size, with flags in their place.
 
-    `full` returns the help of the command, of which the flags that were not typed are read. The
+    `full` returns the help of the command, from which the flags that were not given are read. The
     options of a dataset, as in ring:modes=8, keep their names.
     """
-    typed = [a.partition("=")[0].replace("_", "-") for a in arguments if a.startswith("--")]
+    given = [a.partition("=")[0].replace("_", "-") for a in arguments if a.startswith("--")]
     fields = {match[0] for match in _CONFIG_FIELD.finditer(message)}
     fields -= {option[0] for option in re.finditer(r"(?<=[:,])\w+(?==)", " ".join(arguments))}
     names = {field: field.replace("_", "-") for field in fields}
     if not names:
         return message
 
-    # Prefer flags that were typed, then those of the same groups, as hidden sizes have two.
-    groups = {flag.rpartition(".")[0] for flag in typed if _field_name(flag) in names.values()}
+    # Prefer flags that were given, then those of the same groups: hidden sizes have two flags.
+    groups = {flag.rpartition(".")[0] for flag in given if _field_name(flag) in names.values()}
     known = _FLAG.findall(full())
     same_groups = [flag for flag in known if flag.rpartition(".")[0] in groups]
 
     def flags(match: re.Match[str]) -> str:
-        for candidates in typed, same_groups, known:
+        for candidates in given, same_groups, known:
             if found := [flag for flag in candidates if _field_name(flag) == names.get(match[0])]:
                 return " or ".join(dict.fromkeys(found))
         return match[0]
@@ -337,7 +337,7 @@ _CONFIG_FIELD = re.compile(
     r"(?= (?:is|are|has|and|or|does|needs) )"
     r"|(?:(?<=set )|(?<=leave )|(?<=turn )|(?<=and )|(?<=or ))[a-z]\w*(?= (?:to|out|off|and)\b))"
 )
-"""A name with an underscore, or a word that the message describes or says how to change."""
+"""A config field in a message: a name with an underscore, or a word that "is", or "set … to"."""
 
 
 def _field_name(flag: str) -> str:
@@ -345,7 +345,7 @@ def _field_name(flag: str) -> str:
 
 
 def leading_words(arguments: Sequence[str]) -> list[str]:
-    """Return the words of a command line that choose its help page, up to the first option."""
+    """Return the words of a command line, up to the first option, that select its help page."""
     limit = {"data": 2, "visualize": 3}.get(arguments[0], 1)
     return list(takewhile(lambda word: not word.startswith("-"), arguments[:limit]))
 
@@ -364,11 +364,11 @@ def _name(annotation: object) -> str | None:
     return getattr(annotation, "name", None)
 
 
-def _unboxed(text: str) -> list[str]:
+def _strip_boxes(text: str) -> list[str]:
     return [re.sub(r"^[│╭╰]\s?|\s*[│╮╯]$", "", line) for line in text.splitlines()]
 
 
-def _boxes(text: str) -> dict[str, list[str]]:
+def _parse_boxes(text: str) -> dict[str, list[str]]:
     """Return the lines in each box of tyro's help by the box's title."""
     boxes: dict[str, list[str]] = {}
     title = ""
@@ -418,10 +418,12 @@ class _Entry:
         head = re.sub(r"\[(\{[^}]*\}|\w+) \[(?:\w+ )?\.\.\.\]\]", r"\1 ...", self.head)
         if "{" in head:  # a long list of values is broken after commas alone
             breakable = head.replace(" ", "\0").replace(",", ", ")
-            wrapped = _hanging("  ", breakable).replace("\n  ", "\n      ")
+            wrapped = _hanging_indent("  ", breakable).replace("\n  ", "\n      ")
             head = wrapped.strip().replace(", ", ",").replace("\0", " ")
         text = f"{self.text} (default: {self.default})" if self.default else self.text
-        return "\n".join([f"  {head}", *(_hanging(" " * 8, line) for line in text.split("\n"))])
+        return "\n".join(
+            [f"  {head}", *(_hanging_indent(" " * 8, line) for line in text.split("\n"))]
+        )
 
     def brief(self) -> str:
         """Return the first sentence of the help, and the default."""
@@ -429,11 +431,11 @@ class _Entry:
         if self.default not in ("", "none"):
             sentence += f" Default: {self.default}."
         head = self.head.partition(", --no-")[0].replace("{None}|", "")
-        return _hanging(f"  {head:<19} ", sentence)
+        return _hanging_indent(f"  {head:<19} ", sentence)
 
 
-def _entries(lines: Sequence[str]) -> list[_Entry]:
-    """Return the entries of a box: a head begins a line, its help is indented or behind it."""
+def _parse_entries(lines: Sequence[str]) -> list[_Entry]:
+    """Return the entries of a box: each head starts a line, its help is indented or follows it."""
     entries: list[_Entry] = []
     for line in lines:
         text, head = line.strip(), entries[-1].head if entries else ""
@@ -455,8 +457,8 @@ def _first_sentence(text: str) -> str:
     return re.split(r"(?<=[.!?])\s+(?=[A-Z`(-])", text)[0]
 
 
-def _hanging(head: str, text: str) -> str:
-    """Return text behind a head, wrapped under itself."""
+def _hanging_indent(head: str, text: str) -> str:
+    """Return a head followed by text that is wrapped with a hanging indent."""
     return textwrap.fill(
         text,
         _width(),

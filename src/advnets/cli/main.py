@@ -1,4 +1,4 @@
-"""The command line: parses the arguments, runs the command, prints an error in one sentence."""
+"""The entry point: parse the arguments, run the command, and print errors in one sentence."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from advnets.cli.arguments import (
     full_help,
     parse_command,
     parse_with_tyro,
+    preset_argument,
     starting_point,
     train_config,
-    typed_preset,
 )
 from advnets.cli.commands import COMMANDS, Train
 from advnets.cli.compare import Compare
@@ -47,12 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of the process, and return the exit status."""
     if arguments is None:
         protect_standard_streams()
-        return _status_after_output(guarded(sys.argv[1:]))
-    return guarded(arguments)
+        return _status_after_output(run_guarded(sys.argv[1:]))
+    return run_guarded(arguments)
 
 
 def _status_after_output(status: int) -> int:
-    """Return the exit status, a failure if what was printed did not reach stdout."""
+    """Return the exit status: a failure if output to stdout was lost."""
     if (lost := lost_output_error()) is None:
         return status
     print(
@@ -63,7 +63,7 @@ def _status_after_output(status: int) -> int:
     return status or FAILURE
 
 
-def guarded(arguments: Sequence[str]) -> int:
+def run_guarded(arguments: Sequence[str]) -> int:
     """Run a command line and return the exit status; an error is one sentence on stderr."""
     debug = "--debug" in arguments
     token = ON_COMMAND_LINE.set(True)
@@ -101,7 +101,7 @@ def guarded(arguments: Sequence[str]) -> int:
 
 
 def _with_flags(error: AdvnetsError, arguments: Sequence[str]) -> str:
-    """Return the message of an error, in which a config field has the name of its flag."""
+    """Return the message of an error, with flags in place of config fields."""
 
     def full() -> str:
         try:
@@ -140,7 +140,7 @@ def run(arguments: list[str]) -> int:
     command = parse_command(arguments[:rest], start, preset)
     if isinstance(command, Sweep):
         trained = () if rest is None else tuple(arguments[rest + 1 :])
-        return replace(command, train=trained).run(guarded, _checked_config)
+        return replace(command, train=trained).run(run_guarded, _sweep_config)
     if isinstance(command, Compare):
         return command.run(config_of)
     if not isinstance(command, Train):
@@ -156,7 +156,7 @@ def run(arguments: list[str]) -> int:
             f"two datasets were given, {preset!r} and --data {command.data.source!r}; give one "
             "of them"
         )
-    return command.run(start, typed=typed_preset(arguments))
+    return command.run(start, argument=preset_argument(arguments))
 
 
 def _check_command(name: str) -> None:
@@ -174,14 +174,14 @@ def _check_command(name: str) -> None:
 
 def _print_help(arguments: list[str]) -> int:
     """Print the help of a command with its examples; of train a page, a group, or everything."""
-    # The preset, if it is typed before --help, gives the defaults; a word after it is a group.
+    # A preset before --help gives the defaults; a word after --help is a group.
     help_flags = ("-h", "--help", "--help-all")
     at = next(i for i, argument in enumerate(arguments) if argument in help_flags)
     group = arguments[at + 1] if at + 1 < len(arguments) else ""
     train = arguments[0] == "train"
     start, preset = starting_point(arguments[:at] if train else [])
     words = ["train"] if train else [word for word in arguments if word not in help_flags]
-    full = help_pages.capture(
+    full = help_pages.capture_stdout(
         lambda: parse_with_tyro([*words, "--help"], Train.defaults(start, preset))
     )
     if not train or "--help-all" in arguments:
@@ -207,7 +207,7 @@ def _require_working_directory() -> None:
         ) from None
 
 
-def _checked_config(arguments: list[str]) -> Config:
+def _sweep_config(arguments: list[str]) -> Config:
     """Return the config of a run of a sweep; an error names the flags of its arguments."""
     try:
         return train_config(arguments)

@@ -23,8 +23,8 @@ class Paper(ValidatedConfig):
     """
 
     sections: Annotated[str | None, arg(metavar="SECTION,…")] = None
-    """Sections to build, by name, separated by commas. None builds all; `--sections list` lists
-    them."""
+    """Names of the sections to build, separated by commas; `--sections list` lists them. None: all
+    sections."""
     quick: bool = False
     """Use small networks and short trainings: ten minutes on two cores. This is the default."""
     full: bool = False
@@ -33,9 +33,9 @@ class Paper(ValidatedConfig):
     out: Path = Path("paper")
     """Output folder of the results, the trained runs and report.html."""
     seeds: int | None = None
-    """Number of seeds of every evaluated training. None is 3 with --full, otherwise 1."""
+    """Number of seeds of every model that is evaluated. None: 3 with --full, else 1."""
     seed: int = 0
-    """Seed of every training; the first one where several are trained."""
+    """Random seed of every training; with several seeds, the first one."""
     mnist: Annotated[str, arg(metavar="SOURCE")] = "mnist"
     """Dataset or path of the digits in Table 1 and Figures 2 and 3 with --full."""
     cifar: Annotated[str, arg(metavar="SOURCE")] = "cifar10"
@@ -43,8 +43,8 @@ class Paper(ValidatedConfig):
     faces: Annotated[str, arg(metavar="SOURCE")] = "tfd"
     """Dataset or path of the face images, such as the Toronto Face Database."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Folder of named datasets. None is the environment variable ADVNETS_DATA, else the user's
-    cache."""
+    """Folder of the named datasets. None: the environment variable ADVNETS_DATA, else the user's
+    cache folder."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,9 +33,9 @@ MAX_CURVE_POINTS = 200
 MAX_RUNS = 10_000
 """The largest number of runs of a sweep."""
 DIVERGED = 3
-"""The exit status of a training that ended in an unusable state; the other runs go on."""
+"""The exit status of a training that ended in an unusable state; other runs continue."""
 _POLL_S = 0.2
-"""The time, in seconds, after which a stop signal is noticed while processes train."""
+"""The interval, in seconds, between checks for a stop signal while processes train."""
 
 CommandLine = Callable[[Sequence[str]], int]
 """A function that executes the arguments of `advnets` and returns the exit status."""
@@ -45,23 +45,23 @@ CommandLine = Callable[[Sequence[str]], int]
 class Sweep(ValidatedConfig):
     """Train a preset with several seeds and options, evaluate every run, and compare them.
 
-    Options of `advnets train` that all runs share come after `--`, where {seed} stands for the
-    seed. The run of a seed is OUT/NAME-seedN. The same command, typed again, continues the sweep:
-    finished runs are not trained again, and a stopped one resumes bit-exactly.
+    Options of `advnets train` for all runs follow `--`, where {seed} stands for the seed. Runs are
+    stored as OUT/NAME-seedN. The same command continues an interrupted sweep: finished runs are not
+    trained again, and a stopped one resumes bit-exactly.
     """
 
     preset: Annotated[Positional[str], arg(metavar="PRESET")]
     """Preset to train, path of your data, or FILE.py:NAME of a custom game."""
     seeds: Annotated[str, arg(metavar="N|FIRST-LAST|LIST")] = "10"
-    """Seeds of the runs: their number, counted from 0, a range such as 0-4, or a list such as
-    0,3,7."""
+    """Seeds of the runs: a number of seeds, which start at 0, a range such as 0-4, or a list such
+    as 0,3,7."""
     grid: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="OPTION=VALUE,...")] = ()
-    """Option of `advnets train` with the values to train, such as game.r1=0.1,1,10; of a switch,
-    true or false. Given several times, every combination is trained."""
+    """Option of `advnets train` and the values to try, such as game.r1=0.1,1,10; for a switch, true
+    or false. Given several times, every combination is trained."""
     jobs: int = 1
-    """Number of runs that train at once, in processes that share the cores of the machine."""
+    """Number of runs to train in parallel, in processes that share the CPU cores."""
     metrics: Annotated[tuple[str, ...], arg(metavar="METRIC ...")] = ("parzen",)
-    """Metrics to compute at the end of each run: values of `advnets evaluate --metrics`."""
+    """Metrics to compute after each training, as in `advnets evaluate --metrics`."""
     evaluate: Annotated[str, arg(metavar="OPTIONS")] = ""
     """Further options of `advnets evaluate` as one argument, as in
     --evaluate="--num-samples 1000"."""
@@ -154,9 +154,9 @@ class GridValue:
     """A value of an option in a grid."""
 
     name: str
-    """Its part of the name of a run: the option and the value, with the letters of file names."""
+    """Its part of the run's name: OPTION=VALUE, with characters that file names allow."""
     options: tuple[str, ...]
-    """The words of the command line."""
+    """The command-line arguments that set it."""
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -215,7 +215,7 @@ def parse_grid(text: str) -> tuple[GridValue, ...]:
 
 @dataclass(frozen=True)
 class SweepRun:
-    """A run of a sweep: how it is trained and evaluated, and where it and its record are."""
+    """A run of a sweep: its command, metrics, run directory and record file."""
 
     path: Path
     record: Path
@@ -256,11 +256,11 @@ class SweepRun:
         return scored.issuperset(metrics)
 
     def complete(self, advnets: CommandLine, threads: int | None = None) -> int:
-        """Train what is left, evaluate and write the record; return the exit status.
+        """Train the remaining steps, evaluate, and write the record; return the exit status.
 
         `threads` is the number of threads of a new run whose command does not give it.
         """
-        # Train to the end, from wherever the run was stopped, with as many threads as before.
+        # Train to the end, from the newest checkpoint and with the same number of threads.
         resume = self.has_directory
         gives_threads = _without_threads(self.command) != self.command
         options = ["--resume"] if resume else []
@@ -309,7 +309,7 @@ def _train_one_by_one(
 def _train_in_processes(
     runs: Sequence[SweepRun], jobs: int, advnets: CommandLine
 ) -> dict[SweepRun, int]:
-    """Complete runs in so many processes at once; return their exit statuses.
+    """Complete runs in parallel, in up to `jobs` processes; return their exit statuses.
 
     When one fails, or at a stop signal, the others save a checkpoint and stop.
     """
@@ -356,7 +356,7 @@ def _train_in_processes(
 
 
 def _complete_run(run: SweepRun, threads: int, advnets: CommandLine) -> None:
-    """Complete a run in a process of its own, whose lines of output begin with the run's name."""
+    """Complete a run in a separate process, whose output lines start with the run's name."""
     import torch
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -368,7 +368,7 @@ def _complete_run(run: SweepRun, threads: int, advnets: CommandLine) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent was killed; a repeated sweep resumes the run."""
+    """End this process when its parent has been killed; the repeated command resumes the run."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
@@ -401,23 +401,23 @@ def run_record(path: Path, seed: int, command: str) -> dict[str, Any]:
         "seconds": round(sum(event["seconds"] for event in logs), 1),
         "cpu_seconds": round(sum(event["cpu_seconds"] for event in logs), 1),
         "scores": run.scores(),
-        "training_eval": [_rounded(event) for event in evaluations],
-        "curve": [_rounded(event) for event in curve],
+        "training_eval": [_round_floats(event) for event in evaluations],
+        "curve": [_round_floats(event) for event in curve],
     }
 
 
 def record_text(record: Mapping[str, Any]) -> str:
     """Return a record as JSON with a line for each score and each point of the curve."""
     lists = [
-        f'"{key}": [\n{_joined(map(_json, value))}\n]'
+        f'"{key}": [\n{_join_lines(map(_json, value))}\n]'
         if isinstance(value, list)
         else f'"{key}": {_json(value)}'
         for key, value in record.items()
     ]
-    return f"{{\n{_joined(lists)}\n}}\n"
+    return f"{{\n{_join_lines(lists)}\n}}\n"
 
 
-def _joined(parts: Iterable[str]) -> str:
+def _join_lines(parts: Iterable[str]) -> str:
     return ",\n".join(parts)
 
 
@@ -425,8 +425,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _rounded(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an event with floats of five significant digits, without its kind."""
+def _round_floats(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event with floats rounded to five significant digits, without its kind."""
     return {
         key: float(f"{value:.5g}") if isinstance(value, float) else value
         for key, value in event.items()

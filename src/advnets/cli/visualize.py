@@ -34,7 +34,8 @@ class Visualize:
     step: int | Literal["best"] | None = None
     """Step of a kept checkpoint, or best (see `advnets train --keep-best`); None: the newest."""
     weights: Literal["ema", "last"] | None = None
-    """Weights to load; None: the weight average (ema) if the run has one, else the last ones."""
+    """Weights to load: the exponential moving average (ema) or the last ones; None: ema if the run
+    has it, else last."""
     data: Annotated[str | None, arg(metavar="SOURCE")] = None
     """New path of the run's data, if it was moved (its digest is checked); None: as in training."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
@@ -42,7 +43,7 @@ class Visualize:
     device: Annotated[str, arg(metavar="DEVICE")] = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
     trust_code: bool = False
-    """Run the Python file of a run with a generator or discriminator of your own."""
+    """Run the Python files of a run with a custom generator or discriminator."""
 
     def execute(self) -> int:
         """Render the view and write its files; return the exit status."""
@@ -55,7 +56,7 @@ class Visualize:
         if self.out is not None:
             check_output(self.out)
             if self.out.suffix != ".png":
-                raise UsageError(f"{self.out} is not a name of a PNG file; give a name in .png")
+                raise UsageError(f"{self.out} is not the name of a PNG file; give a name in .png")
         if self.movie is not None:
             check_output(self.movie, "--movie")
             check_movie_path(self.movie)

@@ -366,23 +366,23 @@ class SemiSupervisedConvDiscriminator(BaseDiscriminator):
 
 @dataclass(frozen=True)
 class CustomModel(ValidatedConfig):
-    """The options that a user's own generator and discriminator share."""
+    """The fields that the configs of a custom generator and discriminator share."""
 
     source: Suppress[str] = ""
-    """FILE.py:NAME, or the name of a class or function that was given from Python; it is called
+    """FILE.py:NAME, or the name of a class or function that was passed from Python; it is called
     with the shape of images and the number of classes, and returns a torch module."""
     digest: Suppress[str] = ""
-    """BLAKE2b digest, in hex, of the file or of the source of the class, when the run began."""
+    """BLAKE2b digest, in hex, of the file or the source code of the class, when the run started."""
 
 
 @dataclass(frozen=True)
 class CustomGenerator(CustomModel):
-    """A user's own generator."""
+    """A custom generator."""
 
 
 @dataclass(frozen=True)
 class CustomDiscriminator(CustomModel, BaseDiscriminator):
-    """A user's own discriminator."""
+    """A custom discriminator."""
 
 
 @dataclass(frozen=True)

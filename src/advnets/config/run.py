@@ -28,7 +28,7 @@ from advnets.errors import UsageError
 
 @dataclass(frozen=True)
 class ImagePreprocessing(ValidatedConfig):
-    """The options that bring a user's own images to one shape."""
+    """The options for resizing and converting a user's own images."""
 
     size: int = 32
     """Height in pixels to which your own images are resized; also the width, unless --width is

@@ -1,6 +1,6 @@
-"""Estimates of the time of a training, from a few steps, and of its memory; nothing is written.
+"""Estimates of the time and memory of a training, from a few steps; nothing is written.
 
-`check_memory` needs shapes alone: its estimate is a lower bound, for which nothing is allocated.
+`check_memory` uses shapes alone: its estimate is a lower bound, computed without any allocation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from advnets.training.memory import (
 )
 from advnets.training.step import train_step
 
-SMALLER = (
+MEMORY_ADVICE = (
     "give a smaller --batch-size, or smaller networks (hidden_sizes, base_channels or latent_dim)"
 )
 
@@ -72,9 +72,9 @@ class DryRunReport:
     """The return value of `data_summary`."""
     stages: tuple[StageEstimate, ...]
     peak_bytes: int | None
-    """Peak memory of this process, or of the GPU; None: not known on this system."""
-    packed: tuple[Path, ...] = ()
-    """Directories of the cache that were written when the data was opened."""
+    """The peak memory of this process, or of the GPU, in bytes; None: unknown on this system."""
+    packed_folders: tuple[Path, ...] = ()
+    """The cache folders that were written when the data was opened."""
 
     @property
     def seconds(self) -> float:
@@ -102,7 +102,7 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
     resolved = setup.resolve_config(run_config, data.info, devices.resolve(run_config.runtime))
     device = devices.setup_process(resolved.runtime)
     check_memory(resolved, data.info, device)
-    with explain_errors(SMALLER), memory_limit(device, resolved.runtime.threads):
+    with explain_errors(MEMORY_ADVICE), memory_limit(device, resolved.runtime.threads):
         stages = tuple(
             _estimate_stage(resolved, data, number, device, trust_code=trust_code)
             for number in range(len(resolved.stages))
@@ -114,12 +114,12 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
 def _estimate_stage(
     run_config: config.Config,
     data: PreparedData,
-    number: int,
+    stage_index: int,
     device: torch.device,
     *,
     trust_code: bool,
 ) -> StageEstimate:
-    state = setup.make_train_state(run_config, data, number, device, trust_code=trust_code)
+    state = setup.make_train_state(run_config, data, stage_index, device, trust_code=trust_code)
     for _ in range(WARMUP_STEPS):
         train_step(state)
     steps, start = 0, _now(device)
@@ -128,7 +128,7 @@ def _estimate_stage(
         steps += 1
     seconds = (_now(device) - start) / steps
     counts: dict[str, Any] = {name: parameter_count(net) for name, net in state.players.items()}
-    return StageEstimate(counts, run_config.stages[number].steps or 0, seconds)
+    return StageEstimate(counts, run_config.stages[stage_index].steps or 0, seconds)
 
 
 def _now(device: torch.device) -> float:
@@ -139,7 +139,7 @@ def _now(device: torch.device) -> float:
 
 
 def data_summary(dataset: Dataset, run: config.Config) -> dict[str, Any]:
-    """Return the sizes of the splits, the training images by class, unused files, and warnings.
+    """Return the sizes of the splits, training images per class, unused files, and warnings.
 
     `unit` is "images" or "points", `unlabeled` the number of images without labels, and
     `uses_unlabeled` whether the game trains on them.
@@ -150,8 +150,8 @@ def data_summary(dataset: Dataset, run: config.Config) -> dict[str, Any]:
     warnings = [few_images_warning(count_distinct_images(train), count or 0)]
     if count is not None and run.data.batch_size > count:
         warnings.append(
-            f"warning: a batch of {run.data.batch_size:,} has the {count:,} training {unit} more "
-            f"than once; use batches of at most {count:,}"
+            f"warning: a batch of {run.data.batch_size:,} contains the {count:,} training {unit} "
+            f"more than once; use batches of at most {count:,}"
         )
     return {
         "name": dataset.name,
@@ -178,9 +178,9 @@ class MemoryEstimate:
     """The least memory that one stage needs, in bytes."""
 
     state: int
-    """Weights, their gradients, the states of the optimizers, and EMAs."""
+    """The weights, their gradients, the optimizer states, and EMAs."""
     batch: int
-    """A batch of images and one of samples, and the activations of the networks."""
+    """A batch of images, one of samples, and the activations of the networks."""
 
     @property
     def total(self) -> int:
@@ -201,20 +201,20 @@ def check_memory(run: config.Config, info: DatasetInfo, device: torch.device) ->
             raise OutOfMemoryError(
                 f"the training needs at least {format_bytes(needed.total)} of memory "
                 f"({format_bytes(needed.state)} for the networks, {format_bytes(needed.batch)} for "
-                f"a batch), and {device} has {format_bytes(available)} free; {SMALLER}"
+                f"a batch), and {device} has {format_bytes(available)} free; {MEMORY_ADVICE}"
             )
 
 
-def estimate_memory(run: config.Config, number: int, info: DatasetInfo) -> MemoryEstimate:
+def estimate_memory(run: config.Config, stage_index: int, info: DatasetInfo) -> MemoryEstimate:
     """Return the least memory that a stage needs.
 
     Raises:
         OutOfMemoryError: a tensor would have more elements than torch can count.
     """
-    stage, rows = run.stages[number], run.data.batch_size
+    stage, rows = run.stages[stage_index], run.data.batch_size
     if isinstance(stage.game, config.SemiSupervisedGame):
         rows = max(rows, stage.game.labeled_batch, stage.game.generated_batch)
-    players = meta_players(run, number, info)
+    players = meta_players(run, stage_index, info)
     weights = {name: parameter_count(net) for name, net in players.items()}
     state = sum(
         count * (2 + _optimizer_values(stage, name) + (name in stage.ema_players))
@@ -244,7 +244,7 @@ def _input_shape(
 
 
 def _count_activations(net: nn.Module, rows: int, shape: tuple[int, ...]) -> int:
-    """Return the number of activations of a batch; 0 for networks with several inputs."""
+    """Return the number of activations for a batch; 0 for networks with several inputs."""
     total = 0
 
     def count(_module: nn.Module, _inputs: object, output: object) -> None:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from advnets.experiment.trained_model import TrainedModel
 
 NUM_STARTS = 16
-"""The number of random z that an inversion starts from."""
+"""The number of random z from which an inversion starts."""
 NUM_IMAGES, NUM_POINTS = 25, 2500
-"""The number of samples that a notebook shows of a model."""
+"""The number of samples of a model that a notebook shows: images, or points."""
 
 Label = str | Sequence[str] | None
 LabelIndex = int | Sequence[int] | Tensor | None
@@ -43,13 +43,13 @@ def discriminator_logits(
     model: TrainedModel, images: Tensor | np.ndarray, label: Label, label_index: LabelIndex
 ) -> Float[Tensor, " n"]:
     """Return D's logits of images, as `TrainedModel.discriminator_logits` says."""
-    game, net, x = model.config.stage.game, model.discriminator, _checked_images(model, images)
+    game, net, x = model.config.stage.game, model.discriminator, _check_images(model, images)
     if isinstance(game, GANGame) and game.pac > 1:
         raise UsageError(
             f"D rates packs of {game.pac} images, not single ones; give a run that was trained "
             "without --game.pac"
         )
-    labels = _given_labels(model, len(x), label, label_index)
+    labels = _class_labels(model, len(x), label, label_index)
     logits: list[Tensor] = []
     for start in range(0, len(x), BLOCK):
         block = model.normalizer.from_floats(x[start : start + BLOCK]).to(model.device)
@@ -74,7 +74,7 @@ def invert_images(
 ) -> Inversion:
     """Return the latents of images, as `TrainedModel.invert` says."""
     # Check the arguments.
-    x = _checked_images(model, images)
+    x = _check_images(model, images)
     if isinstance(model.config.stage.game, InpaintingGame):
         raise UsageError(
             f"the generator of {model.run.path} inpaints: its z has known pixels, which cannot be "
@@ -82,7 +82,7 @@ def invert_images(
         )
     if steps < 1 or not 0 < lr < math.inf:
         raise UsageError(f"steps is {steps} and lr is {lr}; give positive numbers")
-    labels = _given_labels(model, len(x), label, label_index)
+    labels = _class_labels(model, len(x), label, label_index)
 
     # Start from random z, of the class of each image, and from the encoder's mean.
     first = None if labels is None else int(labels[0])
@@ -136,7 +136,7 @@ def _samples(model: TrainedModel, n: int) -> Float[Tensor, "n channels height wi
     return model.sample(n, label_index=present[torch.arange(n) % len(present)])
 
 
-def _checked_images(
+def _check_images(
     model: TrainedModel, images: Tensor | np.ndarray
 ) -> Float[Tensor, "n channels height width"]:
     """Return images as a tensor on the CPU.
@@ -163,7 +163,7 @@ def _checked_images(
     return x.float()
 
 
-def _given_labels(
+def _class_labels(
     model: TrainedModel, n: int, label: Label, label_index: LabelIndex
 ) -> Int[Tensor, " n"] | None:
     """Return the class index of each image; None for a model without classes.

@@ -39,7 +39,7 @@ Players = dict[str, nn.Module]
 
 @dataclass(frozen=True)
 class BuildContext:
-    """The arguments of the functions that build players."""
+    """The inputs of the functions that build players."""
 
     stages: tuple[config.Stage, ...]
     """The stages of the run up to the one whose players are built."""
@@ -255,7 +255,7 @@ def init_seed(seed: int, stage: int) -> int:
 def _stage_generator(
     stages: tuple[config.Stage, ...], shape: Shape, mean_image: Tensor, classes: int = 0
 ) -> nn.Module:
-    """Build the generator of the last stage, stacked on the earlier ones where it asks for that."""
+    """Build the generator of the last stage, on top of the earlier ones if it is stacked."""
     *earlier, stage = stages
     if not stage.on_top_of_previous:
         return build_generator(stage.generator, shape, mean_image, classes)

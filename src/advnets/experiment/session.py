@@ -1,4 +1,4 @@
-"""Sessions: a new run, a resumed one, and one that continues the state of another run."""
+"""Sessions: the start of a new run, the resumption of a run, and a branch of another run."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Session:
     data: PreparedData
     stage: int
     identity: str
-    restore: Checkpoint | None = None
+    checkpoint: Checkpoint | None = None
     step: int = 0
     trust_code: bool = False
-    changed: Mapping[str, tuple[object, object]] = field(default_factory=dict[str, Any])
-    """The fields of the runtime that differ from the stored run: the stored and the new value."""
-    repeated: int = 0
-    """The number of steps after `step` that were logged before, and are trained again."""
+    changed_runtime: Mapping[str, tuple[object, object]] = field(default_factory=dict[str, Any])
+    """The runtime fields that differ from the stored run: the stored and the new value of each."""
+    repeated_steps: int = 0
+    """The number of steps after `step` that were logged before and are trained again."""
     problem: Problem | None = None
     """Why the last state of the last stage is not usable."""
     ended_early: str = ""
@@ -80,7 +80,7 @@ def start_session(run: RunDirectory, run_config: config.Config, dataset: Dataset
     run_config = setup.with_pretrained(setup.with_absolute_paths(run_config))
     if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
-    data = _open_new_data(run_config.data, dataset)
+    data = _open_data(run_config.data, dataset)
     check_eval_metric(run_config.intervals, data)
     resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
     check_memory(resolved, data.info, torch.device(resolved.runtime.device))
@@ -91,8 +91,8 @@ def start_session(run: RunDirectory, run_config: config.Config, dataset: Dataset
     return session
 
 
-def _open_new_data(spec: config.Data, dataset: Dataset | None) -> PreparedData:
-    """Open the data of a new run; `dataset` is the data itself, where it is in memory."""
+def _open_data(spec: config.Data, dataset: Dataset | None) -> PreparedData:
+    """Open the data of a new run; `dataset` is the data itself if it is in memory."""
     return open_training_data(spec) if dataset is None else prepare(dataset, spec)
 
 
@@ -103,21 +103,21 @@ def branch_session(
     step: Step | None,
     dataset: Dataset | None,
 ) -> Session:
-    """Start a run from the state of another one, which stays as it is."""
+    """Start a run from the state of another run, which does not change."""
     # Read the state to start from.
     stored = StoredRun.read(source)
     loaded = stored.checkpoint_of(step)
     _require_training_state(loaded, source)
     metadata = loaded.checkpoint.metadata
 
-    # Resolve the config: a value that is not given is that of the other run.
+    # Resolve the config: runtime values and schedules that are not given are the other run's.
     requested = setup.with_absolute_paths(_with_runtime_of(stored.config, requested))
     requested = _with_schedule_steps_of(stored.config, requested)
     runtime = devices.resolve(requested.runtime)
     if requested.data.source == stored.config.data.source:
         data = open_run_data(source, requested.data, stored.info, dataset)
     else:
-        data = _open_new_data(requested.data, dataset)
+        data = _open_data(requested.data, dataset)
     check_eval_metric(requested.intervals, data)
     resolved = setup.resolve_config(requested, data.info, runtime)
     resolved = replace(resolved, branched_from=stored.config.branched_from)
@@ -131,7 +131,7 @@ def branch_session(
     session = Session(
         resolved, data, metadata["stage"], identity(resolved, data.info), step=metadata["step"]
     )
-    session.restore = replace(loaded.checkpoint, identity=session.identity)
+    session.checkpoint = replace(loaded.checkpoint, identity=session.identity)
 
     # Check that the state fits.
     if len(resolved.stages) != len(stored.config.stages) or session.step > session.steps:
@@ -142,11 +142,11 @@ def branch_session(
         )
     check_memory(resolved, data.info, torch.device(resolved.runtime.device))
     nets = players_of_run(resolved, session.stage, data.info)
-    _check_branch(session.restore, resolved.stages[session.stage], nets, source)
+    _check_branch(session.checkpoint, resolved.stages[session.stage], nets, source)
 
-    # Write the run, config.json last, as it makes the folder a run.
+    # Write config.json last, since it makes the folder a run.
     run.checkpoints.mkdir(exist_ok=True)
-    write_checkpoint(run.checkpoint_file(session.step), session.restore)
+    write_checkpoint(run.checkpoint_file(session.step), session.checkpoint)
     for event in stored.directory.events():
         if event.get("step", 0) <= session.step:
             run.append_event(event)
@@ -185,8 +185,8 @@ def _require_training_state(loaded: NewestCheckpoint, run: Path) -> None:
     """
     if loaded.checkpoint.metadata.get(WEIGHTS_ONLY):
         raise RunError(
-            f"{loaded.path} holds weights only, without what training needs; start a new run from "
-            f"them: set init_from to {run}"
+            f"{loaded.path} holds weights only, without the optimizer state that training needs; "
+            f"start a new run from them: set init_from to {run}"
         )
 
 
@@ -212,7 +212,7 @@ def resume_session(run: RunDirectory, requested: config.Config, dataset: Dataset
         metadata, unusable = newest.checkpoint.metadata, newest.unusable
         _require_training_state(newest, run.path)
         session.stage, session.step = metadata["stage"], metadata["step"]
-        session.restore = newest.checkpoint
+        session.checkpoint = newest.checkpoint
     if session.step > session.steps:
         raise UsageError(
             f"{run.path} is at step {session.step:,}, but {session.steps:,} steps were requested; "
@@ -221,23 +221,24 @@ def resume_session(run: RunDirectory, requested: config.Config, dataset: Dataset
     for path in unusable:
         run.quarantine_checkpoint(path)
 
-    # Record the config, and from where on the run is not bit-exact.
+    # Record the config, and the step from which the run is no longer bit-exact.
     record, before = {**stored.record, "config": to_json(merged)}, stored.config.runtime
     if session.step < session.steps:
         old, new = asdict(before), asdict(merged.runtime)
-        session.changed = {name: (old[name], new[name]) for name in new if old[name] != new[name]}
-    if session.changed:
+        changed = {name: (old[name], new[name]) for name in new if old[name] != new[name]}
+        session.changed_runtime = changed
+    if session.changed_runtime:
         record.setdefault("bit_exact_until_step", session.step)
     else:
         record["config"]["runtime"] = to_json(before)
     run.write_config(record)
     repeated = run.truncate_events(session.step)
-    session.repeated = min(repeated, session.steps - session.step)
+    session.repeated_steps = min(repeated, session.steps - session.step)
     return session
 
 
 def _require_device(runtime: config.Runtime, path: Path) -> None:
-    """Refuse to continue if the device that a run was trained on is not available.
+    """Refuse to continue if the device on which a run was trained is not available.
 
     Raises:
         UsageError: it is not; the message says how to continue without it.
@@ -284,7 +285,7 @@ def _merge_configs(stored: config.Config, requested: config.Config, path: Path) 
 
 
 def _with_runtime_of(stored: config.Config, requested: config.Config) -> config.Config:
-    """Return the requested config with the stored values of the runtime that are not given."""
+    """Return the requested config, with stored values for runtime fields that are not given."""
     old, new = stored.runtime, requested.runtime
     device = old.device if new.device == "auto" else new.device
     runtime = replace(
@@ -299,7 +300,7 @@ def _with_runtime_of(stored: config.Config, requested: config.Config) -> config.
 
 
 def _with_schedule_steps_of(stored: config.Config, requested: config.Config) -> config.Config:
-    """Return the requested config with the stored lengths of schedules, where it has none."""
+    """Return the requested config, with the stored lengths of schedules where it has none."""
     steps = {number: stage.schedule_steps for number, stage in enumerate(stored.stages)}
     stages = tuple(
         replace(stage, schedule_steps=stage.schedule_steps or steps.get(number))

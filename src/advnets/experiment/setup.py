@@ -1,4 +1,4 @@
-"""Building the train state of a config: data, players, optimizers, loader and random numbers."""
+"""Set up a stage: build its train state and resolve its config."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def resolve_config(run: config.Config, info: DatasetInfo, runtime: config.Runtim
 
 def _resolve_steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -> config.Stage:
     """Return a stage with its length in steps; schedules keep the length that they started with."""
-    steps = _steps(run, stage, info) if stage.steps is None else stage.steps
+    steps = _epochs_in_steps(run, stage, info) if stage.steps is None else stage.steps
     schedule_steps = stage.schedule_steps or max(1, round(stage.schedule_fraction * steps))
     check_learning_rate("generator", stage.generator_optimizer, steps)
     if not isinstance(stage.discriminator, config.NoDiscriminator):
@@ -138,7 +138,7 @@ def _resolve_steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -
     return replace(stage, steps=steps, schedule_steps=schedule_steps)
 
 
-def _steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -> int:
+def _epochs_in_steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -> int:
     if info.train is None:
         raise UsageError(f"{info.name} is streamed and has no known length in epochs; give --steps")
     epochs = cast(int, stage.epochs)  # a stage has epochs or steps
@@ -198,7 +198,7 @@ def with_absolute_paths(run_config: config.Config) -> config.Config:
 
 
 def with_init_digest(run_config: config.Config, info: DatasetInfo) -> config.Config:
-    """Return the config with the players that start from `init_from`, and their weights' digest.
+    """Return the config with the names of the players that `init_from` initializes, and a digest.
 
     Raises:
         RunError: the other run cannot be read.

@@ -32,7 +32,7 @@ from advnets.training.checkpoint import (
 from advnets.training.memory import available_bytes, explain_errors, format_bytes, is_out_of_memory
 from advnets.training.selection import best_step
 
-# The errors of building a network with impossible sizes.
+# Errors that building a network with invalid sizes may raise.
 _BUILD_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, MemoryError)
 
 
@@ -202,7 +202,7 @@ class StoredRun:
 
 
 def run_and_step(checkpoint: Path) -> tuple[Path, int]:
-    """Return the run directory and the step of a checkpoint in it.
+    """Return the run directory and the step of a checkpoint file.
 
     Raises:
         RunError: the file is not a checkpoint in a run directory.
@@ -218,17 +218,17 @@ def run_and_step(checkpoint: Path) -> tuple[Path, int]:
 
 
 SCHEDULED_FIELDS = ("lr_final", "beta2_final", "r1_final", "r2_final", "augment_prob")
-"""The config fields whose values are reached gradually over a stage."""
+"""The config fields that are the final values of schedules."""
 
 
 def identity(config: Config, info: DatasetInfo) -> str:
     """Return the identity of a run: a hexadecimal digest of its config, seed and data.
 
-    Left out is what may change when a run is resumed: length, intervals, runtime, and the locations
-    of data, of files of code, and of other runs. So are fields at their defaults, so that options
-    added in later versions do not change it.
+    It leaves out what may change when a run is resumed: length, intervals, runtime, and the
+    locations of data, code files and other runs. It also leaves out fields that have their default
+    value, so that options added in later versions do not change it.
     """
-    # Through JSON, so that 1 and 1.0 are the same.
+    # Convert to JSON and back, so that 1 and 1.0 are the same.
     record = without_defaults(from_json(to_json(config), Config, "the config"))
     for name in ("preset", "intervals", "runtime"):
         record.pop(name, None)

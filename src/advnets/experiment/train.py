@@ -30,7 +30,7 @@ from advnets.evaluation.training_eval import (
     selection,
 )
 from advnets.experiment import setup
-from advnets.experiment.dry_run import SMALLER, data_summary
+from advnets.experiment.dry_run import MEMORY_ADVICE, data_summary
 from advnets.experiment.session import Session, branch_session, resume_session, start_session
 from advnets.experiment.trained_model import Step
 from advnets.games.custom import check_trusted
@@ -72,8 +72,8 @@ class TrainResult:
     """Why the training ended before its last step; "": it did not."""
     best_step: int | None = None
     """The step of the best checkpoint that is kept; None: none is."""
-    score: str = "parzen"
-    """The main metric of the data; "" for data without test images."""
+    default_metric: str = "parzen"
+    """The most informative metric for the data; "" for data without test images."""
 
     def __repr__(self) -> str:
         state = f"stopped by signal {self.signal}" if self.signal else self.problem or "complete"
@@ -95,11 +95,11 @@ def train(
 
     With `resume`, continue from the newest checkpoint, bit-exactly; `run_config` must be the stored
     one, except for the length, intervals and runtime. With another device, precision or number of
-    threads the run is marked as no longer bit-exact from there on. With `branch`, continue from the
-    checkpoint of `step` (None: the newest) in the new run directory `branch` instead, where the
-    config may differ. A custom game runs the code of its file, which needs `trust_code`; custom
-    models must be loaded (`load_custom_models`). `dataset` is the data itself, where it is in
-    memory.
+    threads, the run is marked as not bit-exact from that step on. With `branch`, continue from the
+    checkpoint of `step` (None: the newest) in the new run directory `branch` instead, with a config
+    that may differ. A custom game runs the code of its file, which needs `trust_code`; custom
+    models must be registered before (`load_custom_models`). `dataset` is the data itself if it is
+    in memory.
 
     Raises:
         RunError: the directory already holds a run, has none to resume, or is in use; the file of
@@ -135,7 +135,7 @@ def train(
             session = (resume_session if resume else start_session)(run, run_config, dataset)
         session.trust_code, first_step = trust_code, session.step
         try:
-            with explain_errors(SMALLER):
+            with explain_errors(MEMORY_ADVICE):
                 listed = CallbackList(callbacks)
                 resumed = resume and branch is None
                 return _run_session(run, session, interruption, listed, resume=resumed)
@@ -156,7 +156,7 @@ def _run_session(
     *,
     resume: bool,
 ) -> TrainResult:
-    """Train what is left of a run, and log its start and end as events."""
+    """Train the remaining steps of a run, and log its start and end as events."""
     device = devices.setup_process(session.config.runtime)
     callbacks.on_start(run.path, session.config, session.step)
     callbacks.check()
@@ -173,10 +173,10 @@ def _run_session(
     }
     if session.config.branched_from is not None and not resume:
         event["branched_from"] = session.config.branched_from.run
-    if session.changed:
-        event["changed"] = session.changed
-    if session.repeated:
-        event["repeated"] = session.repeated
+    if session.changed_runtime:
+        event["changed"] = session.changed_runtime
+    if session.repeated_steps:
+        event["repeated"] = session.repeated_steps
     event["parameters"] = run.read_config().get("parameters", {})
     event["data"] = data_summary(session.data.dataset, session.config)
     run.append_event(event)
@@ -190,7 +190,7 @@ def _run_session(
     with memory_limit(device, session.config.runtime.threads):
         complete = _train_stages(run, session, device, interruption, callbacks)
 
-    # Keep what was asked for.
+    # Reduce the checkpoints to weights if requested.
     if complete and session.problem is None and session.config.intervals.weights_only:
         _keep_weights_only(run)
 
@@ -215,12 +215,12 @@ def _run_session(
         warnings=write_report(run.path).warnings,
         ended_early=session.ended_early,
         best_step=best_step(run.events(), run.checkpoints_by_step()),
-        score=default_metric(session.data),
+        default_metric=default_metric(session.data),
     )
 
 
 def _keep_weights_only(run: RunDirectory) -> None:
-    """Replace the checkpoints of a run by their weights; the newest last, as it can be resumed."""
+    """Replace the checkpoints of a run by their weights, the newest one last: it can be resumed."""
     for path in run.checkpoint_files():
         with suppress(UnusableCheckpointError):  # it stays as it is
             write_checkpoint(path, weights_only(read_checkpoint(path)))
@@ -242,14 +242,14 @@ def _train_stages(
             session.config, session.data, number, device, trust_code=session.trust_code
         )
         generator = state.players["generator"]
-        if session.restore is None:
+        if session.checkpoint is None:
             _load_trained_weights(generator, session.config.stages[number], previous)
             if session.config.stages[number].init_from is not None:
                 setup.load_initial_weights(state.players, session.config.stages[number])
         trainer = _make_trainer(run, session, number, state, hooks, interruption)
-        if session.restore is not None:
-            trainer.restore(session.restore)
-            session.restore = None
+        if session.checkpoint is not None:
+            trainer.restore(session.checkpoint)
+            session.checkpoint = None
 
         # Train it.
         try:

@@ -1,7 +1,7 @@
-"""A trained model loaded from a run directory: sampling and evaluation.
+"""A trained model, loaded from a run directory: sampling, inversion and evaluation.
 
 Modules that only evaluation, reports or the data need are imported in the methods that use them, so
-that drawing a sample stays cheap.
+that drawing a sample imports little.
 """
 
 from __future__ import annotations
