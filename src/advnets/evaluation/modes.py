@@ -39,7 +39,7 @@ from advnets.plots.training_curves import MetricCurve
 from advnets.sampling.sampler import NUM_SAMPLES
 
 MODE_CLASSIFIERS = {"mnist": ("digits", NUM_SAMPLES), "stacked-mnist": ("digits", 26_000)}
-"""By dataset: the classifier that recognizes its modes, and the number of samples (26,000 of
+"""The classifier that recognizes the modes of a dataset, and the number of samples (26,000 for
 Stacked MNIST, as published)."""
 NUM_POINTS = (2_500, 100_000)
 """Numbers of points: as published (Srivastava et al. 2017), and enough to estimate the proportion
@@ -119,7 +119,7 @@ MODES = MetricSpec(
 
 
 def default_metric(data: PreparedData) -> str:
-    """Return the metric that is most informative for such data; "" where there is no test set."""
+    """Return the most informative metric for this data; "" if it has no test set."""
     if data.dataset.distribution is None:
         return "parzen" if data.dataset.valid is not None and data.dataset.test is not None else ""
     try:

@@ -76,7 +76,7 @@ for _spec in (
 _BUILT_IN.update(METRICS)
 
 DEFAULT_EXTRACTORS = {"mnist": "digits"}
-"""By dataset: the default extractor, a classifier trained on the same pixels; else pixels."""
+"""The default extractor of datasets for which there is a classifier; pixels for all others."""
 
 MIN_SAMPLES = 10
 """The smallest number of samples with which every metric can be computed."""
@@ -206,7 +206,7 @@ def record_identity(record: Record) -> tuple[object, ...]:
     keys += ("seed", "step", "keep_fraction", "class_proportions", "data_digest")
     spec = METRICS.get(record["metric"])
     case = tuple(record.get(key) for key in spec.cases) if spec else ()
-    # Scores of other numbers of images are not comparable, and are kept beside each other.
+    # Scores of different numbers of images are not comparable, and are both kept.
     counts = tuple(record.get(key) for key in ("n", "n_fake", "n_real"))
     return (*(record.get(key) for key in keys), case, counts)
 

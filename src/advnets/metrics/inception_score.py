@@ -22,7 +22,7 @@ class InceptionScore:
     mean: float
     """Mean over splits."""
     std: float
-    """Standard deviation over splits, by their number and not by one less, as it is published."""
+    """Standard deviation over splits, divided by n and not by n - 1, as in publications."""
     splits: int
     n: int
     """Samples, of all splits."""

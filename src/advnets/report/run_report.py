@@ -186,7 +186,7 @@ def _exactness_sentence(record: Record) -> str:
 
 
 def _discriminator_sentence(events: Sequence[Record]) -> str:
-    """Return how well D distinguishes samples from real data in the newest event that tells."""
+    """Return how well D distinguishes samples from real data, by its newest logged output."""
     events = [
         event for event in events if {"d_real", "d_fake"} <= event.keys() or "d_pair" in event
     ]

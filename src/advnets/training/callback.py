@@ -14,8 +14,8 @@ from advnets.errors import CallbackError, RunWarning
 class Callback:
     """An observer of training; a subclass overrides the methods that it needs.
 
-    The methods run in the training process, between two steps, and their time is not counted in
-    images_per_second. A callback cannot change the training: it draws no random numbers of it.
+    The methods run in the training process between steps; their time is not counted in
+    images_per_second. The training does not depend on them: its random numbers are keyed by step.
     """
 
     required: bool = True
@@ -26,7 +26,7 @@ class Callback:
         """Handle the start of the training in a run directory, or its resumption after `step`."""
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Handle an event as it was appended to events.jsonl; the other methods are for parts."""
+        """Handle any event of events.jsonl; the other methods handle particular kinds of events."""
 
     def on_step(self, step: int) -> None:
         """Handle the end of a step: k updates of D and one of G."""
@@ -48,12 +48,12 @@ class Callback:
 
 
 class CallbackList(Callback):
-    """Several callbacks, called in their order; an exception of one never loses the training."""
+    """Several callbacks, called in order; an exception in one of them never loses the training."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks: list[Callback] = list(callbacks)
         self.error: CallbackError | None = None
-        """The first exception of a required callback: the training saves and stops."""
+        """The first exception of a required callback, after which the training saves and stops."""
 
     def check(self) -> None:
         """Raise the first exception of a required callback, if there was one.

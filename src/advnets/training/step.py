@@ -55,7 +55,7 @@ class StepOutput:
     """Gradients, losses and metrics of one pass of a phase, before any player is updated."""
 
     gradients: Mapping[str, tuple[Tensor, ...]]
-    """By player: the gradient of its loss, one tensor for each parameter."""
+    """The gradient of each player's loss, one tensor for each parameter."""
     losses: Mapping[str, Float[Tensor, ""]]
     metrics: Mapping[str, Float[Tensor, ""]]
     carry: Tensor | None = None

@@ -32,7 +32,7 @@ from advnets.training.selection import Selection, best_step
 from advnets.training.step import Progress, TrainState, next_losses, train_step
 
 MAX_ROLLBACKS = 3
-"""Number of divergences (steps with non-finite numbers) at which a run stops."""
+"""The number of steps with non-finite numbers at which a run stops."""
 _SUMS = "metric_sums/"
 """Prefix of the sums of metrics in a checkpoint."""
 
@@ -395,7 +395,7 @@ class Trainer:
 
 
 WEIGHT_GROWTH = 1e6
-"""Limit of the absolute weights at the end, in units of the largest initial one (at least 1)."""
+"""The limit of the final absolute weights, as a multiple of the largest initial one (or 1)."""
 
 
 @dataclass(frozen=True)
@@ -415,7 +415,7 @@ class InitialWeights:
     """A summary of the players' weights before the first step, to compare the final ones with."""
 
     digests: Mapping[str, bytes]
-    """By player."""
+    """A digest of each player's weights."""
     largest: float
     """The largest absolute weight of all players."""
 

@@ -302,7 +302,7 @@ _READ_BYTES = 1 << 20
 def is_hub_path(path: Path) -> bool:
     """Return whether a path is a Parquet or tar file, a folder of them, or one of `save_to_disk`.
 
-    A folder that holds an image is a folder of images, whatever else it holds.
+    A folder that contains an image is a folder of images.
     """
     if path.is_file():
         return path.suffix.lower() in _SUFFIXES
