@@ -177,7 +177,7 @@ def test_yaml_and_toml_files_take_the_place_of_a_preset(run_command):
         ("a.toml", "[a", "a.toml cannot be read .*correct the file"),
         ("a.toml", b"\xff", "a.toml cannot be read"),
         ("a.json", "{}", "a.json has format None"),
-        ("absent.yaml", None, "absent.yaml cannot be read"),
+        ("absent.yaml", None, "absent.yaml does not exist"),
         ("large.yaml", " " * (1 << 21), "large.yaml cannot be read .larger than"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The Python interface: `train`, `evaluate` and `compare`, as on the command line."""
+"""The Python interface: `train`, `evaluate` and `compare`, like the commands of these names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from advnets.trackers import make_tracker
 from advnets.training.callback import Callback
 
 _IMAGE_OPTIONS = ("size", "width", "channels", "crop", "background", "white_level")
-"""Options of users' own images, which named datasets do not have."""
+"""Options that apply to image files of the user, not to named datasets or arrays."""
 
 
 @public_function
@@ -71,25 +71,26 @@ def train(
 ) -> TrainedModel:
     """Train a GAN and return the trained model.
 
-    Every flag of `advnets train` is a keyword, with underscores, or a name in `overrides`:
+    Every flag of `advnets train` is a keyword (with underscores) or a key of `overrides`:
 
         advnets.train("digits", steps=2000, ema_half_life=0, overrides={"game.r1": 1.0})
 
-    An argument that is None keeps the value of the preset, or with `resume` that of the run. A
-    training that is interrupted is saved, and the model of its last checkpoint is returned.
+    An argument that is None keeps the value of the preset, or with `resume` that of the run. An
+    interrupted training is saved, and the model of its last checkpoint is returned.
 
     Args:
-        preset: a preset or its name, FILE.py:NAME of a custom game, a config, the path of a run's
-            config.json, or of a YAML or TOML file with a `preset` and options; None: digits.
+        preset: a preset or its name, FILE.py:NAME of a custom game, a config, or the path of a
+            run's config.json or of a YAML or TOML file with a `preset` and options; None: digits.
         data: a named dataset, the path of your own data, a data config, or images in memory: an
             array or tensor of shape (N, H, W), (N, C, H, W) or (N, H, W, C), uint8 or floats from 0
-            to 1, a map-style Dataset of torch, a Hugging Face dataset, a list of paths or PIL
-            images, or what `advnets.data.open_dataset` returns. Of 50 images in memory or more, a
-            tenth each is for validation and test. `resume` needs the same images, which it checks.
+            to 1, a map-style torch Dataset, a Hugging Face dataset, a list of paths or PIL images,
+            or a dataset that `advnets.data.open_dataset` returned. Of 50 or more images in memory,
+            a tenth each is held out for validation and test. `resume` needs the same images, and
+            checks that they are.
         labels: the class of each image in memory, an integer or a name.
         data_dir: the directory of named datasets.
-        out: the run directory; None: runs/NAME, with the name of the preset or of your data, and
-            NAME-2, NAME-3, … where these hold runs; with `resume` the newest of them.
+        out: the run directory; None: runs/NAME, with the name of the preset or of your data, or
+            runs/NAME-2, runs/NAME-3, … if these hold runs; with `resume`, the newest of them.
         epochs: length of the training in passes over the training images.
         steps: length of the training in steps.
         batch_size: number of images in a batch.
@@ -100,29 +101,29 @@ def train(
         precision: precision of matrix products.
         threads: number of CPU threads; 0: the number of cores that this process may use.
         eval_every: number of steps between evaluations during training; 0: none.
-        overrides: values of any options, by the names of their flags with underscores, such as
-            "game.r1" or "generator.latent_dim".
+        overrides: values of any options by name: flags with underscores, such as "game.r1" or
+            "generator.latent_dim".
         resume: continue the run in `out` from its newest checkpoint.
         branch: with `resume`, a new run directory in which to continue with other options; the run
-            in `out` stays as it is.
+            in `out` does not change.
         step: with `branch`, the step of a kept checkpoint to continue from, or "best"; None: the
             newest.
         trust_code: run the Python files that a config or a run names as its game and models.
-            Without it, code runs only from a FILE.py:NAME given as `preset` or model.
+            Without it, only code is run that this call names as FILE.py:NAME.
         callbacks: observers of the training, or names of trackers: "tensorboard", "wandb",
             "mlflow", "trackio".
-        progress: print a progress bar, or a line per log interval where stderr is no terminal.
-        generator: your own generator: a class or function that is called with the shape of images
+        progress: show a progress bar, or if stderr is not a terminal, a line per log interval.
+        generator: a custom generator: a class or function that is called with the shape of images
             and the number of classes, and returns a torch module; or FILE.py:NAME of one.
-        discriminator: the same for your own discriminator.
+        discriminator: a custom discriminator, given in the same way.
         options: further options whose names have no dot, such as `hflip` or `log_every`.
 
     Raises:
         TypeError: there is no keyword of this name.
-        AdvnetsError: with the message that the command line would print, in the words of Python.
+        AdvnetsError: the message is that of the command line, with keywords in place of flags.
 
     Warns:
-        DivergedWarning: the training ended in a state that is not usable.
+        DivergedWarning: the training diverged or had no effect.
     """
     path = Path(out) if out is not None else None
     if branch is not None and not resume:
@@ -137,7 +138,7 @@ def train(
     in_memory = data is not None and not isinstance(data, str | Path | Data)
     if labels is not None and not in_memory:
         raise UsageError(
-            "labels belong to data in memory, and data is not given so; leave them out"
+            "labels apply to data in memory, and data is not in memory; leave labels out"
         )
 
     # Start from the given config, the stored run, or the preset.
@@ -231,7 +232,7 @@ def evaluate(
     """Evaluate a model or the run in a directory; return the new records.
 
     Args:
-        model: a trained model, or what `load` takes.
+        model: a trained model, a run directory or a checkpoint file.
         metrics: names of metrics.
         options: the keywords of `TrainedModel.evaluate`.
 
@@ -257,7 +258,7 @@ class Comparison:
         return comparison_markdown(self.record)
 
     def to_csv(self) -> str:
-        """Return a line for each row: mean, half width and standard deviation of each column."""
+        """Return CSV with a line for each row: mean, half width and std of each column."""
         return comparison_csv(self.record)
 
     def to_latex(self) -> str:

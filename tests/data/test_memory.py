@@ -235,7 +235,7 @@ def test_the_folder_of_a_run_is_named_by_the_preset(in_folder):
     assert str(model.run.path) == "runs/digits"
     with pytest.raises(UsageError, match="size applies to image files, and data is an array"):
         advnets.train("digits", data=GRAY, size=8, steps=2)
-    with pytest.raises(UsageError, match="labels belong to data in memory"):
+    with pytest.raises(UsageError, match="labels apply to data in memory"):
         advnets.train("digits", labels=LABELS, steps=2)
 
 

@@ -144,7 +144,7 @@ class TrainedModel:
 
     @property
     def compute_settings(self) -> ComputeSettings:
-        """The device, and the precision that the run was trained in, for drawing samples."""
+        """The device and precision for drawing samples; the precision is that of the training."""
         return ComputeSettings.from_runtime(self.config.runtime, self.device)
 
     @public_function
@@ -166,14 +166,15 @@ class TrainedModel:
         Args:
             n: number of images.
             seed: random seed of z.
-            label: for a class-conditional run, p_g(x | y): the name of a class, or n names.
-            label_index: the same as an index, or n indices, into `info.classes`.
+            label: the class name, or n names, for a class-conditional run, which draws from
+                p_g(x | y).
+            label_index: the class index, or n indices, into `info.classes`, instead of `label`.
             class_proportions: without a label, classes are drawn as often as in the training images
                 ("data") or equally often ("uniform"), never a class without a training image.
-            batch_statistics: batch norm normalizes by the statistics of each block of 500 samples,
-                as in the DCGAN paper, instead of its running statistics.
-            keep_fraction: discriminator rejection sampling: the fraction of the samples, from 1/500
-                to 1, that D rates most real and that is returned.
+            batch_statistics: use the statistics of each block of 500 samples in batch norm, as in
+                the DCGAN paper, instead of the running statistics.
+            keep_fraction: the fraction of samples, from 1/500 to 1, that discriminator rejection
+                sampling keeps: those with the largest logits of D.
 
         Raises:
             OutOfMemoryError: n images do not fit into memory.
@@ -248,7 +249,7 @@ class TrainedModel:
     ) -> Float[Tensor, "n latent"]:
         """Return the z of the images that `sample` draws.
 
-        The z of a class-conditional run end in the class as a one-hot vector.
+        For a class-conditional run, each z ends in the one-hot class.
         """
         labels = self._labels(n, label, label_index, class_proportions)
         return torch.cat(list(latent_blocks(self.generator, n, seed, self.device, labels)))[:n]
@@ -286,8 +287,8 @@ class TrainedModel:
 
         Args:
             images: images with pixels in [0, 1], of the shape of the run's images.
-            label: for a class-conditional run, the name of the images' class, or n names.
-            label_index: the same as an index, or n indices, into `info.classes`.
+            label: the name of the images' class, or n names, for a class-conditional run.
+            label_index: the class index, or n indices, into `info.classes`, instead of `label`.
 
         Raises:
             UsageError: the images have another shape or range; the game has no discriminator, or
@@ -315,8 +316,8 @@ class TrainedModel:
 
         Args:
             images: images with pixels in [0, 1], of the shape of the run's images.
-            label: for a class-conditional run, the name of the images' class, or n names.
-            label_index: the same as an index, or n indices, into `info.classes`.
+            label: the name of the images' class, or n names, for a class-conditional run.
+            label_index: the class index, or n indices, into `info.classes`, instead of `label`.
             steps: number of steps of Adam.
             lr: learning rate of Adam.
             seed: random seed of the z to start from.
@@ -463,16 +464,15 @@ class TrainedModel:
                 file (.pt2, .onnx, .safetensors), "discriminator" for the run's own D, or the
                 directory of a run whose D it is. None: the digits classifier for MNIST, else
                 pixels.
-            trust_code: open a .pt2 file, although opening it can run any code in it.
+            trust_code: open a .pt2 file, which can run any code in it.
             data: the path of the run's data, where it has moved; as for `load`.
-            data_dir: the directory of the run's named dataset, where it has moved.
-            real: images to compare samples with in place of the run's test images: a dataset or
-                path, of which the test images are used, or images in memory, of which all are.
+            data_dir: the directory of the run's named dataset if it has moved.
+            real: images to compare samples with, instead of the run's test images: the test images
+                of a dataset or path, or all of some images in memory.
             seed: random seed of the samples.
-            keep_fraction: discriminator rejection sampling: the fraction of samples that D rates
-                most real and that is scored.
-            num_samples: number of samples, and of real images where there are as many; None:
-                10,000.
+            keep_fraction: the fraction of samples that discriminator rejection sampling keeps:
+                those with the largest logits of D.
+            num_samples: number of samples, and of real images if there are as many; None: 10,000.
             probe_labels: numbers of labels of the linear probe, 0 for all; empty: 100 and 1,000.
             class_proportions: how often each class of a conditional run is drawn: as in the
                 training images ("data") or equally often ("uniform").
@@ -538,16 +538,16 @@ def load(
         weights: "ema" for the exponential moving average, "last" for the last weights; None: the
             average if the run has one.
         device: auto, cpu, cuda, cuda:N or mps.
-        data: the path of the run's data, where it has moved, or its data in memory.
-        data_dir: the directory of the run's named dataset, where it has moved.
+        data: the path of the run's data if it has moved, or the data itself if it is in memory.
+        data_dir: the directory of the run's named dataset if it has moved.
         trust_code: run the Python file that the run names as its generator or discriminator.
-        generator: the class, function or FILE.py:NAME of a run with a generator of your own; it
-            must be the one that the run was trained with.
-        discriminator: the same for a discriminator of your own.
+        generator: the class, function or FILE.py:NAME of the run's custom generator, the one that
+            it was trained with.
+        discriminator: the same for a custom discriminator.
 
     Raises:
         RunError: the directory holds no run, or one of another version; the file is not in one; the
-            run has models of your own, and their code is neither given nor trusted.
+            run has custom models, and their code is neither given nor trusted.
         UsageError: the run keeps no checkpoint of this step, or has no EMA.
         CheckpointError: no checkpoint can be used, or one cannot be read.
 
