@@ -256,6 +256,7 @@ TYPOS = [
         ("paper", "--full", "--cifar", "xyz"),  # before any training
         "no dataset, folder or file is called 'xyz'; `advnets data list` lists the datasets",
     ),
+    (("data", "audit", "digits", "--white-level", "-3"), "--white-level is -3.0; it must be posi"),
     (("presets", "-s", "3"), "presets has no option -s; `advnets presets --help` lists them"),
     (("evaluate", "run", "--step", "x"), "--step is 'x'; it must be an integer or best"),
     (("sweep", "digits", "--metrics"), "--metrics has no value; give at least one metric"),

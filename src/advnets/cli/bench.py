@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from advnets.cli.data import DataDir
 from advnets.config import ValidatedConfig, check_min
 from advnets.errors import UnknownNameError
 
@@ -35,8 +36,7 @@ class Bench(ValidatedConfig):
     """Number of rounds; advnets and each baseline run once per round."""
     seconds: float = 5.0
     """Seconds that each of them runs in a round; whole processes run to completion."""
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Folder of MNIST. None: the environment variable ADVNETS_DATA, else the user's cache."""
+    data_dir: DataDir = None
     json: bool = False
     """Print JSON instead of text."""
 

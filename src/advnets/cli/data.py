@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg, subcommand
 
-from advnets.config import Data, ImagePreprocessing, ValidatedConfig
+from advnets.config import Data, ImagePreprocessing, ValidatedConfig, check_values
 from advnets.errors import (
     DataError,
     MissingExtraError,
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from advnets.data.dataset import Dataset
     from advnets.data.image_folder.audit import Audit
 
+DataDir = Annotated[
+    str | None,
+    arg(
+        metavar="DIR",
+        help="Directory of named datasets; None: the environment variable ADVNETS_DATA, else the "
+        "user's cache directory.",
+    ),
+]
 _MAX_LINES = 10
 """The largest number of lines of a list in text; --json has all."""
 _MAX_NAMES = 4
@@ -38,9 +46,7 @@ class Fetch:
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """Dataset that `advnets data list` marks with "fetch"."""
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
-    user's cache directory."""
+    data_dir: DataDir = None
 
     def execute(self) -> int:
         """Download and print the paths."""
@@ -56,9 +62,7 @@ class Fetch:
 class ListDatasets:
     """List the named datasets with their sizes or how to get them, and formats of your own data."""
 
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
-    user's cache directory."""
+    data_dir: DataDir = None
 
     def execute(self) -> int:
         """Open each and print its sizes."""
@@ -92,9 +96,7 @@ class AuditData(ValidatedConfig):
 
     path: Annotated[Positional[str], arg(metavar="PATH")]
     """Path of a folder, zip or file, or the name of a dataset or distribution."""
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
-    user's cache directory."""
+    data_dir: DataDir = None
     near_duplicates: bool = False
     """Find near-duplicates by the hashes of an autoencoder that is trained on the images, as in the
     DCGAN paper, in a minute or two. Without this flag, gradients of thumbnails are compared."""
@@ -104,6 +106,10 @@ class AuditData(ValidatedConfig):
     """Also read files that symbolic links in an image folder point to outside that folder."""
     json: bool = False
     """Print the audit as JSON, with every unreadable file and duplicate by name."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_values(self, "positive", lambda level: level > 0, "white_level")
 
     def execute(self) -> int:
         """Audit and print; return 1 if there are no training images, else 0."""

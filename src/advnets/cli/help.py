@@ -405,7 +405,7 @@ class _Entry:
         """The default; empty where the help describes it, and for a switch that is off."""
         match = re.search(r"\(default: *(.*)\)$", self.paragraphs[-1])
         default = "none" if match and match[1] in ("", "None", "''") else match[1] if match else ""
-        is_described = re.search(r"\b[Nn]one(: | is | builds )", self.text)
+        is_described = re.search(r"\b[Nn]one: ", self.text)
         is_argument, is_switch = not self.head.startswith("-"), " " not in self.head
         off = is_switch and default == "False"
         if off or (default == "none" and (is_described or is_argument)):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from advnets.cli.data import DataDir
 from advnets.config import ValidatedConfig, check_min
 from advnets.data.spec import check_source
 from advnets.errors import UnknownNameError, UsageError
@@ -30,7 +31,7 @@ class Paper(ValidatedConfig):
     full: bool = False
     """Use the paper's networks and training lengths, which takes many hours; it can be
     interrupted."""
-    out: Path = Path("paper")
+    out: Annotated[Path, arg(metavar="DIR")] = Path("paper")
     """Output folder of the results, the trained runs and report.html."""
     seeds: int | None = None
     """Number of seeds of every model that is evaluated. None: 3 with --full, else 1."""
@@ -42,9 +43,7 @@ class Paper(ValidatedConfig):
     """Dataset or path of the CIFAR-10 images."""
     faces: Annotated[str, arg(metavar="SOURCE")] = "tfd"
     """Dataset or path of the face images, such as the Toronto Face Database."""
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Folder of the named datasets. None: the environment variable ADVNETS_DATA, else the user's
-    cache folder."""
+    data_dir: DataDir = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
