@@ -1,7 +1,5 @@
 """The Python interface: keywords, overrides and config files, and messages in its words."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -144,11 +142,7 @@ augmentations = ["flip", "color"]
 def test_yaml_and_toml_files_take_the_place_of_a_preset(run_command):
     Path("mine.yaml").write_text(YAML)
     Path("mine.toml").write_text(TOML)
-    overrides = {
-        "generator.latent_dim": 6,
-        "game.r1": 0.5,
-        "game.augmentations": ("flip", "color"),
-    }
+    overrides = {"generator.latent_dim": 6, "game.r1": 0.5, "game.augmentations": ("flip", "color")}
     expected = quick("digits", out="runs/expected", overrides=overrides).config
     assert advnets.train("mine.yaml", out="runs/yaml", progress=False).config == expected
     assert advnets.train(Path("mine.toml"), out="runs/toml", progress=False).config == expected
@@ -217,28 +211,16 @@ PIXELS = "expected pixels from 0 to 1"
             "class_proportions is 'x'; expected 'data' or 'uniform'",
         ),
         (lambda m: m.sample(2, keep_fraction="x"), "keep_fraction is 'x'; expected a num"),
-        (
-            lambda m: m.sample(2, keep_fraction=2.0),
-            "keep_fraction is 2.0; expected 0.002 to 1",
-        ),
+        (lambda m: m.sample(2, keep_fraction=2.0), "keep_fraction is 2.0; expected 0.002 to 1"),
         (lambda m: m.latents(-1), "the number of samples is -1; give at least 1"),
-        (
-            lambda m: m.decode(torch.zeros(2, 3)),
-            r"z has shape \(2, 3\); expected \(n, 32\)",
-        ),
+        (lambda m: m.decode(torch.zeros(2, 3)), r"z has shape \(2, 3\); expected \(n, 32\)"),
         (lambda m: m.decode("x"), "z is 'x'; expected Float"),
-        (
-            lambda m: m.discriminator_logits("x"),
-            "images is 'x'; expected Tensor or ndarray",
-        ),
+        (lambda m: m.discriminator_logits("x"), "images is 'x'; expected Tensor or ndarray"),
         (lambda m: m.discriminator_logits(np.array(["x"])), "images is not an array of nu"),
         (lambda m: m.discriminator_logits(IMAGES[0]), r"images has shape \(1, 8, 8\); exp"),
         (lambda m: m.discriminator_logits(IMAGES + 2), f"values from 2 to 2; {PIXELS}"),
         (lambda m: m.discriminator_logits(IMAGES.int()), f"of torch.int32; {PIXELS}"),
-        (
-            lambda m: m.invert(IMAGES[:, :, 1:]),
-            r"images has shape \(2, 1, 7, 8\); expected",
-        ),
+        (lambda m: m.invert(IMAGES[:, :, 1:]), r"images has shape \(2, 1, 7, 8\); expected"),
         (lambda m: m.invert(IMAGES, steps=2.5), "steps is 2.5; expected an integer"),
         (lambda m: m.invert(IMAGES, lr="x"), "lr is 'x'; expected a number"),
         (lambda m: m.to("tpu9"), "torch has no device 'tpu9'; give auto, cpu, cuda"),
@@ -250,10 +232,7 @@ PIXELS = "expected pixels from 0 to 1"
             lambda m: advnets.load(m.run.path, step="x"),
             "step is 'x'; expected an integer, 'best' or None",
         ),
-        (
-            lambda m: advnets.load(m.run.path, step=99),
-            "step is 99, but .* has no checkpoint",
-        ),
+        (lambda m: advnets.load(m.run.path, step=99), "step is 99, but .* has no checkpoint"),
         (
             lambda m: advnets.load(m.run.path, weights="x"),
             "weights is 'x'; expected 'ema', 'last' o",
@@ -263,10 +242,7 @@ PIXELS = "expected pixels from 0 to 1"
         (lambda m: advnets.compare(3), "runs is 3; expected a string, Path, TrainedM"),
         (lambda m: advnets.compare([m, 3]), "runs is of type list; expected a string, P"),
         (lambda m: advnets.train(3), "preset is 3; expected a string, Path, Preset, Config"),
-        (
-            lambda m: advnets.train("digits", steps="x"),
-            "steps is 'x'; expected an integer or N",
-        ),
+        (lambda m: advnets.train("digits", steps="x"), "steps is 'x'; expected an integer or N"),
         (lambda m: advnets.train("digits", overrides={3: 4}), "overrides is of type dict; exp"),
         (lambda m: advnets.train("digits", callbacks=[3]), "callbacks is of type list; expect"),
     ],

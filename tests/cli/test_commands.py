@@ -1,7 +1,5 @@
 """All commands have help, examples, and errors about their arguments."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -70,10 +68,7 @@ ERRORS = [
         ("train", "digts"),
         "advnets: no preset, dataset, file or folder is called 'digts'; did you mean digits?\n",
     ),
-    (
-        ("train", "digits", "--data", "mnits"),
-        "did you mean mnist",
-    ),
+    (("train", "digits", "--data", "mnits"), "did you mean mnist"),
     (
         ("train", "digits", "--device", "abacus"),
         "advnets: torch has no device 'abacus'; give auto, cpu, cuda, cuda:N or mps\n",
@@ -92,14 +87,8 @@ ERRORS = [
         ("train", "digits", "--batch-size", "0"),
         "advnets: --batch-size is 0; it must be at least 1\n",
     ),
-    (
-        ("train", "digits", "--steps", "-5"),
-        "advnets: --steps is -5; it must be at least 1\n",
-    ),
-    (
-        ("train", "digits", "--game.k", "0"),
-        "advnets: --game.k is 0; it must be at least 1\n",
-    ),
+    (("train", "digits", "--steps", "-5"), "advnets: --steps is -5; it must be at least 1\n"),
+    (("train", "digits", "--game.k", "0"), "advnets: --game.k is 0; it must be at least 1\n"),
     (
         ("train", "digits", "--discriminator.dropout-input", "1"),
         "advnets: --discriminator.dropout-input is 1.0; it must be at least 0 and less than 1\n",
@@ -108,10 +97,7 @@ ERRORS = [
         ("train", "digits", "--log-every", "-1"),
         "advnets: --log-every is -1; it must be at least 0\n",
     ),
-    (
-        ("train", "digits", "--lr", "-1"),
-        "advnets: --lr is -1.0; it must be at least 0\n",
-    ),
+    (("train", "digits", "--lr", "-1"), "advnets: --lr is -1.0; it must be at least 0\n"),
     (
         ("train", "digits", "--discriminator-optimizer.lr", "-1"),
         "advnets: --discriminator-optimizer.lr is -1.0; it must be at least 0\n",
@@ -148,10 +134,7 @@ ERRORS = [
         "advnets: no dataset, folder or file is called 'nosuchfolder/'; `advnets data list` lists "
         "the datasets\n",
     ),
-    (
-        ("presets", "xyz"),
-        "advnets: no preset is called 'xyz'; `advnets presets` lists them\n",
-    ),
+    (("presets", "xyz"), "advnets: no preset is called 'xyz'; `advnets presets` lists them\n"),
 ]
 
 

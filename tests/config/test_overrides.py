@@ -1,7 +1,5 @@
 """Options by name: the same names, values and checks as the flags of `advnets train`."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from dataclasses import replace

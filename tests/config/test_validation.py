@@ -1,7 +1,5 @@
 """Invalid numbers are refused everywhere: in Python, as a flag, in config.json."""
 
-from __future__ import annotations
-
 import math
 import typing
 from dataclasses import MISSING, fields, is_dataclass, replace

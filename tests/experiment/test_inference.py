@@ -1,7 +1,5 @@
 """Discriminator logits and inversion of images, against direct computation and least squares."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

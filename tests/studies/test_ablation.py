@@ -1,7 +1,5 @@
 """Tests of the ablations: their options are valid and different, and the table is complete."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 
