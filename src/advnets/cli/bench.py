@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from advnets.cli.data import DataDir
-from advnets.config import ValidatedConfig, check_min
+from advnets.config import DataDir, ValidatedConfig, check_min
 from advnets.errors import UnknownNameError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg, subcommand
 
-from advnets.config import Data, ImagePreprocessing, ValidatedConfig, check_values
+from advnets.config import Data, DataDir, ImagePreprocessing, ValidatedConfig, check_values
 from advnets.errors import (
     DataError,
     MissingExtraError,
@@ -25,15 +25,6 @@ from advnets.files import shell_quote
 if TYPE_CHECKING:
     from advnets.data.dataset import Dataset
     from advnets.data.image_folder.audit import Audit
-
-DataDir = Annotated[
-    str | None,
-    arg(
-        metavar="DIR",
-        help="Directory of named datasets; None: the environment variable ADVNETS_DATA, else the "
-        "user's cache directory.",
-    ),
-]
 _MAX_LINES = 10
 """The largest number of lines of a list in text; --json has all."""
 _MAX_NAMES = 4

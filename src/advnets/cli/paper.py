@@ -9,8 +9,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from advnets.cli.data import DataDir
-from advnets.config import ValidatedConfig, check_min
+from advnets.config import DataDir, ValidatedConfig, check_min
 from advnets.data.spec import check_source
 from advnets.errors import UnknownNameError, UsageError
 

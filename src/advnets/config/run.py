@@ -25,6 +25,16 @@ from advnets.config.validation import (
 )
 from advnets.errors import UsageError
 
+DataDir = Annotated[
+    str | None,
+    arg(
+        name="data-dir",
+        metavar="DIR",
+        help="Directory of named datasets; None: the environment variable ADVNETS_DATA, else the "
+        "user's cache directory.",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class ImagePreprocessing(ValidatedConfig):
@@ -60,9 +70,7 @@ class Data(ImagePreprocessing):
 
     source: Annotated[str, arg(name="data", metavar="SOURCE")] = "digits"
     """Name of a dataset or distribution (see `advnets data list`), or a path to your own data."""
-    directory: Annotated[str | None, arg(name="data-dir", metavar="DIR")] = None
-    """Folder of the named datasets. None: the environment variable ADVNETS_DATA, else the user's
-    cache folder."""
+    directory: DataDir = None
     hflip: bool = False
     """Flip each training image horizontally with probability 0.5 every time it is used."""
     stream: bool = False
