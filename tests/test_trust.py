@@ -522,6 +522,7 @@ EXECUTING = {
     ("extractors/file.py", "torch.export.load"): "with trust_code only",
     ("extractors/inception.py", "torch.load"): "weights_only",
     ("extractors/efficientnet.py", "torch.load"): "weights_only",
+    ("extractors/dinov2.py", "torch.load"): "weights_only",
     ("extractors/inception.py", "importlib.import_module"): "a module of an installed library",
     ("training/memory.py", "importlib.import_module"): "`resource` of the standard library",
     ("errors.py", "importlib.import_module"): "a library by a name that stands in the source",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -102,6 +105,28 @@ def check_image_shape(name: str, pixels: Tensor, expected: InputShape = ANY_SHAP
             "extractor"
         )
     return pixels.to("cpu", torch.float32)
+
+
+def weights_path(variable: str, file: str, network: str, source: str) -> Path:
+    """Return the path of the user's weights: that in an environment variable, else torch's cache.
+
+    Raises:
+        DataError: there is no file; the message says from which source to download it.
+    """
+    value = os.environ.get(variable)
+    path = Path(value).expanduser() if value else Path(torch.hub.get_dir()) / "checkpoints" / file
+    if not path.is_file():
+        raise DataError(
+            f"the weights of {network} are not at {path}; download {file} from {source}, and set "
+            f"the environment variable {variable} to its path"
+        )
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shorten_error(error: Exception) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
@@ -20,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import DataError, MissingExtraError
-from advnets.extractors.base import check_pixels, extract_in_batches
+from advnets.extractors.base import check_pixels, extract_in_batches, file_digest, weights_path
 
 WEIGHTS_VARIABLE = "ADVNETS_INCEPTION"
 """The environment variable with the path of the weights."""
@@ -77,7 +75,9 @@ def load_inception() -> Inception:
         DataError: its weights are missing, or have another SHA-256.
     """
     module = _torch_fidelity()
-    path = _weights()
+    path = weights_path(
+        WEIGHTS_VARIABLE, WEIGHTS_FILE, "Inception", "the releases of torch-fidelity"
+    )
     digest = _checked(path)
     net = module.FeatureExtractorInceptionV3("advnets", list(_LAYERS), str(path))
     by = {"torch-fidelity": _version("torch-fidelity")}
@@ -91,28 +91,12 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _weights() -> Path:
-    variable = os.environ.get(WEIGHTS_VARIABLE)
-    path = (
-        Path(variable).expanduser()
-        if variable
-        else Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
-    )
-    if not path.is_file():
-        raise DataError(
-            f"the weights of Inception are not at {path}; download "
-            f"{WEIGHTS_FILE} from the releases of torch-fidelity, and set the environment "
-            f"variable {WEIGHTS_VARIABLE} to its path"
-        )
-    return path
-
-
 def _checked(path: Path) -> str:
     """Return the SHA-256 of the weights, after a check of it and that they are tensors only.
 
     torch-fidelity unpickles them without a check.
     """
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_digest(path)
     if not digest.startswith(_DIGEST):
         raise DataError(
             f"{path} has SHA-256 {digest[:12]}… but {_DIGEST}… was expected; "

@@ -9,6 +9,7 @@ from pathlib import Path
 from advnets.errors import UnknownNameError
 from advnets.extractors.base import Extractor
 from advnets.extractors.builtin import CLASSIFIER_DIGESTS, Pixels, load_classifier
+from advnets.extractors.dinov2 import load_dinov2
 from advnets.extractors.efficientnet import load_imagenet
 from advnets.extractors.file import READERS, load_extractor_file
 from advnets.extractors.inception import load_inception
@@ -18,6 +19,7 @@ EXTRACTORS: dict[str, Callable[[], Extractor]] = {
     **{name: partial(load_classifier, name) for name in CLASSIFIER_DIGESTS},
     "imagenet": load_imagenet,
     "inception": load_inception,
+    "dinov2": load_dinov2,
 }
 """Functions that load the extractors, by name."""
 
