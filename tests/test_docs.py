@@ -13,6 +13,7 @@ import torch
 from advnets.cli.arguments import parse, starting_point
 from advnets.cli.commands import Train
 from advnets.evaluation.registry import METRICS, metrics_table
+from advnets.extractors.registry import extractors_table
 from advnets.paper.sections import SECTIONS
 from advnets.presets import PRESETS, is_game_spec
 
@@ -154,6 +155,12 @@ def test_readme_has_the_table_of_all_metrics():
     readme = (ROOT / "README.md").read_text("utf-8")
     (table,) = re.findall(r"<!-- metrics -->\n(.*)\n<!-- /metrics -->", readme, re.DOTALL)
     assert table == metrics_table()
+
+
+def test_readme_has_the_table_of_all_extractors():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (table,) = re.findall(r"<!-- extractors -->\n(.*)\n<!-- /extractors -->", readme, re.DOTALL)
+    assert table == extractors_table()
 
 
 def test_guides_explain_every_metric_of_samples():

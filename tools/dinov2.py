@@ -65,7 +65,7 @@ def prepared_images() -> Tensor:
 
 
 @torch.no_grad()
-def original_features(checkout: Path) -> tuple[dict[str, Sequence[int]], Tensor]:
+def original_features(checkout: Path) -> tuple[Mapping[str, Sequence[int]], Tensor]:
     """Return the shapes of weights and the features of the network of facebookresearch/dinov2."""
     sys.path.insert(0, str(checkout))
     module: Any = import_module("dinov2.models.vision_transformer")
@@ -84,7 +84,7 @@ def original_features(checkout: Path) -> tuple[dict[str, Sequence[int]], Tensor]
 
 
 @torch.no_grad()
-def transformers_features() -> tuple[dict[str, Sequence[int]], Tensor]:
+def transformers_features() -> tuple[Mapping[str, Sequence[int]], Tensor]:
     """Return the shapes of stored weights and the features of Dinov2Model of transformers.
 
     Its grid is that of the images: it interpolates other grids without the offset of the original.

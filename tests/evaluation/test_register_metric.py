@@ -11,14 +11,14 @@ from advnets.errors import UnknownNameError, UsageError
 from advnets.evaluation.context import compare_features
 from advnets.evaluation.registry import (
     METRICS,
+    comparability,
     metrics_table,
-    publication_notes,
     register_metric,
     resolve_metrics,
 )
 from advnets.evaluation.spec import MetricSpec, Value, normal_interval
 from advnets.experiment.train import train
-from advnets.extractors.registry import classifier_advice
+from advnets.extractors.registry import EXTRACTORS, classifier_advice
 from advnets.plots.training_curves import MetricCurve
 from advnets.report import run_report
 from advnets.report.run_report import write_report
@@ -133,30 +133,93 @@ def test_a_mistyped_metric_gets_the_nearest_metric():
         resolve_metrics("FDI")
 
 
-def test_a_published_name_with_another_extractor_is_noted():
-    """It names --extractor inception only for color images, which Inception is for."""
+def scored(metric, extractor, fake=50_000, real=50_000, split="given", crop=None):
+    images = {"shape": [3, 32, 64], "crop": crop, "background": None}
+    counts = {"n_fake": fake, "n_real": real, "split": split}
+    return {"metric": metric, "extractor": extractor, "images": images, **counts}
 
-    def records(extractor, channels):
-        images = {"shape": [channels, 32, 32]}
-        return [{"metric": m, "extractor": extractor, "images": images} for m in ("frechet", "mmd")]
 
-    (note,) = publication_notes("FID,prdc", records("cifar-jpeg", 3))
-    assert note == (
-        "note: FID as published uses Inception features (--extractor inception); this Fréchet "
-        "distance uses the extractor cifar-jpeg"
+PUBLISHED = {
+    ("frechet", "inception"): ("FID", 50_000, ""),
+    ("mmd", "inception"): ("KID", 50_000, ""),
+    ("frechet", "dinov2"): ("FD-DINOv2", 50_000, "the weights are the published ones and "),
+    ("mmd", "dinov2"): ("KD-DINOv2", 50_000, "the weights are the published ones and "),
+    ("prdc", "dinov2"): (
+        "PRDC of Stein et al. 2023",
+        10_000,
+        "the weights are the published ones and ",
+    ),
+}
+OWN_ONLY = (
+    "comparable only with scores by the same extractor; published ones are by inception or dinov2"
+)
+
+
+@pytest.mark.parametrize(
+    "extractor", [*EXTRACTORS, "dinov2-vits14", "net.onnx", "discriminator", "D of dcgan"]
+)
+@pytest.mark.parametrize("metric", ["frechet", "mmd", "prdc"])
+def test_a_record_says_which_published_scores_it_compares_with(metric, extractor):
+    """Only those by the same network, of as many samples, against training images."""
+    if (metric, extractor) not in PUBLISHED:
+        assert comparability(scored(metric, extractor)) == OWN_ONLY
+        return
+    name, count, condition = PUBLISHED[metric, extractor]
+    assert comparability(scored(metric, extractor, count)) == (
+        f"comparable with published {name} if {condition}the given images are the training images"
     )
-    (note,) = publication_notes("FID", records("digits", 1))
-    assert note.startswith("note: FID as published uses Inception features of color images; this ")
-    assert publication_notes("fid", records("inception", 3)) == []
-    assert publication_notes("frechet", records("digits", 1)) == []
+    start = (
+        "comparable only with scores of the same settings, as published ones are of "
+        f"{count:,} samples against training images and this is of "
+    )
+    for record, actual in (
+        (scored(metric, extractor, 600, 500), "600 against 500 given images"),
+        (
+            scored(metric, extractor, count, 10_000, "test"),
+            f"{count:,} against 10,000 test images",
+        ),
+        (
+            scored(metric, extractor, count, crop="center"),
+            f"{count:,} against 50,000 given images resized to 32 x 64",
+        ),
+    ):
+        assert comparability(record) == start + actual
 
 
-def test_evaluate_notes_how_fid_differs(tiny, tmp_path, console, run_command):
-    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
-    code, out, err = run_command("evaluate", tmp_path / "run", "--metrics", "FID")
-    assert code == 0
-    assert "Fréchet distance" in out
-    assert err.startswith("advnets: note: FID as published uses Inception features")
+def test_an_inception_score_needs_no_real_images():
+    found = comparability(scored("inception-score", "inception", real=0, split=None))
+    assert found == "comparable with published IS"
+    found = comparability(scored("inception-score", "inception", 600, 0, None))
+    assert found.endswith("published ones are of 50,000 samples and this is of 600")
+    assert comparability(scored("inception-score", "imagenet", real=0, split=None)) == OWN_ONLY
+
+
+@pytest.mark.parametrize(
+    "metric", sorted({*METRICS} - {"frechet", "mmd", "prdc", "inception-score"})
+)
+def test_other_metrics_say_nothing_about_published_scores(metric):
+    assert comparability(scored(metric, "inception")) == ""
+
+
+def test_every_printer_says_which_published_scores_compare(tiny, tmp_path, console, run_command):
+    """`evaluate` and the report in one line below the table; records; `compare` in its notes."""
+    for seed in (0, 1):
+        run = replace(tiny.with_stage(replace(tiny.stage, steps=1)), seed=seed)
+        train(run, tmp_path / f"run-{seed}", [console])
+        names = "FID,kid,precision,swd"
+        code, out, err = run_command("evaluate", tmp_path / f"run-{seed}", "--metrics", names)
+        assert (code, err) == (0, "")
+        assert out.endswith(f"frechet, mmd, prdc by pixels: {OWN_ONLY}\n")
+    records = json.loads((tmp_path / "run-0" / "scores.json").read_text("utf-8"))
+    said = {record["metric"]: record["comparability"] for record in records}
+    assert said == {"frechet": OWN_ONLY, "mmd": OWN_ONLY, "prdc": OWN_ONLY, "swd": None}
+    page = (tmp_path / "run-0" / "report.html").read_text("utf-8")
+    assert f"<p>frechet, mmd, prdc by pixels: {OWN_ONLY}</p>" in page
+    code, out, err = run_command("compare", tmp_path / "run-0", tmp_path / "run-1")
+    assert (code, err) == (0, "")
+    lines = {line.split(":")[0]: line for line in out.splitlines() if ": " in line}
+    assert lines["frechet"].endswith(f"; {OWN_ONLY}")
+    assert OWN_ONLY not in lines["swd"]
 
 
 def test_a_metric_that_the_run_cannot_have_is_refused_first(tiny, tmp_path, console, run_command):

@@ -119,6 +119,14 @@ def test_only_datasets_with_original_pixels_have_a_default_classifier():
 def test_missing_or_changed_weights_are_refused(monkeypatch):
     with pytest.raises(UnknownNameError, match="no extractor is called 'digit'; did you mean digi"):
         load_extractor("digit")
+    for name in ("r/nope", "net.pth", "nowhere"):
+        with pytest.raises(UnknownNameError) as raised:
+            load_extractor(name)
+        assert str(raised.value) == (
+            f"no extractor is called {name!r}; expected pixels, digits, cifar-jpeg, imagenet, "
+            "inception, dinov2, discriminator, a run, or the path of a file (.pt2, .onnx, "
+            ".safetensors)"
+        )
     with pytest.raises(
         DataError, match=r"extractor 'digits' expects .*, got \(3, 32, 32\); choose another"
     ):

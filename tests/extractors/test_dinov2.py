@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from advnets.errors import DataError
 from advnets.extractors import dinov2
 from advnets.extractors.base import ClassifierExtractor
-from advnets.extractors.registry import extractor
+from advnets.extractors.registry import load_extractor
 
 RECORDED = json.loads((Path(__file__).parent / "dinov2.json").read_text("utf-8"))
 
@@ -75,7 +75,7 @@ def small(tool, tmp_path, monkeypatch):
 
 
 def test_a_file_of_weights_is_named_by_its_network_and_hash(small):
-    loaded = extractor("dinov2")
+    loaded = load_extractor("dinov2")
     assert loaded.name == "dinov2-vits14"
     assert loaded.digest == hashlib.sha256(small.read_bytes()).hexdigest()
     assert not isinstance(loaded, ClassifierExtractor)
@@ -99,18 +99,19 @@ def test_missing_or_other_weights_are_refused(small, tmp_path, monkeypatch):
     ):
         torch.save(content, small)
         with pytest.raises(DataError, match=r"weights.pth has no weights of DINOv2 ViT-S/14, B/14"):
-            extractor("dinov2")
+            load_extractor("dinov2")
     for content in (b"", b"no weights", b"PK\x03\x04"):
         small.write_bytes(content)
         with pytest.raises(DataError, match=r"weights.pth has no weights of DINOv2 ViT-S/14, B/14"):
-            extractor("dinov2")
+            load_extractor("dinov2")
     other = tmp_path / "model.safetensors"
     save_file({"a": torch.zeros(1)}, other)
     monkeypatch.setenv(dinov2.WEIGHTS_VARIABLE, str(other))
     with pytest.raises(DataError, match=r"model.safetensors has no weights of DINOv2"):
-        extractor("dinov2")
+        load_extractor("dinov2")
     monkeypatch.setenv(dinov2.WEIGHTS_VARIABLE, "nowhere.pth")
     with pytest.raises(
-        DataError, match=r"weights of DINOv2 are not at nowhere.pth; download dinov2_vitl14_pretrain"
+        DataError,
+        match=r"weights of DINOv2 are not at nowhere.pth; download dinov2_vitl14",
     ):
-        extractor("dinov2")
+        load_extractor("dinov2")

@@ -323,9 +323,10 @@ class Evaluate(ValidatedConfig):
         "parzen",
     )
     extractor: Annotated[str | None, arg(metavar="NAME|FILE|RUN")] = None
-    """Feature extractor: pixels, digits, cifar-jpeg, imagenet, inception, discriminator, a file or
-    a RUN. None: digits for MNIST, else pixels. imagenet is EfficientNet-Lite0, and inception the
-    network of published FID. cifar-jpeg was trained on JPEG files of CIFAR-10, whose pixels differ
+    """Feature extractor: pixels, digits, cifar-jpeg, imagenet, inception, dinov2, discriminator, a
+    file or a RUN. None: digits for MNIST, else pixels. imagenet is EfficientNet-Lite0; inception is
+    the network of published FID, and dinov2 that of FD-DINOv2 (slow), by weights of yours: README
+    names their files. cifar-jpeg was trained on JPEG files of CIFAR-10, whose pixels differ
     slightly from the original ones. discriminator is the run's own D, whose scores are comparable
     with no other run's; a RUN is the D of that run. A file is a program of torch.export (.pt2), a
     model (.onnx) or a classifier (.safetensors) whose input is pixels in [0, 1]; a .pt2 file can

@@ -56,7 +56,7 @@ class Compare:
         `config_of` returns the config that a command line of `advnets train` trains.
         """
         from advnets.evaluation.comparison import compare
-        from advnets.evaluation.registry import alias_notes, publication_notes, resolve_metrics
+        from advnets.evaluation.registry import alias_notes, resolve_metrics
         from advnets.files import check_output, write_atomically
         from advnets.report.comparison import (
             comparison_csv,
@@ -86,8 +86,7 @@ class Compare:
         metrics = resolve_metrics(self.metrics)
         runs = read_scores(paths, metrics, config_of)
         record = compare(runs, metrics=metrics, separate_columns=self.separate_columns)
-        scored = [{"metric": c["metric"], **c["settings"]} for c in record["columns"]]
-        for note in alias_notes(self.metrics) + publication_notes(self.metrics, scored):
+        for note in alias_notes(self.metrics):
             print(f"advnets: {note}", file=sys.stderr)
         as_json = json.dumps(record, indent=2, ensure_ascii=False)
         if self.out is None:

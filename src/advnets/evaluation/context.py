@@ -178,7 +178,7 @@ class EvaluationContext:
             "class_proportions": (
                 self.class_proportions.kind if self.class_proportions and generated else None
             ),
-            "split": "test",
+            "split": "test" if self.include_real else "given",
             "seed": self.seed,
             "step": self.step,
             **self.provenance,

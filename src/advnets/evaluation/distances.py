@@ -19,7 +19,6 @@ from advnets.evaluation.context import (
 from advnets.evaluation.spec import (
     FEW_IMAGES,
     MetricSpec,
-    Published,
     Value,
     normal_interval,
     plus_minus,
@@ -108,7 +107,7 @@ FRECHET = _feature_distance(
     ),
     details=("standard_error", "few_images"),
     aliases=("fid", "frechet-distance"),
-    published=Published("fid", "FID", "Inception features"),
+    published=True,
     curve=MetricCurve("Fréchet distance", "to test images", "value"),
 )
 MMD = _feature_distance(
@@ -122,7 +121,7 @@ MMD = _feature_distance(
     ),
     details=("standard_error", "std"),
     aliases=("kid",),
-    published=Published("kid", "KID", "Inception features"),
+    published=True,
 )
 SWD = _feature_distance(
     "swd",

@@ -18,7 +18,6 @@ from advnets.errors import AdvnetsError, DataError, UsageError
 from advnets.evaluation.context import EvaluationContext, Images, Record
 from advnets.evaluation.spec import (
     MetricSpec,
-    Published,
     Value,
     format_range,
     normal_interval,
@@ -207,7 +206,7 @@ INCEPTION_SCORE = MetricSpec(
     check_run=_require_classifier,
     needs="a classifier as extractor",
     aliases=("is",),
-    published=Published("is", "IS", "Inception class probabilities"),
+    published=True,
 )
 
 

@@ -68,6 +68,7 @@ PRDC_SPEC = MetricSpec(
     uses_extractor=True,
     check_data=require_test_split,
     aliases=_PRDC_VALUES,
+    published=True,
 )
 
 

@@ -17,6 +17,7 @@ from advnets.evaluation.spec import MetricSpec, Record
 from advnets.evaluation.usefulness import USEFULNESS
 from advnets.extractors import load_extractor
 from advnets.extractors.base import Extractor
+from advnets.extractors.registry import EXTRACTORS
 
 METRICS: dict[str, MetricSpec] = {}
 """Every metric by its name, in the order of tables and columns."""
@@ -104,19 +105,40 @@ def split_names(names: str | Iterable[str]) -> list[str]:
     return [name for string in strings for name in re.split(r"[,\s]+", string) if name]
 
 
-def publication_notes(names: str | Iterable[str], records: Iterable[Record]) -> list[str]:
-    """Return a note for each metric that was requested by its published name, but differs from it.
+def comparability(record: Record) -> str:
+    """Return a clause that says which published scores a record compares with.
 
-    FID, for example, is the Fréchet distance of Inception features: a note says if the records have
-    another extractor.
+    It is "" for metrics that papers do not report as computed here. A score compares with a
+    published one by the same extractor of as many samples against training images.
     """
-    typed = {name.lower() for name in split_names(names)}
-    notes: dict[str, None] = {}
-    for record in records:
-        spec = METRICS[record["metric"]]
-        if spec.published and spec.published.alias in typed and record["extractor"] != "inception":
-            notes[spec.published.note(spec.title, record)] = None
-    return list(notes)
+    metric = record["metric"]
+    if metric not in METRICS or not METRICS[metric].published:
+        return ""
+    spec = EXTRACTORS.get(record["extractor"])
+    published = spec.published.get(metric) if spec else None
+    if spec is None or published is None:
+        others = " or ".join(name for name, other in EXTRACTORS.items() if other.published)
+        return f"comparable only with scores by the same extractor; published ones are by {others}"
+
+    # Say how the images differ from those of the published score.
+    fake, real, images = record["n_fake"], record["n_real"], record["images"]
+    resized = f" resized to {' x '.join(map(str, images['shape'][1:]))}" if images["crop"] else ""
+    tested = real and (record["split"] == "test" or resized)
+    if fake != published.num_samples or tested:
+        expected, actual = f"{published.num_samples:,} samples", f"{fake:,}"
+        if real:
+            expected += " against training images"
+            actual += f" against {real:,} {record['split']} images{resized}"
+        return (
+            "comparable only with scores of the same settings, as published ones are of "
+            f"{expected} and this is of {actual}"
+        )
+    conditions = [
+        *([] if spec.checked else ["the weights are the published ones"]),
+        *(["the given images are the training images"] if real else []),
+    ]
+    condition = f" if {' and '.join(conditions)}" if conditions else ""
+    return f"comparable with published {published.name}{condition}"
 
 
 def alias_notes(names: str | Iterable[str]) -> list[str]:

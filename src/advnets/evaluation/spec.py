@@ -119,25 +119,6 @@ class Value:
     """Its 95 % confidence interval over draws of samples and images; None: it has none."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """The published metric that an alias names, such as FID or KID."""
-
-    alias: str
-    name: str
-    quantity: str
-    """The output of the Inception network that the published metric uses."""
-
-    def note(self, title: str, record: Record) -> str:
-        """Return a note that says how this result differs from the published metric."""
-        color = record["images"]["shape"][0] == 3
-        how = "(--extractor inception)" if color else "of color images"
-        return (
-            f"note: {self.name} as published uses {self.quantity} {how}; this {title} uses the "
-            f"extractor {record['extractor']}"
-        )
-
-
 def compared_counts(record: Record) -> str:
     """Return the extractor and the numbers of generated and real images, as a phrase."""
     n = record.get("n")
@@ -178,8 +159,9 @@ class MetricSpec:
     """Requirements on the run or the data beyond test images; "": none."""
     aliases: tuple[str, ...] = ()
     """Other names that the command line accepts."""
-    published: Published | None = None
-    """The published metric that one of the aliases names."""
+    published: bool = False
+    """Whether papers report it, so that its records say which published scores they compare with.
+    """
     curve: MetricCurve | None = None
     """The training curve of the metric (--eval-metric); None: it is not computed in training."""
     check_data: Callable[[PreparedData], object] = bool
@@ -230,6 +212,7 @@ class MetricSpec:
 
 _NOT_SETTINGS = (
     *("metric", "samples", "weights", "keep_fraction", "seed", "step", "versions", "interval"),
+    "comparability",
 )
 _COUNTED_TWICE = ("n", "n_samples", "n_test")  # each equals n_real or n_fake
 

@@ -13,7 +13,7 @@ from advnets.evaluation.reference import reference_data
 from advnets.evaluation.registry import (
     METRICS,
     check_evaluation,
-    publication_notes,
+    comparability,
     record_identity,
     resolve_metrics,
 )
@@ -89,12 +89,15 @@ def score_model(
     for spec in specs:
         with explain_errors("score fewer samples (num_samples)"):
             records = [
-                {**record, "interval": spec.intervals(record)} for record in spec.records(context)
+                {
+                    **record,
+                    "interval": spec.intervals(record),
+                    "comparability": comparability(record) or None,
+                }
+                for record in spec.records(context)
             ]
         _save_scores(model, records)
         results += records
-    for note in publication_notes(metrics, results):
-        warnings.warn(note, RunWarning, stacklevel=4)
     return results
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,14 +15,59 @@ from advnets.extractors.efficientnet import load_imagenet
 from advnets.extractors.file import READERS, load_extractor_file
 from advnets.extractors.inception import load_inception
 
-EXTRACTORS: dict[str, Callable[[], Extractor]] = {
-    "pixels": Pixels,
-    **{name: partial(load_classifier, name) for name in CLASSIFIER_DIGESTS},
-    "imagenet": load_imagenet,
-    "inception": load_inception,
-    "dinov2": load_dinov2,
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """A score that papers report, and the images that it is computed of."""
+
+    name: str
+    num_samples: int = 50_000
+
+
+@dataclass(frozen=True)
+class ExtractorSpec:
+    """An extractor that has a name."""
+
+    load: Callable[[], Extractor]
+    help: str
+    """What network it is and what it was trained on, in a few words."""
+    published: Mapping[str, PublishedScore] = field(default_factory=dict[str, PublishedScore])
+    """By metric: the published score in these features; its real images are training images."""
+    checked: bool = True
+    """Whether its weights are known to be the published ones, by their SHA-256."""
+
+
+EXTRACTORS: dict[str, ExtractorSpec] = {
+    "pixels": ExtractorSpec(Pixels, "the pixels themselves; the default"),
+    "digits": ExtractorSpec(
+        partial(load_classifier, "digits"),
+        "a classifier of MNIST, for 1 x 28 x 28; the default for MNIST",
+    ),
+    "cifar-jpeg": ExtractorSpec(
+        partial(load_classifier, "cifar-jpeg"), "a classifier of CIFAR-10 as JPEG, for 3 x 32 x 32"
+    ),
+    "imagenet": ExtractorSpec(load_imagenet, "EfficientNet-Lite0, ImageNet"),
+    "inception": ExtractorSpec(
+        load_inception,
+        "Inception v3 of 2015, ImageNet; your file of weights",
+        {
+            "frechet": PublishedScore("FID"),
+            "mmd": PublishedScore("KID"),
+            "inception-score": PublishedScore("IS"),
+        },
+    ),
+    "dinov2": ExtractorSpec(
+        load_dinov2,
+        "DINOv2 ViT-L/14 without registers; your file of weights",
+        {
+            "frechet": PublishedScore("FD-DINOv2"),
+            "mmd": PublishedScore("KD-DINOv2"),
+            "prdc": PublishedScore("PRDC of Stein et al. 2023", 10_000),
+        },
+        checked=False,
+    ),
 }
-"""Functions that load the extractors, by name."""
+"""The extractors by name."""
 
 
 OWN_DISCRIMINATOR = "discriminator"
@@ -40,10 +86,25 @@ def load_extractor(name: str, *, trust_code: bool = False) -> Extractor:
         UsageError: it is a .pt2 file without `trust_code`.
     """
     if name in EXTRACTORS:
-        return EXTRACTORS[name]()
-    if Path(name).suffix in READERS or len(Path(name).parts) > 1:
-        return load_extractor_file(Path(name), trust_code=trust_code)
-    raise UnknownNameError("extractor", name, [*EXTRACTORS, OWN_DISCRIMINATOR])
+        return EXTRACTORS[name].load()
+    path = Path(name).expanduser()
+    if path.suffix in READERS or path.is_file():
+        return load_extractor_file(path, trust_code=trust_code)
+    names = [*EXTRACTORS, OWN_DISCRIMINATOR]
+    listed = f"expected {', '.join(names)}, a run, or the path of a file ({', '.join(READERS)})"
+    raise UnknownNameError("extractor", name, names, listed=listed)
+
+
+def extractors_table() -> str:
+    """Return the table of extractors in Markdown, as README has it."""
+    lines = [
+        "| `--extractor` | features of | published scores in them |",
+        "|---|---|---|",
+    ]
+    for name, spec in EXTRACTORS.items():
+        published = ", ".join(score.name for score in spec.published.values()) or "none"
+        lines.append(f"| `{name}` | {spec.help} | {published} |")
+    return "\n".join(lines)
 
 
 def classifier_advice(shape: tuple[int, int, int], *, built_in: bool = False) -> str:

@@ -21,7 +21,7 @@ from advnets.evaluation.comparison import (
     row_names,
     setting_label,
 )
-from advnets.evaluation.registry import METRICS
+from advnets.evaluation.registry import METRICS, comparability
 from advnets.evaluation.spec import FEW_IMAGES, REAL
 from advnets.plots.training_curves import RunCurve, curve_spec, eval_metric, run_curves
 from advnets.report.html import element
@@ -244,6 +244,7 @@ def _settings(record: Comparison, number: int) -> str:
         ),
         *_describe_real_count(record, number, fake),
         FEW_IMAGES if record["columns"][number]["few_images"] else "",
+        comparability({"metric": record["columns"][number]["metric"], **settings}),
     ]
     return "; ".join(part for part in parts if part)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advnets.evaluation.registry import METRICS
+from advnets.evaluation.registry import METRICS, comparability
 
 Record = Mapping[str, Any]
 
@@ -35,6 +35,21 @@ def describe_inputs(record: Record) -> str:
         return METRICS[record["metric"]].describe_inputs(record)
     except _INVALID:
         return "–"
+
+
+def comparability_lines(records: Sequence[Record]) -> list[str]:
+    """Return lines that say which published scores these compare with, one for each extractor."""
+    metrics: dict[tuple[str, str], dict[str, None]] = {}
+    for record in records:
+        try:
+            if clause := comparability(record):
+                metrics.setdefault((record["extractor"], clause), {})[record["metric"]] = None
+        except _INVALID:
+            continue
+    return [
+        f"{', '.join(names)} by {extractor}: {clause}"
+        for (extractor, clause), names in metrics.items()
+    ]
 
 
 def _parzen_table(records: Sequence[Record]) -> str:
@@ -78,6 +93,7 @@ def _table(records: Sequence[Record]) -> str:
             "value attainable at this sample size",
             *align_columns(rows, left=4),
             *(memorization if any(r["metric"] == "memorization" for r in records) else []),
+            *comparability_lines(records),
         )
     )
 

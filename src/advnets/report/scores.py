@@ -7,7 +7,7 @@ from typing import Any
 
 from advnets.evaluation.spec import REAL
 from advnets.report.html import Html, element, join
-from advnets.report.score_text import describe_inputs, describe_result
+from advnets.report.score_text import comparability_lines, describe_inputs, describe_result
 
 Record = Mapping[str, Any]
 
@@ -72,12 +72,13 @@ def _feature_table(scores: Sequence[Record]) -> Html:
         )
         for score in ordered
     ]
-    return _table(
+    table = _table(
         "Scores of samples against test images",
         ("Samples", "Result", "Features, images", "Step", "Seed"),
         ("Step", "Seed"),
         rows,
     )
+    return join([table, *(element("p", line) for line in comparability_lines(ordered))])
 
 
 def _table(
