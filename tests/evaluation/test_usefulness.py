@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn.linear_model import Ridge
 
 import advnets
 from advnets import config, presets
 from advnets.errors import UsageError
+from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.usefulness import PENALTY, ridge_scores
 
 
@@ -23,29 +25,75 @@ def test_the_scores_are_those_of_scikit_learn():
     assert found.numpy() == pytest.approx(expected, abs=1e-9)
 
 
-def test_records_are_of_four_training_sets(tmp_path):
-    """An untrained generator is useless; the record of real images agrees with scikit-learn."""
+@pytest.fixture
+def model(tmp_path):
+    """Return a conditional run on digits, hardly trained."""
     start = presets.get_preset("digits")
     start = start.with_stage(replace(start.stage, game=config.ConditionalGame(), steps=2))
-    model = advnets.train(start, out=tmp_path / "run", progress=False)
+    return advnets.train(start, out=tmp_path / "run", progress=False)
+
+
+@pytest.fixture
+def real_samples(model, monkeypatch):
+    """Let the generator draw real training images of each class that was requested.
+
+    Return the training images and the rows that were drawn.
+    """
+    train = model.open_data().dataset.train
+    drawn = []
+
+    def samples(_context, _n, labels):
+        of_class = [list(np.flatnonzero(train.labels == label)) for label in range(10)]
+        drawn[:] = [of_class[label].pop() for label in labels.tolist()]
+        return torch.tensor(train.images[drawn] / train.white_level, dtype=torch.float32)
+
+    monkeypatch.setattr(EvaluationContext, "samples", samples)
+    return train, drawn
+
+
+def test_an_untrained_generator_is_useless(model):
+    records = {r["trained_on"]: r["accuracy"] for r in model.evaluate("usefulness")}
+    assert records["samples"] < 0.5 < 0.8 < records["real"]
+
+
+def test_the_accuracies_of_all_training_sets_are_those_of_scikit_learn(model, real_samples):
+    """Ridge regression on pixels, tested on real test images that no set contains."""
     records = {r["trained_on"]: r for r in model.evaluate("usefulness", num_samples=600)}
-    assert [*records] == ["samples", "real", "real + samples", "real + flips"]
-    assert records["samples"]["accuracy"] < 0.5 < 0.8 < records["real"]["accuracy"]
-    dataset = model.open_data().dataset
-    chosen = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:600]
-    (x, y), (test, test_y) = (
-        (split.images[rows].reshape(-1, 64) / split.white_level, split.labels[rows])
-        for split, rows in ((dataset.train, chosen.numpy()), (dataset.test, slice(None)))
-    )
-    fit = Ridge(alpha=PENALTY * x.var(0).mean() * 600).fit(x, np.eye(10)[y])
-    predicted = fit.predict(test).argmax(1)
-    record = records["real"]
-    assert record["accuracy"] == pytest.approx((predicted == test_y).mean())
-    for number, accuracy in enumerate(record["class_accuracy"]):
-        assert accuracy == pytest.approx((predicted[test_y == number] == number).mean())
-        low, high = record["class_intervals"][number]
-        assert low < accuracy < high or accuracy in (0, 1)
-    assert records["real + samples"]["n_train"] == records["real + flips"]["n_train"] == 1200
+    train, drawn = real_samples
+    test = model.open_data().dataset.test
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:600].numpy()
+    sets = {
+        "samples": (train.images[drawn], train.labels[drawn]),
+        "real": (train.images[chosen], train.labels[chosen]),
+    }
+    both, (images, labels) = zip(*sets.values(), strict=True), sets["real"]
+    sets["real + samples"] = tuple(np.concatenate(parts[::-1]) for parts in both)
+    mirrored = np.concatenate((images, images[:, :, :, ::-1]))
+    sets["real + flips"] = mirrored, np.concatenate((labels, labels))
+    assert [*records] == [*sets]
+    accuracies = set()
+    for trained_on, (images, labels) in sets.items():
+        x = images.reshape(-1, 64) / train.white_level
+        fit = Ridge(alpha=PENALTY * x.var(0).mean() * len(x)).fit(x, np.eye(10)[labels])
+        correct = fit.predict(test.images.reshape(-1, 64) / test.white_level).argmax(1)
+        correct = correct == test.labels
+        record = records[trained_on]
+        assert record["accuracy"] == pytest.approx(correct.mean())
+        assert record["interval"]["accuracy"] == pytest.approx(wilson(correct))
+        for number in range(10):
+            of_class = correct[test.labels == number]
+            assert record["class_accuracy"][number] == pytest.approx(of_class.mean())
+            assert record["class_intervals"][number] == pytest.approx(wilson(of_class))
+        assert (record["n_train"], record["n_test"]) == (len(x), len(test))
+        accuracies.add(record["accuracy"])
+    assert len(accuracies) == 4
+    assert records["samples"]["accuracy"] > 0.8
+
+
+def wilson(correct):
+    """Return the 95 % interval of a proportion by scipy."""
+    interval = binomtest(int(correct.sum()), len(correct)).proportion_ci(method="wilson")
+    return [interval.low, interval.high]
 
 
 def test_an_unconditional_run_is_refused(tmp_path):
