@@ -95,7 +95,7 @@ def test_a_registered_metric_is_known_to_every_command(
     monkeypatch.setattr(
         run_report,
         "training_curves",
-        lambda *_, metric_curve, **__: plotted.append(metric_curve) or b"",
+        lambda *_, metric_curve, **__: plotted.append(metric_curve) or b"png",
     )
     write_report(tmp_path / "run-0")
     page = (tmp_path / "run-0" / "report.html").read_text("utf-8")
