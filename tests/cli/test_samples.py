@@ -156,7 +156,7 @@ def test_a_fully_connected_d_is_refused_as_extractor(run_command, trained):
     )
     assert code == 2
     assert err.startswith(
-        "advnets: features of the discriminator need a convolutional D without labels"
+        "advnets: features of the discriminator need an unconditional convolutional D"
     )
 
 

@@ -50,7 +50,7 @@ def test_out_and_movie_name_the_files(run, run_command, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["samples", "--out", "x.jpg"], "x.jpg is not a name of a PNG file; give a name in .png"),
+        (["samples", "--out", "x.jpg"], "x.jpg is not the name of a PNG file; give a name in .png"),
         (
             ["samples", "--class", "3"],
             "is not class-conditional; leave it out, or train a conditional",
