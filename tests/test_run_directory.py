@@ -83,3 +83,10 @@ def test_events_are_read_whatever_their_length_and_clock(run):
     for event in events:
         run.append_event(event)
     assert run.events() == events
+
+
+def test_a_run_whose_config_was_lost_is_not_trained_over(run):
+    run.checkpoint_file(5).touch()
+    with pytest.raises(RunError, match=r"holds files of a run without its config\.json; restore"):
+        run.begin()
+    assert run.checkpoint_file(5).exists()

@@ -39,6 +39,7 @@ class RunDirectory:
         self.scores_file: Path = path / "scores.json"
         self.samples: Path = path / "samples"
         self.checkpoints: Path = path / "checkpoints"
+        self.unfinished_file: Path = path / ".unfinished"
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"
@@ -53,8 +54,7 @@ class RunDirectory:
         run = cls(path)
         if not run.exists:
             raise RunError(
-                f"{path} holds no run (it has no config.json); give the directory that "
-                "`advnets train --out` wrote"
+                f"{path} holds no run (it has no config.json); give the directory of one"
             )
         return run
 
@@ -72,11 +72,26 @@ class RunDirectory:
         except (OSError, ValueError):  # not a valid file name
             return False
 
+    @property
+    def locked(self) -> bool:
+        """Whether a process is training the run now, or is about to start it."""
+        lock = self.path / ".lock"
+        try:
+            if not lock.exists():
+                return False
+            with file_lock(lock, timeout=0.0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
     @contextmanager
     def lock(self) -> Generator[None]:
         """Lock the directory against other trainings; the lock ends with the process.
 
-        An error before a run has started removes the lock and a directory that was made for it.
+        An error before a run has started removes the lock, what was written of the run, and a
+        directory that was made for it.
 
         Raises:
             RunBusyError: another process has locked it.
@@ -89,19 +104,19 @@ class RunDirectory:
             except (OSError, ValueError) as error:
                 raise RunError(
                     f"{self.path} cannot be created as a run directory "
-                    f"({getattr(error, 'strerror', error)}); give another --out"
+                    f"({getattr(error, 'strerror', error)}); give another directory"
                 ) from None
             try:
                 locked = stack.enter_context(file_lock(lock, timeout=0.0))
             except Timeout:
                 raise RunBusyError(
                     f"{self.path} is in use by another process; wait for it, stop it, or give "
-                    "another --out"
+                    "another directory"
                 ) from None
             except OSError as error:
                 raise RunError(
                     f"{self.path} cannot be locked ({error.strerror}); make it writable, or give "
-                    "another --out"
+                    "another directory"
                 ) from None
             if not locked:
                 warnings.warn(
@@ -114,13 +129,39 @@ class RunDirectory:
                 yield
             except BaseException:
                 if not self.exists:
+                    self._remove_unfinished()
                     with suppress(OSError):  # some systems cannot remove an open file
                         lock.unlink()
                 raise
 
+    def begin(self) -> None:
+        """Mark the directory as one of an unfinished run, until `write_config` makes it a run.
+
+        What a process that was killed left of such a run is removed first.
+
+        Raises:
+            RunError: the directory has files of a run whose config.json is absent.
+            WriteError: the directory cannot be written.
+        """
+        self._remove_unfinished()
+        if self.checkpoint_files() or self.events_file.exists():
+            raise RunError(
+                f"{self.path} holds files of a run without its config.json; restore that file, or "
+                "give another directory"
+            )
+        try:
+            self.unfinished_file.touch()
+        except OSError as error:
+            raise WriteError(self.unfinished_file, error) from None
+
+    def _remove_unfinished(self) -> None:
+        if self.unfinished_file.exists():
+            self.remove_unstarted()
+
     def write_config(self, record: Mapping[str, Any]) -> None:
         """Write config.json."""
         write_json(self.config_file, {"format": FORMAT, **record})
+        self.unfinished_file.unlink(missing_ok=True)
 
     def read_config(self) -> dict[str, Any]:
         """Read config.json and check the types of its first two levels.
@@ -132,7 +173,9 @@ class RunDirectory:
 
     def remove_unstarted(self) -> None:
         """Remove the files of a run that failed before its first step."""
-        for file in (self.config_file, self.events_file, *self.checkpoint_files()):
+        parts = [*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")]
+        files = [self.config_file, self.events_file, self.unfinished_file]
+        for file in (*files, *self.checkpoint_files(), *parts):
             file.unlink(missing_ok=True)
         for folder in (self.checkpoints, self.samples):
             if folder.is_dir() and not any(folder.iterdir()):

@@ -42,13 +42,14 @@ class Trained:
 
     def begin(self, *more: str, code: str = MAIN, **options) -> subprocess.Popen[str]:
         """Train from the start."""
-        return self._start([*self.arguments, *INTERVALS, *more], code, **options)
+        return self.start([*self.arguments, *INTERVALS, *more], code, **options)
 
     def resume(self, *more: str, **options) -> subprocess.Popen[str]:
         """Resume the training."""
-        return self._start(["--resume", *more], MAIN, **options)
+        return self.start(["--resume", *more], **options)
 
-    def _start(self, arguments: list[str], code: str, **options) -> subprocess.Popen[str]:
+    def start(self, arguments: list[str], code: str = MAIN, **options) -> subprocess.Popen[str]:
+        """Run `advnets train` with these arguments, and the run directory as --out."""
         options.setdefault("preexec_fn", default_signals)
         return subprocess.Popen(
             [sys.executable, "-c", code, "train", *arguments, "--out", str(self.path)],

@@ -68,3 +68,57 @@ def test_a_run_killed_during_a_save_ends_with_the_same_bytes(run, uninterrupted,
     assert code == 0, err
     assert run.end == uninterrupted
     assert not list((run.path / "checkpoints").glob("*.part"))
+
+
+# The process kills itself where the function would begin.
+DIES_BEFORE = """
+import os, signal, sys
+from advnets.experiment import session
+from advnets.run_directory import RunDirectory
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+{function} = die
+from advnets.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_a_folder_that_a_killed_process_left_before_its_run_began_is_used_again(
+    run, uninterrupted, tmp_path
+):
+    for function in ("session._open_new_data", "RunDirectory.write_config"):
+        code, _, _ = run.finish(run.begin(code=DIES_BEFORE.format(function=function)))
+        assert code == -signal.SIGKILL
+        assert not (run.path / "config.json").exists() and (run.path / ".lock").exists()
+        # A file of another program stays, and is no reason to refuse the folder.
+        (run.path / "notes.txt").write_text("mine")
+    code, _, err = run.finish(run.begin())
+    assert code == 0, err
+    assert run.end == uninterrupted
+    assert not (run.path / ".unfinished").exists() and (run.path / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["RunDirectory.append_event", "RunDirectory.write_config", "session.write_checkpoint"],
+)
+def test_a_branch_that_is_killed_while_it_is_made_can_be_made_again(run, run_of, function):
+    """From another step, of which no trace must be left, nor events twice."""
+    intervals = ("--log-every", "10", "--checkpoint-every", "10", "--keep-checkpoints", "all")
+    source = run_of("source", run.arguments, 40)
+    code, _, err = source.finish(source.begin("--steps", "40", *intervals))
+    assert code == 0, err
+
+    def branch(step, **code):
+        arguments = ["--resume", "--branch", str(run.path), "--step", str(step), *intervals]
+        return source.finish(source.start(arguments, **code))
+
+    code, _, _ = branch(30, code=DIES_BEFORE.format(function=function))
+    assert code == -signal.SIGKILL
+    assert not (run.path / "config.json").exists()
+    code, _, err = branch(20)
+    assert code == 0, err
+    assert (run.path / "checkpoints" / "step-00000020.safetensors").exists()
+    assert (run.path / "events.jsonl").read_text().count('"log"') == 4
+    names = sorted(path.name for path in (run.path / "checkpoints").iterdir())
+    assert names == [f"step-{step:08d}.safetensors" for step in (20, 30, 40)]

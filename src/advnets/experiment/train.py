@@ -129,6 +129,8 @@ def train(
                 f"{run.path} already holds a run; add --resume to continue it, or give another "
                 f"--{'out' if branch is None else 'branch'}"
             )
+        if not run.exists:
+            run.begin()
         if branch is not None:
             session = branch_session(run, run_config, out, step, dataset)
         else:

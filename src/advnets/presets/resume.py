@@ -29,11 +29,9 @@ def new_out(config: Config, name: str | None = None) -> Path:
     """
     base = default_out(config, name)
     number = max(_numbered_runs(base, name), default=0) + 1
-    while (path := _with_number(base, number)).joinpath(".lock").exists() or RunDirectory(
-        path
-    ).exists:
+    while (run := RunDirectory(_with_number(base, number))).locked or run.exists:
         number += 1
-    return path
+    return run.path
 
 
 def newest_out(config: Config, name: str | None = None) -> Path:
