@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import ast
 import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import advnets
 from advnets import errors
+from advnets.experiment.train import train
 
 
 def test_the_docstring_lists_every_exception_and_warning():
@@ -49,3 +55,49 @@ def test_control_characters_in_messages_are_escaped():
     assert str(error) == r"a\x1b[2Jb\nc\u009bd\u202ee\udcff é 한 is no file"
     assert errors.printable(str(error)) == str(error)
     assert errors.printable_lines("a\x1b\nb\x7f") == "a\\x1b\nb\\u007f"
+
+
+def texts(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the strings of a module that are no docstrings, with X in place of values."""
+    tree = ast.parse(file.read_text("utf-8"))
+    skipped = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            skipped.update(node.values)
+            parts = [part.value if isinstance(part, ast.Constant) else "X" for part in node.values]
+            yield node.lineno, "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and node not in skipped:
+            yield node.lineno, str(node.value)
+
+
+def test_messages_have_no_flags_in_python():
+    """Except in commands that Python has no call for, or has as another text (`by_interface`)."""
+    package = Path(advnets.__file__).parent
+    flagged, left = 0, dict[str, str]()
+    for file in sorted(package.rglob("*.py")):
+        name = file.relative_to(package).as_posix()
+        if name.startswith(("cli/", "paper/", "bench/")):
+            continue
+        for line, text in texts(file):
+            flagged += "--" in text
+            if re.search(r"(?<!\S)[(`]*--[a-z]", errors.in_python_words(text)):
+                left[name] = f"{line}: {text}"
+    assert flagged > 30
+    assert left.keys() == {
+        "config/overrides.py",  # `advnets train --help-all`
+        "data/spec.py",  # by_interface
+        "evaluation/registry.py",  # the help of a command
+        "report/run_report.py",  # the page of a run
+    }, left
+
+
+def test_a_run_given_as_data_is_resumed_in_the_words_of_each_interface(tiny, tmp_path, run_command):
+    run = tmp_path / "run"
+    train(tiny, run)
+    with pytest.raises(errors.UsageError, match=f"set resume to True, and out to '{run}'$"):
+        advnets.train(tiny, data=run)
+    with pytest.raises(errors.UsageError, match=f"set resume to True, and out to '{run}'$"):
+        advnets.data.open_dataset(str(run))
+    with pytest.raises(errors.UsageError, match=r"; give another background$"):
+        advnets.data.open_dataset(str(tmp_path), background="no color")
+    assert f"use: advnets train --resume --out {run}\n" in run_command("train", run)[2]

@@ -91,8 +91,7 @@ def untrusted_code_error(what: str, source: str, remedy: str = "") -> RunError:
     """Return the error for code that the command does not name; `remedy` says how to name it."""
     return RunError(
         f"the config uses the custom {what} {source!r}, whose Python code would run, but the "
-        f"command does not name it; read that file, then {remedy}add --trust-code (in Python, "
-        "trust_code=True)"
+        f"command does not name it; read that file, then {remedy}add --trust-code"
     )
 
 

@@ -150,6 +150,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 ON_COMMAND_LINE: ContextVar[bool] = ContextVar("ON_COMMAND_LINE", default=False)
 """Whether a command is running: messages then have flags, otherwise the names of keywords."""
 
+
+def by_interface(command: str, call: str) -> str:
+    """Return the command while a command is running, otherwise the call of Python."""
+    return command if ON_COMMAND_LINE.get() else call
+
+
 _SWITCHES = ("resume", "trust_code", "overwrite", "follow_links", "stream")
 _COMMAND = r"`[^`]*`|\badvnets [a-z]+ [^;)]*"
 _FLAG = (

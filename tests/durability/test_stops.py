@@ -108,5 +108,5 @@ def test_a_run_in_use_is_refused(run):
     assert code == 1
     assert err.strip() == (
         f"advnets: {run.path} is in use by another process; wait for it, stop it, or give another "
-        "--out"
+        "directory"
     )

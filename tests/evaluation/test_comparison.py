@@ -353,25 +353,25 @@ def test_scores_of_the_newest_step_are_used(tmp_path):
     assert [r["value"] for r in read_scored_run(path, ["frechet"]).records] == [2.0]
 
 
-def test_missing_scores_are_reported_with_the_command(tmp_path):
+def test_missing_scores_are_reported_with_the_call(tmp_path):
     none, old = (
         write(tmp_path / "none", None),
         write(tmp_path / "old", [{"metric": "parzen", "samples": REAL}]),
     )
     file = write(tmp_path / "some", [record(1.0)])
     for path, metrics, message in (
-        (none, [], f"{none} has no scores yet; type: advnets evaluate {none}"),
+        (none, [], f"{none} has no scores yet; call advnets.evaluate('{none}')"),
         (
             file,
             ["frechet", "prdc"],
-            f"{file} has no scores of step 100 by prdc; type: advnets evaluate {file} --metrics "
-            "frechet prdc",
+            f"{file} has no scores of step 100 by prdc; call advnets.evaluate('{file}', "
+            "['frechet', 'prdc'])",
         ),
         (
             old,
             [],
             f"the scores of {old} were written by an older advnets and lack their provenance; "
-            f"type: advnets evaluate {old}",
+            f"call advnets.evaluate('{old}')",
         ),
     ):
         with pytest.raises(RunError) as caught:

@@ -21,7 +21,7 @@ from advnets.data.spec import (
     source_path,
     split_source,
 )
-from advnets.errors import DataError, UsageError
+from advnets.errors import DataError, UsageError, public_function
 from advnets.files import require_regular_file
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def file_formats() -> tuple[FileFormat, ...]:
     )
 
 
+@public_function
 def open_dataset(data: Data | str | object, labels: object = None, **fields: Any) -> Dataset:
     """Open a dataset by its name, its path, or its Hugging Face name.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from advnets.config import Data
-from advnets.errors import UnknownNameError, UsageError, printable
+from advnets.errors import UnknownNameError, UsageError, by_interface, printable
 from advnets.files import shell_quote
 
 # Names of sources.
@@ -104,6 +104,12 @@ def is_dataset_name(source: str) -> bool:
     """Return whether a source is a published dataset or distribution, which keep their size."""
     name, _ = split_source(source)
     return name in DATASET_NAMES
+
+
+def has_own_images(source: str) -> bool:
+    """Return whether a source has image files of the user, which are resized."""
+    is_array = split_source(source)[0].lower().endswith((".npy", ".npz"))
+    return not (is_dataset_name(source) or in_memory(source) or is_array)
 
 
 def check_own_images(source: str, option: str) -> None:
@@ -222,9 +228,13 @@ def reject_run_directory(source: str) -> None:
     if path.name in _RUN_SUBFOLDERS and is_run_directory(path.absolute().parent):
         path = path.absolute().parent
     if is_run_directory(path):
+        way = by_interface(
+            f"use: advnets train --resume --out {shell_quote(path)}",
+            f"set resume to True, and out to {str(path)!r}",
+        )
         raise UsageError(
             f"{printable(source)} is a run directory, expected data: its images are figures; to "
-            f"continue the run, use: advnets train --resume --out {shell_quote(path)}"
+            f"continue the run, {way}"
         )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from advnets.config.serialize import list_to_dict
-from advnets.errors import RunError, UsageError
+from advnets.errors import RunError, UsageError, by_interface
 from advnets.evaluation.registry import METRICS, resolve_metrics
 from advnets.evaluation.spec import NEVER_TRAINED, REFERENCES, VERSIONS, Record
 from advnets.files import shell_quote
@@ -71,16 +71,18 @@ def read_scored_run(path: Path, metrics: Sequence[str] = (), step: int | None = 
     words = ["advnets evaluate", shell_quote(path)]
     words += ["--metrics", *metrics] if metrics else []
     words += [] if step is None else ["--step", str(step)]
-    command = " ".join(words)
+    model = repr(str(path)) if step is None else f"advnets.load({str(path)!r}, step={step})"
+    named = f", {list(metrics)}" if metrics else ""
+    command = by_interface(f"type: {' '.join(words)}", f"call advnets.evaluate({model}{named})")
     if not scores:
-        raise RunError(f"{path} has no scores yet; type: {command}")
+        raise RunError(f"{path} has no scores yet; {command}")
 
     # Keep complete records of one step.
     complete = [record for record in scores if has_provenance(record)]
     if not complete:
         raise RunError(
             f"the scores of {path} were written by an older advnets and lack their provenance; "
-            f"type: {command}"
+            f"{command}"
         )
     for record in complete:
         check_record(path, record, command)
@@ -90,7 +92,7 @@ def read_scored_run(path: Path, metrics: Sequence[str] = (), step: int | None = 
     missing = [name for name in metrics if name not in available]
     if missing or not of_step:
         by = f" by {' and '.join(missing)}" if missing else ""
-        raise RunError(f"{path} has no scores of step {step:,}{by}; type: {command}")
+        raise RunError(f"{path} has no scores of step {step:,}{by}; {command}")
     chosen = [record for record in of_step if not metrics or record["metric"] in metrics]
     return ScoredRun(str(path), config["config"], config["data"], chosen)
 
@@ -116,7 +118,7 @@ def check_record(path: Path, record: Record, command: str) -> None:
         listed = ", ".join(f"{key} {record.get(key, 'missing')!r}" for key in invalid)
         raise RunError(
             f"the scores of {path} hold a record of {record['metric']} with {listed}, which "
-            f"advnets does not write; type: {command}"
+            f"advnets does not write; {command}"
         )
 
 

@@ -139,7 +139,7 @@ def require_mixture(data: PreparedData) -> NormalMixture:
     if not isinstance(distribution, Ring | Grid | Mixture):
         raise DataError(
             f"the metric mixture needs a mixture of normal distributions, and {data.info.name} is "
-            "not one; give a run on ring, grid or mixture, or --metrics kl-jsd for any points"
+            "not one; give a run on ring, grid or mixture, or --metrics kl-jsd, for any points"
         )
     check_separated(*map(torch.tensor, distribution.components()[:2]))
     return distribution
