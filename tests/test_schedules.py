@@ -131,6 +131,7 @@ def test_large_powers_of_the_decay_do_not_overflow(decay, updates, expected):
         (config.SGD(lr=0.1, lr_decay=1.1, lr_min=1e-6), 10**6, False),
         (config.Adam(lr=1e-3, lr_decay=1e30), 2, True),
         (config.SGD(lr=0.0, lr_decay=1.1, lr_min=0.0), 10**6, False),  # 0 is what was asked for
+        (config.SGD(lr=0.0), 10**6, False),
         (config.Adam(lr=1e-3, lr_final=0.0), 10**6, False),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+import advnets
 from advnets import config, presets
 from advnets.data.prepared import DatasetInfo
-from advnets.errors import OutOfMemoryError
+from advnets.errors import OutOfMemoryError, UsageError
 from advnets.experiment import stored_run
 from advnets.experiment.dry_run import check_memory, estimate_memory
 from advnets.run_directory import RunDirectory
@@ -78,7 +80,7 @@ def test_a_refused_training_leaves_no_files(run_command, tmp_path):
         code, _, err = run_command("train", "digits", *huge, "--out", out, *more)
         assert code == 1
         assert err.startswith("advnets: the training needs at least 18,")
-        assert "; give a smaller --batch-size, or smaller networks" in err
+        assert "; give smaller networks (--generator.hidden-sizes" in err
         assert not out.exists()
 
 
@@ -121,7 +123,7 @@ def test_running_out_of_memory_during_training_is_one_sentence(tmp_path, more):
     assert completed.returncode == 1, completed.stderr
     last = completed.stderr.splitlines()[-1]
     assert last.startswith("advnets: memory ran out (")
-    assert "give a smaller --batch-size, or smaller networks" in last
+    assert "give a smaller --batch-size (such as 22500), or smaller networks" in last
     assert not out.exists()
 
 
@@ -169,3 +171,58 @@ def test_running_out_of_memory_does_not_blame_the_config(run_command, tmp_path, 
     assert code == 1
     assert "memory ran out" in err
     assert "restore" not in err
+
+
+def test_a_batch_that_exceeds_memory_is_refused_with_one_that_fits(monkeypatch, tmp_path):
+    """In the units of the interface, before anything is allocated; images of files may shrink."""
+    stage = config.Stage(discriminator=config.MaxoutDiscriminator(hidden_sizes=(2,), pieces=2))
+    data = config.Data(source=str(tmp_path), size=64, batch_size=90_000)
+    run = replace(presets.get_preset("digits"), stages=(replace(stage, steps=1),), data=data)
+    needed = estimate_memory(run, 0, FACTS)
+    available = needed.state + needed.batch // 2
+    monkeypatch.setattr("advnets.experiment.dry_run.available_bytes", lambda _: available)
+    with pytest.raises(OutOfMemoryError) as caught:
+        check_memory(run, FACTS, CPU)
+    match = re.search(
+        r"a smaller --batch-size \(such as (\d+)\), a smaller --size \(such as 32\)",
+        str(caught.value),
+    )
+    assert match is not None, caught.value
+    smaller = replace(run, data=replace(data, batch_size=int(match[1])))
+    assert estimate_memory(smaller, 0, FACTS).total <= available / 2
+    check_memory(smaller, FACTS, CPU)
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["train", "dry run"])
+def test_a_batch_of_a_million_is_refused_at_once(run_command, tmp_path, more):
+    command = ("train", "digits", "--out", tmp_path / "run", *more)
+    code, _, err = run_command(*command, "--batch-size", "1000000")
+    assert (code, err) == (2, "advnets: --batch-size is 1000000; it must be at most 100,000\n")
+    with pytest.raises(UsageError, match="batch_size is 1000000; it must be at most 100,000"):
+        advnets.train("digits", batch_size=10**6, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is of Linux")
+def test_a_limit_of_the_shell_on_memory_is_met_with_one_sentence(tmp_path):
+    """`ulimit -v`, a few hundred MiB above what the libraries take."""
+    code = (
+        "import re, resource, sys\n"
+        "import torch, advnets.experiment.train\n"
+        "used = int(re.search(r'VmSize:\\s+(\\d+)', open('/proc/self/status').read())[1]) << 10\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (600 << 20),) * 2)\n"
+        "from advnets.cli.main import main\n"
+        "sys.exit(main())\n"
+    )
+    for more in ((), ("--dry-run",)):
+        command = ("train", "digits", "--batch-size", "100000", "--threads", "1", *more)
+        completed = subprocess.run(
+            [sys.executable, "-c", code, *command, "--out", tmp_path / "run"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert completed.returncode == 1, completed.stderr
+        last = completed.stderr.splitlines()[-1]
+        assert "memory" in last and "; give a smaller --batch-size (such as " in last
+        assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import torch
 
 from advnets import config
 from advnets.data.prepared import mean_image, open_data
-from advnets.errors import ConfigDiffersError, RunError, StoppedBySignal
+from advnets.errors import ConfigDiffersError, RunError, StoppedBySignal, UsageError
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.distances import parzen_records
 from advnets.experiment.players import build_players
@@ -325,3 +325,21 @@ def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, con
         train(tiny, tmp_path / "run", [Stopped(None)])
     assert not RunDirectory(tmp_path / "run").exists
     train(tiny, tmp_path / "run", [console])
+
+
+@pytest.mark.parametrize("rule", [config.SGD(lr=0.0), config.Adam(lr=0.0)], ids=["sgd", "adam"])
+def test_a_player_with_a_learning_rate_of_0_is_frozen(tiny, tmp_path, rule):
+    """It keeps its weights, which is no failure; a rate of 0 for both players is refused."""
+    stage = replace(tiny.stage, discriminator_optimizer=rule)
+    kept = replace(tiny.intervals, keep_checkpoints="all")
+    result = train(replace(tiny.with_stage(stage), intervals=kept), tmp_path / "run")
+    assert result.problem is None
+    first, last = (
+        read_checkpoint(RunDirectory(tmp_path / "run").checkpoint_file(step)).tensors
+        for step in (0, 60)
+    )
+    weights = [name for name in first if name.startswith("players/") and "weight" in name]
+    for name in weights:
+        assert first[name].equal(last[name]) == name.startswith("players/discriminator")
+    with pytest.raises(UsageError, match="lr is 0, which trains neither player; give a positive"):
+        stage.with_learning_rate(0.0)

@@ -17,6 +17,7 @@ from advnets.config.models import (
     MLPGenerator,
 )
 from advnets.config.validation import (
+    LARGEST_BATCH,
     LARGEST_IMAGE,
     ValidatedConfig,
     check_min,
@@ -84,7 +85,7 @@ class Data(ImagePreprocessing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sizes(self, "batch_size")
+        check_sizes(self, "batch_size", max_size=LARGEST_BATCH)
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,16 @@ class Stage(ValidatedConfig):
         return replace(self, epochs=epochs, steps=steps)
 
     def with_learning_rate(self, lr: float) -> Stage:
-        """Return the stage with this learning rate for both players."""
+        """Return the stage with this learning rate for both players.
+
+        Raises:
+            UsageError: it is 0, which would train neither of them.
+        """
+        if lr == 0:
+            raise UsageError(
+                "lr is 0, which trains neither player; give a positive lr, or freeze one player: "
+                "set generator_optimizer.lr or discriminator_optimizer.lr to 0"
+            )
         return replace(
             self,
             generator_optimizer=replace(self.generator_optimizer, lr=lr),

@@ -12,7 +12,9 @@ from advnets.errors import UsageError, suggestion
 LARGEST_FLOAT = 3.4028234663852886e38
 """The largest float32: a larger number would become infinite in the computation."""
 LARGEST_SIZE = 10**6
-"""The largest number of units, channels or images in a batch: larger matrices exceed any memory."""
+"""The largest number of units or channels: larger matrices exceed any memory."""
+LARGEST_BATCH = 10**5
+"""The largest number of images in a batch."""
 LARGEST_IMAGE = 16_384
 """The largest height or width of an image, in pixels."""
 LARGEST_KERNEL = 1000

@@ -24,7 +24,7 @@ from advnets.data.dataset import (
     num_train_images,
 )
 from advnets.data.prepared import DatasetInfo, PreparedData, open_training_data
-from advnets.data.spec import cached_dataset_folders
+from advnets.data.spec import cached_dataset_folders, has_own_images
 from advnets.errors import AdvnetsError, OutOfMemoryError
 from advnets.experiment import setup
 from advnets.experiment.stored_run import FLOAT_BYTES, meta_players, parameter_count
@@ -39,10 +39,6 @@ from advnets.training.memory import (
     peak_bytes,
 )
 from advnets.training.step import train_step
-
-MEMORY_ADVICE = (
-    "give a smaller --batch-size, or smaller networks (hidden_sizes, base_channels or latent_dim)"
-)
 
 WARMUP_STEPS = 3
 TIMED_SECONDS = 2.0
@@ -102,7 +98,7 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
     resolved = setup.resolve_config(run_config, data.info, devices.resolve(run_config.runtime))
     device = devices.setup_process(resolved.runtime)
     check_memory(resolved, data.info, device)
-    with explain_errors(MEMORY_ADVICE), memory_limit(device, resolved.runtime.threads):
+    with explain_errors(memory_advice(resolved)), memory_limit(device, resolved.runtime.threads):
         stages = tuple(
             _estimate_stage(resolved, data, number, device, trust_code=trust_code)
             for number in range(len(resolved.stages))
@@ -187,6 +183,10 @@ class MemoryEstimate:
         """The sum of both."""
         return self.state + self.batch
 
+    def fitting_fraction(self, available: int) -> float:
+        """Return the fraction of the batch with which this needs half of the available memory."""
+        return max(0.0, min(0.5, (available / 2 - self.state) / self.batch))
+
 
 def check_memory(run: config.Config, info: DatasetInfo, device: torch.device) -> None:
     """Refuse a training that needs more memory than is free on its device.
@@ -201,8 +201,20 @@ def check_memory(run: config.Config, info: DatasetInfo, device: torch.device) ->
             raise OutOfMemoryError(
                 f"the training needs at least {format_bytes(needed.total)} of memory "
                 f"({format_bytes(needed.state)} for the networks, {format_bytes(needed.batch)} for "
-                f"a batch), and {device} has {format_bytes(available)} free; {MEMORY_ADVICE}"
+                f"a batch), and {device} has {format_bytes(available)} free; "
+                f"{memory_advice(run, needed.fitting_fraction(available))}"
             )
+
+
+def memory_advice(run: config.Config, fraction: float = 0.5) -> str:
+    """Return the advice to train with this fraction of the batch, smaller images or networks."""
+    pac = run.stage.game.pac if isinstance(run.stage.game, config.GANGame) else 1
+    rows = int(run.data.batch_size * fraction) // pac * pac
+    batch = f"a smaller --batch-size (such as {rows}), " if rows else ""
+    own = run.data.size > 1 and has_own_images(run.data.source)
+    size = f"a smaller --size (such as {run.data.size // 2}), " if own else ""
+    either = "or " if batch or size else ""
+    return f"give {batch}{size}{either}smaller networks (hidden_sizes, base_channels or latent_dim)"
 
 
 def estimate_memory(run: config.Config, stage_index: int, info: DatasetInfo) -> MemoryEstimate:

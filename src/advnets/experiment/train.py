@@ -30,7 +30,7 @@ from advnets.evaluation.training_eval import (
     selection,
 )
 from advnets.experiment import setup
-from advnets.experiment.dry_run import MEMORY_ADVICE, data_summary
+from advnets.experiment.dry_run import data_summary, memory_advice
 from advnets.experiment.session import Session, branch_session, resume_session, start_session
 from advnets.experiment.trained_model import Step
 from advnets.games.custom import check_trusted
@@ -49,6 +49,7 @@ from advnets.training.checkpoint import (
 )
 from advnets.training.ema import EMA
 from advnets.training.memory import explain_errors, memory_limit
+from advnets.training.optimizers import is_frozen
 from advnets.training.selection import best_step
 from advnets.training.step import TrainState
 from advnets.training.trainer import Hooks, Problem, Trainer
@@ -137,7 +138,7 @@ def train(
             session = (resume_session if resume else start_session)(run, run_config, dataset)
         session.trust_code, first_step = trust_code, session.step
         try:
-            with explain_errors(MEMORY_ADVICE):
+            with explain_errors(memory_advice(session.config)):
                 listed = CallbackList(callbacks)
                 resumed = resume and branch is None
                 return _run_session(run, session, interruption, listed, resume=resumed)
@@ -304,6 +305,7 @@ def _make_trainer(
         steps_before=run_config.steps_before(number),
         batch_size=batch_size,
         selection=selection(run_config.intervals),
+        frozen=[name for name in state.players if is_frozen(setup.optimizer_config(stage, name))],
         loss_limit=stage.game.loss_limit(math.prod(session.data.info.shape)),
         identity=session.identity,
     )

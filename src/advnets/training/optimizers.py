@@ -176,12 +176,21 @@ def make_optimizer(spec: config.OptimizerConfig, parameters: Iterable[Tensor]) -
     return AdamOptimizer(spec, parameters)
 
 
+def is_frozen(spec: config.OptimizerConfig) -> bool:
+    """Return whether the learning rate of a player is set to 0, so that its weights stay."""
+    final = spec.lr_final if isinstance(spec, config.Adam) else None
+    return spec.lr == 0 and not final
+
+
 def learning_rate(spec: config.OptimizerConfig, updates: int, progress: float = 0.0) -> float:
     """Return max(lr_min, lr / lr_decay^updates); Adam's lr goes to `lr_final` by a cosine.
 
-    `progress` is in [0, 1]. Sources: the authors' configuration; for the cosine, Huang et al. 2024.
+    A frozen player has the rate 0 throughout. `progress` is in [0, 1]. Sources: the authors'
+    configuration; for the cosine, Huang et al. 2024.
     """
     lr = spec.lr
+    if is_frozen(spec):
+        return 0.0
     if isinstance(spec, config.Adam) and spec.lr_final is not None:
         lr = cosine(spec.lr, spec.lr_final, progress)
     exponent = updates * math.log(spec.lr_decay)
@@ -198,7 +207,7 @@ def check_learning_rate(player: str, spec: config.OptimizerConfig, updates: int)
     """
     final = spec.lr_final if isinstance(spec, config.Adam) else None
     smallest = max(spec.lr_min, spec.lr if final is None else final)
-    if smallest == 0:  # a learning rate of 0 was configured
+    if smallest == 0 or is_frozen(spec):  # a learning rate of 0 was configured
         return
     last = learning_rate(spec, updates, 1.0)
     if spec.lr_decay > 1 and last < _MIN_RATE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +84,8 @@ class Trainer:
     batch_size: int = 1
     loss_limit: float = math.inf
     """Absolute loss above which the final state counts as diverged."""
+    frozen: Collection[str] = ()
+    """Players whose learning rate is 0."""
     identity: str = ""
     """Identity of the run. It is stored in checkpoints, and only those with it are restored."""
     attempt: int = field(default=0, init=False)
@@ -166,7 +168,9 @@ class Trainer:
     def problem(self) -> Problem | None:
         """Return why the final state of the stage is not usable, or None if it is."""
         losses = next_losses(self.state)
-        return training_problem(self._initial_weights, self.state.players, losses, self.loss_limit)
+        return training_problem(
+            self._initial_weights, self.state.players, losses, self.loss_limit, self.frozen
+        )
 
     def _step(self) -> None:
         """Perform one step; then log, sample, evaluate and save where these are due."""
@@ -431,11 +435,12 @@ def training_problem(
     players: Mapping[str, nn.Module],
     losses: Mapping[str, Tensor],
     loss_limit: float,
+    frozen: Collection[str] = (),
 ) -> Problem | None:
     """Return why the final state of training is not usable, or None if it is.
 
     `losses` are the players' losses in the final state, one scalar each; an absolute value above
-    `loss_limit` counts as diverged.
+    `loss_limit` counts as diverged. `frozen` players have the learning rate 0 and may be unchanged.
     """
     # Check that losses are bounded.
     for name, loss in losses.items():
@@ -450,7 +455,9 @@ def training_problem(
             return _diverged(f"the largest weight of the {name}", largest, limit)
     # Check that each player was changed; one without a loss is not trained.
     unchanged = [
-        name for name in losses if _digest(players[name].parameters()) == initial.digests[name]
+        name
+        for name in losses
+        if name not in frozen and _digest(players[name].parameters()) == initial.digests[name]
     ]
     if unchanged:
         return Problem(
