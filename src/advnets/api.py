@@ -83,10 +83,10 @@ def train(
             run's config.json or of a YAML or TOML file with a `preset` and options; None: digits.
         data: a named dataset, the path of your own data, a data config, or images in memory: an
             array or tensor of shape (N, H, W), (N, C, H, W) or (N, H, W, C), uint8 or floats from 0
-            to 1, a map-style torch Dataset, a Hugging Face dataset, a list of paths or PIL images,
-            or a dataset that `advnets.data.open_dataset` returned. Of 50 or more images in memory,
-            a tenth each is held out for validation and test. `resume` needs the same images, and
-            checks that they are.
+            to 1, a torch Dataset, a Hugging Face dataset, a list of paths or PIL images, or a
+            dataset that `advnets.data.open_dataset` returned. Of 50 or more images in memory, a
+            tenth each is held out for validation and test; an iterable torch Dataset is streamed,
+            all of it for training. `resume` needs the same images, and checks that they are.
         labels: the class of each image in memory, an integer or a name.
         data_dir: the directory of named datasets.
         out: the run directory; None: runs/NAME, with the name of the preset or of your data, or

@@ -118,7 +118,7 @@ def header(shape, descr="|u1", fortran_order=False):
         (lambda: np.savez("a.npz", images=IMAGES[:0]), r"a.npz: images has shape \(0, 6, 8, 3\)"),
         (
             lambda: np.savez("a.npz", images=IMAGES, labels=LABELS[1:]),
-            "labels has 79 values for 80 images",
+            r"a\.npz: labels has 79 values for 80 images",
         ),
     ],
 )
@@ -129,6 +129,13 @@ def test_broken_files_are_refused(write, message, run_command):
     status, _, err = run_command("train", "a.npz", "--steps", "2")
     assert status in (1, 2) and len(err.splitlines()) == 1
     assert not Path("ran").exists() and not Path("runs").exists()
+
+
+def test_an_npy_file_of_objects_is_never_unpickled(tmp_path):
+    np.save("a.npy", np.array([[[Evil()]]], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"a\.npy cannot be read \(it holds Python objects, which"):
+        open_dataset("a.npy")
+    assert not Path("ran").exists()
 
 
 def test_options_of_image_files_are_refused(run_command):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import IterableDataset
 
 import advnets
 from advnets.data import open_dataset
@@ -44,11 +43,6 @@ class Items(TorchDataset):
         return self.items[index]
 
 
-class Stream(IterableDataset):
-    def __iter__(self):
-        return iter(RGB)
-
-
 def test_each_image_is_in_one_split_and_a_tenth_each_is_held_out():
     dataset = open_dataset(RGB)
     sizes = [len(part) for part in (dataset.train, dataset.valid, dataset.test)]
@@ -73,6 +67,13 @@ def paths(folder):
         lambda _: torch.from_numpy(RGB.transpose(0, 3, 1, 2).copy()),
         lambda _: torch.from_numpy(RGB),
         lambda _: torch.from_numpy(RGB).double() / 255,
+        lambda _: (torch.from_numpy(RGB) / 255).requires_grad_(),
+        lambda _: torch.from_numpy(np.repeat(RGB, 2, 0))[::2],
+        lambda _: RGB[::-1][::-1],
+        lambda _: np.asfortranarray(RGB),
+        lambda _: np.frombuffer(RGB.tobytes(), np.uint8).reshape(RGB.shape),  # read-only
+        lambda _: (RGB / 255).astype(">f4"),
+        lambda _: (RGB / 255).astype(np.longdouble),
         lambda _: [Image.fromarray(image) for image in RGB],
         lambda _: list(RGB),
         lambda _: Items([torch.from_numpy(image.transpose(2, 0, 1).copy()) for image in RGB]),
@@ -97,6 +98,8 @@ def test_gray_images_and_labels():
                 assert by_image[image.tobytes()] == label
     names = np.array(["cat", "dog", "eel", "fox"])[LABELS]
     named = open_dataset(GRAY, names)
+    assert open_dataset(GRAY, names.astype(object)).digest() == named.digest()
+    assert open_dataset(GRAY, LABELS.astype(">i8")).digest() == named.digest()
     assert named.class_names() == ("cat", "dog", "eel", "fox")
     assert named.digest() == dataset.digest()
     pairs = Items(
@@ -120,6 +123,18 @@ def test_copies_of_an_image_are_in_one_split():
     assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
 
 
+def test_half_precision_items_are_rounded_as_floats():
+    """bfloat16, which numpy lacks, has 8 bits of precision."""
+    half = (torch.from_numpy(GRAY) / 255).bfloat16()
+    whole = open_dataset(half.float()).digest()
+    assert open_dataset(half).digest() == open_dataset(Items(list(half))).digest() == whole
+
+
+def test_one_image_is_trained_on(tiny, tmp_path):
+    given = {"out": tmp_path / "run", "progress": False, "steps": 2}
+    assert advnets.train(tiny, data=GRAY[:1], **given).info.train == 1
+
+
 def test_few_images_are_all_for_training():
     dataset = open_dataset(RGB[:9])
     assert (len(dataset.train), dataset.valid, dataset.test) == (9, None, None)
@@ -133,12 +148,17 @@ def test_few_images_are_all_for_training():
         (RGB / 127.5 - 1, "the array has values from -1 to 1"),
         (RGB * np.nan, "the array has values from nan to nan"),
         (RGB[..., :2], r"the array has shape \(120, 6, 8, 2\); expected \(N, height, width\)"),
+        (RGB > 5, "values of type bool; expected uint8"),
+        (RGB.astype(object), "values of type object; expected uint8"),
+        (np.where(RGB > 250, np.inf, 0.0), "the array has values from 0 to inf"),
+        (torch.from_numpy(RGB).to_sparse(), "the tensor is a sparse tensor, .* a dense tensor"),
+        (torch.empty(5, 8, 8, device="meta"), "the tensor is a meta tensor"),
         (RGB[0, 0], r"the array has shape \(8, 3\)"),
         (RGB[:0], r"the array has shape \(0, 6, 8, 3\)"),
         (torch.zeros(3, 4), r"the tensor has shape \(3, 4\)"),
         ([], "data has no images; give at least one"),
         (7, "data is of type int; give an array or tensor"),
-        (Stream(), "data is a Stream, which has no length or no order; give an array"),
+        (iter(list(RGB)), "data is a list_iterator, which has no length or no order; give an"),
         ([object()], "image 0 is of type object; give an array"),
         ([RGB[0], RGB[0, :3]], r"image 1 has shape \(3, 3, 8\) and image 0 \(3, 6, 8\)"),
         (Items([(RGB[0], 1), RGB[0]]), "only some items are pairs of an image and a label"),

@@ -41,7 +41,7 @@ def is_image_array(path: Path) -> bool:
         return False
     try:
         with open_regular_file(path) as file:
-            return len(_read_header(file).shape) > 2
+            return len(_read_header(file, objects=True).shape) > 2
     except _READ_ERRORS:
         return False
 
@@ -69,6 +69,7 @@ def open_image_array(path: Path, *, stream: bool = False) -> Dataset:
                 with archive.open(name) as member:
                     pixels = _read_pixels(member, name.removesuffix(".npy"))
                 labels = _read_labels(archive)
+        labeled = None if labels is None else read_labels(labels, len(pixels))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     except _READ_ERRORS as error:
@@ -77,7 +78,6 @@ def open_image_array(path: Path, *, stream: bool = False) -> Dataset:
             f"{path} cannot be read ({reason or type(error).__name__}); save it again with "
             "numpy.savez or numpy.save"
         ) from None
-    labeled = None if labels is None else read_labels(labels, len(pixels))
     return assign_to_splits(path.stem, pixels, labeled)
 
 
@@ -96,8 +96,8 @@ def _image_member(archive: zipfile.ZipFile) -> str:
     return found[0]
 
 
-def _read_header(file: Any) -> _Header:
-    """Read the header of an array, and check that it has no Python objects."""
+def _read_header(file: Any, *, objects: bool = False) -> _Header:
+    """Read the header of an array, and check that it has no Python objects, unless `objects`."""
     version = np.lib.format.read_magic(file)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -106,7 +106,7 @@ def _read_header(file: Any) -> _Header:
     if version not in readers:
         raise ValueError(f"version {version} of the .npy format")
     shape, fortran_order, dtype = readers[version](file, max_header_size=_MAX_HEADER)
-    if dtype.hasobject:
+    if dtype.hasobject and not objects:
         raise ValueError("it contains Python objects, which are never unpickled")
     return _Header(shape, dtype, fortran_order)
 

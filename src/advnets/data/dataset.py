@@ -211,8 +211,11 @@ class StreamingSplit(Protocol):
         """
         ...
 
-    def count(self, rank: int, world_size: int) -> int:
-        """Return the number of images of a process in an epoch, reading the stream if necessary."""
+    def count(self, rank: int, world_size: int, limit: int | None = None) -> int:
+        """Return the number of images of a process in an epoch, or `limit`, if it has more.
+
+        At most `limit` images of the stream are read, where it does not state their number.
+        """
         ...
 
     def digest(self) -> str:

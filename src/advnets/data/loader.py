@@ -200,10 +200,14 @@ class StreamingLoader:
         if position == 0:
             self._start_epoch(0, 0)
             return
-        if self._epoch_length is None:
+        length = self._epoch_length
+        if length is None:
+            # Read no more images than needed, as a stream may have no end.
             rank, world_size = self._transform.rank, self._transform.world_size
-            self._epoch_length = self._stream.count(rank, world_size)
-        self._start_epoch(*divmod(position, max(self._epoch_length, 1)))
+            length = self._stream.count(rank, world_size, limit=position + 1)
+            if length <= position:
+                self._epoch_length = length
+        self._start_epoch(*divmod(position, max(length, 1)))
 
     def _start_epoch(self, epoch: int, skip: int) -> None:
         transform = self._transform

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from advnets.config import Data
 from advnets.data.dataset import ArraySplit, Dataset
@@ -28,8 +30,8 @@ from advnets.files import read_regular_file
 _BLOCK = 1024
 _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 _ACCEPTED = (
-    "an array or tensor of images, a torch Dataset with a length, a Hugging Face dataset, or a "
-    "list of paths or PIL images"
+    "an array or tensor of images, a torch Dataset, a Hugging Face dataset, or a list of paths or "
+    "PIL images"
 )
 Pixels = UInt8[np.ndarray, "n channels height width"]
 
@@ -40,14 +42,18 @@ def open_in_memory(images: object, labels: object, data: Data) -> Dataset:
     The validation and test splits have a tenth of the images each. Arrays have shape (N, H, W),
     (N, C, H, W) or (N, H, W, C), C = 1 or 3, and are uint8, or floats from 0 to 1, which are
     rounded to 256 levels; they are not resized. Files and PIL images are resized and converted as
-    `data` says. The items of a torch Dataset are images, or pairs of an image and a label. `labels`
-    are integers or names, one for each image.
+    `data` says. The items of a torch Dataset are images, or pairs of an image and a label;
+    an iterable one is streamed. `labels` are integers or names, one for each image.
 
     Raises:
         UsageError: the object is of another type, or images or labels have an invalid shape or
             range.
         DataError: a file is not an image that can be read.
     """
+    if isinstance(images, IterableDataset):
+        from advnets.data.iterable import open_iterable
+
+        return open_iterable(cast(Iterable[Any], images), labels, data)
     if data.stream:
         raise UsageError("stream applies to files, and the images are in memory; leave it out")
     name, pixels, own_labels = _read_images(images, data)
@@ -130,8 +136,7 @@ def _read_images(images: object, data: Data) -> tuple[str, Pixels, object]:
     if isinstance(images, np.ndarray):
         return "array", array_to_pixels(images, "the array", channels_last=True), None
     if isinstance(images, Tensor):
-        array = images.detach().cpu()
-        array = array.float().numpy() if array.is_floating_point() else array.numpy()
+        array = _tensor_to_array(images, "the tensor")
         return "tensor", array_to_pixels(array, "the tensor", channels_last=False), None
     if isinstance(images, str | bytes | Path) or not isinstance(images, Sized | Iterable):
         raise UsageError(f"data is of type {type(images).__name__}; give {_ACCEPTED}")
@@ -153,11 +158,10 @@ def _read_items(items: Any, data: Data, *, pairs: bool) -> tuple[Pixels, list[ob
     pixels: np.ndarray | None = None
     labels: list[object] = []
     for index in range(len(items)):
-        item = items[index]
-        if pairs and isinstance(item, tuple | list):
-            item, label = cast(Sequence[Any], item)[:2]
-            labels.append(label.item() if isinstance(label, Tensor | np.generic) else label)
-        image = _decode_item(item, f"image {index}", frame)
+        item, label = split_pair(items[index]) if pairs else (items[index], None)
+        if label is not None:
+            labels.append(label)
+        image = decode_item(item, f"image {index}", frame)
         if pixels is None:
             pixels = np.empty((len(items), *image.shape), np.uint8)
         if image.shape != pixels.shape[1:]:
@@ -172,9 +176,32 @@ def _read_items(items: Any, data: Data, *, pairs: bool) -> tuple[Pixels, list[ob
     return pixels, labels or None
 
 
-def _decode_item(item: object, name: str, frame: Frame) -> UInt8[np.ndarray, "c h w"]:
+def _tensor_to_array(tensor: Tensor, name: str) -> np.ndarray:
+    """Return a tensor as an array, floats as float32, as numpy lacks bfloat16."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        kind = "meta tensor" if tensor.is_meta else "sparse tensor"
+        raise UsageError(f"{name} is a {kind}, without pixels for each place; give a dense tensor")
+    tensor = tensor.detach().cpu()
+    return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
+
+
+def split_pair(item: object) -> tuple[Any, Any]:
+    """Return the image and the label of an item, which is a pair, or an image without label."""
+    if not isinstance(item, tuple | list):
+        return item, None
+    image, label = cast(Sequence[Any], item)[:2]
+    return image, label.item() if isinstance(label, Tensor | np.generic) else label
+
+
+def decode_item(item: object, name: str, frame: Frame) -> UInt8[np.ndarray, "c h w"]:
+    """Return the pixels of an image; a file or PIL image is brought to the frame.
+
+    Raises:
+        UsageError: it is no image, or of another shape, type or range.
+        DataError: a file is not an image that can be read.
+    """
     if isinstance(item, Tensor):
-        item, channels_last = item.detach().cpu().numpy(), False
+        item, channels_last = _tensor_to_array(item, name), False
     else:
         channels_last = True
     if isinstance(item, np.ndarray):
@@ -204,6 +231,8 @@ def read_labels(values: object, n: int) -> tuple[Int64[np.ndarray, " n"], tuple[
         UsageError: they are neither integers nor names, or there is not one for each image.
     """
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype == object and all(isinstance(value, str) for value in array.flat):
+        array = array.astype(np.str_)  # as of a table of pandas
     if array.ndim != 1 or array.dtype.kind not in "iuU":
         raise UsageError(
             f"labels has shape {array.shape} and values of type {array.dtype}; expected an integer "

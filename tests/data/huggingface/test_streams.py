@@ -58,9 +58,10 @@ class Counting:
                 image = np.array([[[number, 100 + number]]], np.uint8)
                 yield image, number % 3 if self.labeled else None
 
-    def count(self, rank: int, world: int) -> int:
+    def count(self, rank: int, world: int, limit: int | None = None) -> int:
         self.requests.append("count")
-        return len(range(rank, self.n, world))
+        count = len(range(rank, self.n, world))
+        return count if limit is None else min(count, limit)
 
     def head(self, n: int) -> ArraySplit:
         return ArraySplit(np.zeros((1, *self.shape), np.uint8))

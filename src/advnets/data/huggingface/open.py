@@ -234,12 +234,12 @@ def _open_stream(
             length = len(dataset)
             dataset = dataset.to_iterable_dataset(num_shards=max(1, min(length, _NUM_SHARDS)))
         stream = HubStream(
+            source.location,
+            length,
             dataset,
             columns,
             frame,
-            source.location,
             f"{fingerprint_text} {name} {options_text}",
-            length,
             diagnose=partial(find_broken_shard, source.files),
         )
         if role in ("", "train"):
