@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import advnets
 from advnets import config
-from advnets.errors import RunError, UsageError
+from advnets.errors import DataError, RunError, UsageError
 from advnets.experiment.stored_run import StoredRun
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
@@ -206,6 +208,91 @@ def test_the_initial_weights_are_those_of_the_players_that_were_named(tiny, tmp_
         initial["ema/generator/hidden.linears.0.weight"],
         initial["players/generator/hidden.linears.0.weight"],
     )
+
+
+def test_weights_of_other_images_are_refused_with_what_differs(tiny, tmp_path):
+    """Networks without a size of their own would be trained on images that they misread."""
+    source, run = tmp_path / "source", tmp_path / "run"
+    train(tiny, source)
+    fine = tiny.with_stage(replace(tiny.stage, init_from=str(source)))
+    (images := tmp_path / "images").mkdir()
+    for i in range(8):
+        Image.new("RGB", (8, 8), (8 * i, 0, 0)).save(images / f"{i}.png")
+    own = config.Data(source=str(images), size=8, channels=1, batch_size=10)
+    for data, message in (
+        (replace(tiny.data, normalize="symmetric"), "normalize unit, .* have normalize symmetric;"),
+        (replace(own, channels=3), "channels 1, and those of the new run have channels 3;"),
+        (replace(own, size=6), "size 8 x 8, and those of the new run have size 6 x 6; give data"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            train(replace(fine, data=data), run)
+        assert not run.exists()
+    assert train(replace(fine, data=own), run).complete
+
+
+def test_weights_are_taken_without_running_the_code_of_their_networks(
+    tiny, tmp_path, monkeypatch, run_command
+):
+    """Of networks and games in files; a file that is gone is not missed."""
+    source, code = tmp_path / "source", tmp_path / "nets.py"
+    example = Path(__file__).parents[2] / "examples" / "own_models.py"
+    code.write_text(example.read_text("utf-8"))
+    models = ("--generator", f"{code}:Generator", "--discriminator", f"{code}:Discriminator")
+    short = ("--steps", "5", "--threads", "1", "--batch-size", "20", "--sample-every", "0")
+    assert run_command("train", "digits", *models, "--out", source, *short)[0] == 0
+
+    # A branch needs the code, which the command names or trusts.
+    branch = ("train", "--resume", "--out", source, "--lr", "0.01", "--steps", "8", "--branch")
+    monkeypatch.setattr("advnets.models.custom._factories", {})  # as in a new process
+    status, _, err = run_command(*branch, tmp_path / "b")
+    assert status == 1 and "whose Python code would run" in err and not (tmp_path / "b").exists()
+    assert run_command(*branch, tmp_path / "trusted", "--trust-code")[0] == 0
+    assert run_command(*branch, tmp_path / "named", *models)[0] == 0
+    assert_same_state(end(tmp_path / "trusted"), end(tmp_path / "named"))
+
+    # Initial weights are taken from the checkpoint.
+    monkeypatch.setattr("advnets.models.custom._factories", {})
+    moved = code.rename(tmp_path / "moved.py")
+    given = ("--discriminator", f"{moved}:Discriminator", "--init-players", "discriminator")
+    run = tmp_path / "run"
+    command = ("train", "digits", *given, "--init-from", source, "--out", run, *short)
+    status, _, err = run_command(*command, "--keep-checkpoints", "all")
+    assert status == 0, err
+    first = read_checkpoint(RunDirectory(run).checkpoint_file(0)).tensors
+    for name, tensor in end(source)[0].items():
+        if name.startswith("players/discriminator/"):
+            assert tensor.equal(first[name])
+    status, _, err = run_command(
+        "train", "digits", "--init-from", source, "--out", tmp_path / "other", *short
+    )
+    assert status == 2 and "init_from does not fit: " in err and "no such weight" in err
+
+
+def test_weights_of_a_player_that_the_other_run_lacks_are_named(tiny, tmp_path):
+    source = tmp_path / "source"
+    train(replace(tiny, intervals=replace(tiny.intervals, weights_only=True)), source)
+    named = replace(tiny.stage, init_from=str(source), init_players=("discriminator",))
+    with pytest.raises(UsageError, match=r"has discriminator, but .* has the players generator;"):
+        train(tiny.with_stage(named), tmp_path / "run")
+    fine = replace(tiny.stage, init_from=str(source))
+    assert train(tiny.with_stage(fine), tmp_path / "run").complete
+
+
+def test_data_in_memory_are_branched_and_fine_tuned(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
+    given = {"data": images, "progress": False}
+    advnets.train(tiny, out="a", steps=20, **given)
+    branch = advnets.train(resume=True, out="a", branch="b", lr=0.01, steps=40, **given)
+    assert branch.config.branched_from.step == 20
+    # Other data in memory are a difference like any other; none at all are asked for.
+    other = advnets.train(resume=True, out="a", branch="c", **{**given, "data": images[:50]})
+    assert any("data.source" in text for text in other.config.branched_from.differences)
+    with pytest.raises(DataError, match="were given from Python, in memory"):
+        advnets.train(resume=True, out="a", branch="d", steps=40, progress=False)
+    fine = advnets.train(tiny, out="e", steps=20, init_from="a", **given)
+    assert fine.config.stage.init_from == str(tmp_path / "a")
+    assert fine.config.stage.init_digest is not None
 
 
 def test_weights_that_do_not_fit_are_named_with_both_shapes(tiny, tmp_path):

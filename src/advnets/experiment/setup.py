@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advnets import config
 from advnets._version import __version__
@@ -26,9 +26,14 @@ from advnets.data.prepared import DatasetInfo, PreparedData, mean_image
 from advnets.data.spec import resolve_data_paths
 from advnets.errors import RunError, UsageError
 from advnets.experiment.players import build_game, build_players
-from advnets.experiment.stored_run import parameter_count, players_of_run
+from advnets.experiment.stored_run import (
+    StoredRun,
+    parameter_count,
+    players_of_run,
+    run_and_step,
+)
 from advnets.experiment.trained_model import TrainedModel, load
-from advnets.extractors.discriminator import weights_digest
+from advnets.extractors.discriminator import tensors_digest
 from advnets.rng import RNG
 from advnets.run_records import versions
 from advnets.training import devices
@@ -202,17 +207,62 @@ def with_init_digest(run_config: config.Config, info: DatasetInfo) -> config.Con
 
     Raises:
         RunError: the other run cannot be read.
-        UsageError: a player is in neither run, or its weights have other shapes.
+        UsageError: a player is in neither run, or its weights have other shapes; or the networks of
+            that run read other images: of another shape or normalization.
     """
     stage = run_config.stage
     if stage.init_from is None:
         return run_config
-    source = load(stage.init_from)
+    source, weights = _stored_weights(stage.init_from)
+    _check_same_images(stage.init_from, source, run_config.data, info)
     players = players_of_run(run_config, len(run_config.stages) - 1, info)
-    names = stage.init_players or tuple(name for name in players if name in source.players)
+    names = stage.init_players or tuple(name for name in players if name in weights)
     stage = replace(stage, init_players=names, init_digest=None)
     digest = load_initial_weights(players, stage)
     return run_config.with_stage(replace(stage, init_digest=digest))
+
+
+def _stored_weights(init_from: str) -> tuple[StoredRun, dict[str, dict[str, Tensor]]]:
+    """Return a run and its players' weights, those of the EMA where it has one.
+
+    They are read without building the networks, which may be in a Python file.
+    """
+    path, step = Path(init_from), None
+    if path.suffix == ".safetensors":
+        path, step = run_and_step(path)
+    stored = StoredRun.read(path)
+    tensors = stored.checkpoint_of(step).checkpoint.tensors
+    weights: dict[str, dict[str, Tensor]] = {}
+    for kind in ("players", "ema"):
+        found: dict[str, dict[str, Tensor]] = {}
+        for key in sorted(tensors):
+            prefix, _, rest = key.partition("/")
+            player, _, name = rest.partition("/")
+            if prefix == kind:
+                found.setdefault(player, {})[name] = tensors[key]
+        weights |= found
+    return stored, weights
+
+
+def _check_same_images(path: str, source: StoredRun, data: config.Data, info: DatasetInfo) -> None:
+    """Refuse weights that were trained on images of another shape or normalization.
+
+    Raises:
+        UsageError: they were.
+    """
+    old, new = source.info.shape, info.shape
+    options = (
+        ("channels", old[0], new[0]),
+        ("size", f"{old[1]} x {old[2]}", f"{new[1]} x {new[2]}"),
+        ("normalize", source.config.data.normalize, data.normalize),
+    )
+    for name, there, here in options:
+        if there != here:
+            raise UsageError(
+                f"init_from does not fit: the networks of {path} were trained on images with "
+                f"{name} {there}, and those of the new run have {name} {here}; give data or "
+                f"{name} that agree"
+            )
 
 
 def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) -> str:
@@ -222,14 +272,19 @@ def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) 
         RunError: the other run cannot be read, or has changed since this one started.
         UsageError: a player is in neither run, or its weights have other shapes.
     """
-    source, digest = load(cast(str, stage.init_from)), hashlib.blake2b(digest_size=16)
+    stored, digest = _stored_weights(cast(str, stage.init_from))[1], hashlib.blake2b(digest_size=16)
     for name in stage.init_players:
         if name not in players:
             raise UsageError(
                 f"init_players has {name}, but the players of the game are "
                 f"{' and '.join(players)}; leave it out"
             )
-        weights, current = source.player(name).state_dict(), players[name].state_dict()
+        if name not in stored:
+            raise UsageError(
+                f"init_players has {name}, but {stage.init_from} has the players "
+                f"{' and '.join(stored)}; leave it out"
+            )
+        weights, current = stored[name], players[name].state_dict()
         for key in {**weights, **current}:
             there, here = (
                 f"the shape {tuple(tensors[key].shape)}" if key in tensors else "no such weight"
@@ -242,7 +297,7 @@ def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) 
                     f"sizes, or leave {name} out with init_players"
                 )
         players[name].load_state_dict(weights)
-        digest.update(weights_digest(source.player(name)).encode())
+        digest.update(tensors_digest(weights).encode())
     if stage.init_digest not in (None, digest.hexdigest()):
         raise RunError(
             f"the weights of {stage.init_from} have changed since this run was started from them; "
