@@ -126,6 +126,97 @@ def test_a_moved_table_keeps_its_options(run_command, tmp_path, monkeypatch, qui
     assert "has changed since the run was started" in run_command(*command, "p.csv:sd=0.2")[2]
 
 
+def arrays():
+    return np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+
+
+def write_shards(path):
+    datasets = pytest.importorskip("datasets")
+    rows = {"image": [Image.fromarray(image) for image in arrays()]}
+    features = datasets.Features(image=datasets.Image())
+    table = datasets.Dataset.from_dict(rows, features=features)
+    if path.name == "saved":
+        return table.save_to_disk(str(path))
+    path.mkdir()
+    return table.to_parquet(str(path / "train.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "options"),
+    [
+        ("a.npy", lambda path: np.save(path, arrays()), ()),
+        ("a.npz", lambda path: np.savez(path, images=arrays()), ()),
+        ("shards", write_shards, ("--size", "8")),
+        ("shards", write_shards, ("--size", "8", "--stream")),
+        ("saved", write_shards, ("--size", "8")),
+    ],
+)
+def test_each_form_of_moved_data_is_recognized(
+    run_command, tmp_path, monkeypatch, quick, name, write, options
+):
+    """From the command line and from Python, by relative paths in another directory."""
+    monkeypatch.chdir(tmp_path)
+    write(Path(name))
+    code, _, err = run_command("train", name, "--out", "run", *quick, *options)
+    assert code == 0, err
+    away, run = tmp_path / "away", tmp_path / "run"
+    away.mkdir()
+    new = Path(name).rename(away / f"new-{name}").name
+    monkeypatch.chdir(away)
+    code, _, err = run_command("train", "--resume", "--out", run, "--steps", "40")
+    assert (code, f"there is no {tmp_path / name}" in err) == (1, True)
+    code, _, err = run_command("train", "--resume", "--out", run, "--steps", "40", "--data", new)
+    assert code == 0, err
+    assert RunDirectory(run).read_config()["config"]["data"]["source"] == str(away / new)
+    Path(new).rename(f"newer-{name}")
+    trained = advnets.train(
+        resume=True, out=run, steps=50, data=f"newer-{name}", progress=False, sample_every=0
+    )
+    assert trained.step == 50
+    Path(f"newer-{name}").rename(new)
+    advnets.load(run, data=new).open_data()
+    if new.startswith("new-a"):
+        changed = arrays()
+        changed[7, 0, 0] ^= 1
+        np.save(new, changed) if name == "a.npy" else np.savez(new, images=changed)
+        for steps in (50, 60):
+            command = ("train", "--resume", "--out", run, "--steps", steps, "--data", new)
+            code, _, err = run_command(*command)
+            assert (code, err.count("\n"), "has changed since the run" in err) == (1, 1, True)
+        with pytest.raises(RunError, match=r"set its present location with data=PATH$"):
+            advnets.train(resume=True, out=run, steps=60, data=new, progress=False)
+
+
+def test_one_replaced_image_of_a_folder_is_noticed(run_command, moved):
+    photos = moved.parents[1] / "photos"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(photos / "7.png")
+    for command in uses(moved):
+        code, _, err = run_command(*command)
+        assert (code, err.count("\n"), "has changed since the run was started" in err) == (
+            1,
+            1,
+            True,
+        )
+
+
+def test_named_data_are_found_in_a_folder_that_moved(
+    run_command, tmp_path, monkeypatch, quick, real_data
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(real_data / "mnist", tmp_path / "sets" / "mnist")
+    code, _, err = run_command("train", "mnist", "--data-dir", "sets", "--out", "run", *quick)
+    assert code == 0, err
+    (tmp_path / "sets").rename(tmp_path / "moved")
+    for command in uses("run"):
+        few = ("--metrics", "swd", "--num-samples", "20") if command[0] == "evaluate" else ()
+        code, _, err = run_command(*command, *few)
+        assert (code, "set its directory with --data-dir DIR" in err) == (1, True)
+        code, _, err = run_command(*command, *few, "--data-dir", "moved")
+        assert code == 0, (command, err)
+    config = RunDirectory(tmp_path / "run").read_config()["config"]
+    assert config["data"]["directory"] == str(tmp_path / "moved")
+
+
 def test_a_missing_named_dataset_of_a_run_is_reported_with_advice(
     run_command, trained, tmp_path, monkeypatch
 ):
@@ -140,6 +231,9 @@ def test_a_missing_named_dataset_of_a_run_is_reported_with_advice(
     assert code == 1
     assert err.startswith(f"advnets: the data of {run} cannot be opened: MNIST (train-images-idx3-")
     assert "download it with: advnets data fetch mnist" in err
+    assert err.endswith("; if it was moved, set its directory with --data-dir DIR\n")
+    with pytest.raises(DataError, match=r"if it was moved, set its directory with data_dir=DIR$"):
+        advnets.load(run).open_data()
 
 
 def test_a_relative_data_dir_is_stored_as_an_absolute_path(

@@ -265,7 +265,7 @@ def test_weights_are_taken_without_running_the_code_of_their_networks(
     status, _, err = run_command(
         "train", "digits", "--init-from", source, "--out", tmp_path / "other", *short
     )
-    assert status == 2 and "init_from does not fit: " in err and "no such weight" in err
+    assert status == 2 and "--init-from does not fit: " in err and "no such weight" in err
 
 
 def test_weights_of_a_player_that_the_other_run_lacks_are_named(tiny, tmp_path):
@@ -307,7 +307,7 @@ def test_weights_that_do_not_fit_are_named_with_both_shapes(tiny, tmp_path):
     assert str(caught.value) == (
         "init_from does not fit: hidden.linears.0.weight of the generator has the shape "
         f"({sizes[0]}, {latent}) in {source} and the shape (7, {latent}) in the new run; "
-        "use networks of the same sizes, or leave generator out with init_players"
+        "use networks of the same sizes, or init_players without that player"
     )
     with pytest.raises(UsageError, match="init_players has encoder, but the players of the game"):
         train(tiny.with_stage(replace(stage, init_players=("encoder",))), run)

@@ -162,7 +162,9 @@ def open_run_data(
     try:
         opened = open_data(spec) if dataset is None else prepare(dataset, spec)
     except DataError as error:
-        raise DataError(f"the data of {path} cannot be opened: {error}") from None
+        moved = is_dataset_name(spec.source) and dataset is None
+        way = "; if it was moved, set its directory with --data-dir DIR" if moved else ""
+        raise DataError(f"the data of {path} cannot be opened: {error}{way}") from None
     if dataset is not None and opened.info.digest != info.digest:
         raise RunError(
             f"the given data is not that of {path}: its digest is {opened.info.digest[:12]}, "

@@ -285,7 +285,7 @@ def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) 
                 f"{' and '.join(stored)}; leave it out"
             )
         weights, current = stored[name], players[name].state_dict()
-        for key in {**weights, **current}:
+        for key in {**current, **weights}:
             there, here = (
                 f"the shape {tuple(tensors[key].shape)}" if key in tensors else "no such weight"
                 for tensors in (weights, current)
@@ -294,7 +294,7 @@ def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) 
                 raise UsageError(
                     f"init_from does not fit: {key} of the {name} has {there} in "
                     f"{stage.init_from} and {here} in the new run; use networks of the same "
-                    f"sizes, or leave {name} out with init_players"
+                    "sizes, or init_players without that player"
                 )
         players[name].load_state_dict(weights)
         digest.update(tensors_digest(weights).encode())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from advnets.data.dataset import Shape
 from advnets.data.huggingface.library import datasets_module, describe_error
 from advnets.data.huggingface.table import (
     KEY,
@@ -40,7 +41,7 @@ class HubStream(ImageStream):
     diagnose: Callable[[], DataError | None] = lambda: None
 
     def __post_init__(self) -> None:
-        self.shape = (self.frame.channels, self.frame.height, self.frame.width)
+        self.shape: Shape = (self.frame.channels, self.frame.height, self.frame.width)
 
     def _identity(self) -> tuple[object, ...]:
         first = self.head(NUM_DIGEST_IMAGES).digest()
