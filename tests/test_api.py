@@ -304,7 +304,7 @@ def test_compare_takes_what_the_command_takes(scored, run_command):
     printed = run_command("compare", record, scored[1], "--json")[1]
     assert json.loads(printed) == json.loads(json.dumps(mixed.record))
     earlier = advnets.load(scored[0], step=40)
-    with pytest.raises(RunError, match=r"runs/a has no scores of step 40; type: .* --step 40$"):
+    with pytest.raises(RunError, match=r"runs/a has no scores of step 40; call .*, step=40"):
         advnets.compare([earlier, scored[1]])
     with pytest.raises(UsageError, match=r"no run directory or record file matches 'runs/x\*'"):
         advnets.compare("runs/x*")

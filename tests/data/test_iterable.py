@@ -142,9 +142,9 @@ def test_a_run_on_a_stream_ends_in_the_same_state_after_resuming(tiny, tmp_path,
 
     # Other images, and no data, are refused.
     for other in (lambda: list(IMAGES[::-1]), lambda: list(IMAGES[:, :4, :4]), lambda: IMAGES[:9]):
-        with pytest.raises(RunError, match="are others than those given"):
+        with pytest.raises(RunError, match="the given data is not that of"):
             advnets.train(data=Stream(other), resume=True, steps=60, **given)
-    with pytest.raises(DataError, match="were given from Python, in memory"):
+    with pytest.raises(DataError, match="was passed from Python, in memory"):
         advnets.train(resume=True, steps=60, **given)
     model = advnets.load("runs/a", data=Stream(pairs))
     assert advnets.evaluate(model, "swd", real=IMAGES, num_samples=40)

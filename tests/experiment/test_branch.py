@@ -235,7 +235,7 @@ def test_weights_are_taken_without_running_the_code_of_their_networks(
 ):
     """Of networks and games in files; a file that is gone is not missed."""
     source, code = tmp_path / "source", tmp_path / "nets.py"
-    example = Path(__file__).parents[2] / "examples" / "own_models.py"
+    example = Path(__file__).parents[2] / "examples" / "custom_models.py"
     code.write_text(example.read_text("utf-8"))
     models = ("--generator", f"{code}:Generator", "--discriminator", f"{code}:Discriminator")
     short = ("--steps", "5", "--threads", "1", "--batch-size", "20", "--sample-every", "0")
@@ -288,7 +288,7 @@ def test_data_in_memory_are_branched_and_fine_tuned(tiny, tmp_path, monkeypatch)
     # Other data in memory are a difference like any other; none at all are asked for.
     other = advnets.train(resume=True, out="a", branch="c", **{**given, "data": images[:50]})
     assert any("data.source" in text for text in other.config.branched_from.differences)
-    with pytest.raises(DataError, match="were given from Python, in memory"):
+    with pytest.raises(DataError, match="was passed from Python, in memory"):
         advnets.train(resume=True, out="a", branch="d", steps=40, progress=False)
     fine = advnets.train(tiny, out="e", steps=20, init_from="a", **given)
     assert fine.config.stage.init_from == str(tmp_path / "a")
