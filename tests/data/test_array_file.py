@@ -133,7 +133,7 @@ def test_broken_files_are_refused(write, message, run_command):
 
 def test_an_npy_file_of_objects_is_never_unpickled(tmp_path):
     np.save("a.npy", np.array([[[Evil()]]], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"a\.npy cannot be read \(it contains Python objects, which"):
+    with pytest.raises(DataError, match=r"a\.npy cannot be read \(it contains Python objects"):
         open_dataset("a.npy")
     assert not Path("ran").exists()
 
