@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from advnets.config import Data
-from advnets.data.dataset import Dataset
+from advnets.data.dataset import Dataset, Shape
 from advnets.data.huggingface.library import describe_error
 from advnets.data.image_folder.decode import Frame
 from advnets.data.memory import decode_item, split_pair
@@ -49,7 +49,7 @@ class IterableStream(ImageStream):
         if first is None:
             raise UsageError(f"data is a {self.name}, which has no images; give at least one")
         image, _ = split_pair(first[1])
-        self.shape = self.frame.channels, self.frame.height, self.frame.width
+        self.shape: Shape = (self.frame.channels, self.frame.height, self.frame.width)
         if isinstance(image, np.ndarray | Tensor):
             channels, height, width = decode_item(image, "image 0", self.frame).shape
             self.shape = channels, height, width
