@@ -65,7 +65,7 @@ def test_a_second_start_on_sixty_thousand_files_takes_under_three_seconds(jpegs,
             text=True,
         )
         assert process.stderr is not None
-        assert "training begins" in process.stderr.readline()
+        assert process.stderr.readline().startswith("training ")
         seconds.append(time.monotonic() - began)
         process.communicate()
     print(f"\nfirst start {seconds[0]:.1f} s, then", *(f"{second:.2f} s" for second in seconds[1:]))
@@ -87,7 +87,7 @@ def million(tmp_path) -> Path:
         folder,
         Frame(64, 64),
         name="million",
-        counts=(980_000, 10_000, 10_000),
+        counts=(980_000, 10_000, 10_000, 0),
         classes=(),
         skipped_files=(),
         unsupported_files={},

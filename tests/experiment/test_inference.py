@@ -74,15 +74,22 @@ def test_samples_are_inverted_almost_exactly(model):
         (lambda x: x * 2, "images has values from .*; expected pixels from 0 to 1"),
         (lambda x: x - 1, "images has values from -"),
         (lambda x: x * float("nan"), "images has values from nan to nan"),
-        (lambda x: x[:, 0], r"images has shape \(2, 8, 8\); expected \(n, 1, 8, 8\)"),
+        (lambda x: x[:, :, 1:], r"images has shape \(2, 1, 7, 8\); expected \(n, 1, 8, 8\)"),
         (lambda x: x[:0], r"images has shape \(0, 1, 8, 8\)"),
-        (lambda x: (x * 255).byte(), "images is of torch.uint8; expected pixels from 0 to 1"),
+        (lambda x: (x * 255).int(), "images is of torch.int32; expected uint8, or pixels from 0"),
     ],
 )
 def test_images_of_another_shape_or_range_are_refused(model, change, message):
     for function in model.discriminator_logits, model.invert:
         with pytest.raises(UsageError, match=message):
             function(change(model.sample(2)))
+
+
+def test_images_may_be_bytes_and_have_channels_last_or_none(model):
+    pixels = (model.sample(3) * 255).round().byte()
+    logits = model.discriminator_logits(pixels.float() / 255)
+    for images in pixels, pixels[:, 0], pixels.permute(0, 2, 3, 1), pixels[:, 0].numpy():
+        assert torch.equal(model.discriminator_logits(images), logits)
 
 
 def test_arguments_that_do_not_apply_are_refused(model):

@@ -139,7 +139,9 @@ def _samples(model: TrainedModel, n: int) -> Float[Tensor, "n channels height wi
 def _check_images(
     model: TrainedModel, images: Tensor | np.ndarray
 ) -> Float[Tensor, "n channels height width"]:
-    """Return images as a tensor on the CPU.
+    """Return images of shape (N, C, H, W), (N, H, W) or (N, H, W, C) as a tensor on the CPU.
+
+    Values of uint8 are divided by 255.
 
     Raises:
         UsageError: they have another shape than the run's images, or values outside [0, 1].
@@ -149,13 +151,21 @@ def _check_images(
     except TypeError:  # an array of text or objects
         raise UsageError("images is not an array of numbers; give pixels from 0 to 1") from None
     shape = model.info.shape
+    if x.ndim == 3 and shape[0] == 1:
+        x = x[:, None]
+    elif x.ndim == 4 and x.shape[1:] != shape and (*x.shape[3:], *x.shape[1:3]) == shape:
+        x = x.permute(0, 3, 1, 2)
     if x.ndim != 4 or not len(x) or tuple(x.shape[1:]) != shape:
         raise UsageError(
-            f"images has shape {tuple(x.shape)}; expected (n, {', '.join(map(str, shape))}), as "
-            f"the images of {model.run.path}"
+            f"images has shape {tuple(images.shape)}; expected (n, {', '.join(map(str, shape))}), "
+            f"as the images of {model.run.path}"
         )
+    if x.dtype == torch.uint8 and not model.normalizer.for_points:
+        x = x.float() / 255
     if not x.is_floating_point():
-        raise UsageError(f"images is of {x.dtype}; expected pixels from 0 to 1 of a float type")
+        raise UsageError(
+            f"images is of {x.dtype}; expected uint8, or pixels from 0 to 1 of a float type"
+        )
     low, high = float(x.min()), float(x.max())
     in_range = model.normalizer.for_points or (low >= 0 and high <= 1)
     if not (math.isfinite(low) and math.isfinite(high) and in_range):
