@@ -1,0 +1,110 @@
+"""Run the sessions of docs/python.md and examples/tutorial.ipynb, and write what they print.
+
+    python tools/sessions.py
+
+In docs/python.md, each block of Python is followed by a block of text with its output.
+docs/notebook.md is the notebook with its outputs; its images are in docs/images/notebook.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import io
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+PYTHON_PAGE = ROOT / "docs" / "python.md"
+NOTEBOOK = ROOT / "examples" / "tutorial.ipynb"
+NOTEBOOK_PAGE = ROOT / "docs" / "notebook.md"
+IMAGES = ROOT / "docs" / "images" / "notebook"
+
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n.*?^```\n)?", re.MULTILINE | re.DOTALL)
+PNG_URI = re.compile(r'src="data:image/png;base64,([^"]+)"')
+
+
+def run_page(text: str) -> str:
+    """Return a page with the output of each block of Python, run in one namespace in order."""
+    namespace: dict[str, Any] = {}
+
+    def run_block(match: re.Match[str]) -> str:
+        printed = run_code(match[1], namespace)
+        return fenced("python", match[1]) + (f"\n{fenced('text', printed)}" if printed else "")
+
+    return BLOCK.sub(run_block, text)
+
+
+def run_code(code: str, namespace: dict[str, Any]) -> str:
+    """Return what code prints, with the representation of a last expression, as in a notebook."""
+    statements = ast.parse(code).body
+    last = statements.pop() if isinstance(statements[-1], ast.Expr) else None
+    with contextlib.redirect_stdout(io.StringIO()) as stdout:
+        exec(compile(ast.Module(statements, []), "session", "exec"), namespace)
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), "session", "eval"), namespace)
+            if value is not None:
+                print(repr(value))
+    return stdout.getvalue()
+
+
+def run_notebook(folder: Path) -> nbformat.NotebookNode:
+    """Return the executed notebook; its runs are written to `folder`."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=600, resources=resources).execute()
+    return notebook
+
+
+def notebook_page(notebook: nbformat.NotebookNode, images: Path) -> str:
+    """Return an executed notebook as Markdown; write its images to a folder."""
+    parts: list[str] = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts.append(f"{cell.source}\n")
+            continue
+        parts.append(fenced("python", cell.source))
+        for output in cell.outputs:
+            data = output.get("data", {})
+            uri = PNG_URI.search(data.get("text/html", ""))
+            content = uri[1] if uri else data.get("image/png")
+            if content:
+                file = images / f"{len(parts)}.png"
+                file.write_bytes(base64.b64decode(content))
+                parts.append(f"![Output of the cell above](images/notebook/{file.name})\n")
+            elif output.output_type == "stream" and output.name == "stdout":
+                parts.append(fenced("text", output.text))
+            elif "text/plain" in data and "text/html" in data:
+                parts.append(fenced("text", data["text/plain"]))
+    return "\n".join(parts)
+
+
+def fenced(language: str, text: str) -> str:
+    """Return text as a fenced block of Markdown."""
+    return f"```{language}\n{text.rstrip()}\n```\n"
+
+
+def main() -> None:
+    """Write both pages."""
+    for page in (PYTHON_PAGE, NOTEBOOK_PAGE):
+        with tempfile.TemporaryDirectory() as folder:
+            if page == NOTEBOOK_PAGE:
+                IMAGES.mkdir(parents=True, exist_ok=True)
+                text = notebook_page(run_notebook(Path(folder)), IMAGES)
+            else:
+                with contextlib.chdir(folder):
+                    text = run_page(page.read_text("utf-8"))
+        page.write_text(text, "utf-8")
+        print(page, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
