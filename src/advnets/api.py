@@ -243,14 +243,14 @@ def evaluate(
     return trained.evaluate(metrics, **options)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """The scores of runs, compared by `advnets.compare`; `print` shows them as a table."""
+    """The scores of runs, compared by `advnets.compare`; its repr is a table."""
 
     record: Mapping[str, Any]
     """The comparison as `advnets compare --json` prints it."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return comparison_text(self.record)
 
     def to_markdown(self) -> str:
