@@ -74,12 +74,12 @@ def notebook_page(notebook: nbformat.NotebookNode, images: Path) -> str:
         parts.append(fenced("python", cell.source))
         for output in cell.outputs:
             data = output.get("data", {})
-            uri = PNG_URI.search(data.get("text/html", ""))
-            content = uri[1] if uri else data.get("image/png")
-            if content:
-                file = images / f"{len(parts)}.png"
-                file.write_bytes(base64.b64decode(content))
-                parts.append(f"![Output of the cell above](images/notebook/{file.name})\n")
+            pngs = PNG_URI.findall(data.get("text/html", "")) or [data.get("image/png")]
+            if pngs[0]:
+                for content in pngs:
+                    file = images / f"{len(parts)}.png"
+                    file.write_bytes(base64.b64decode(content))
+                    parts.append(f"![Output of the cell above](images/notebook/{file.name})\n")
             elif output.output_type == "stream" and output.name == "stdout":
                 parts.append(fenced("text", output.text))
             elif "text/plain" in data and "text/html" in data:
