@@ -103,8 +103,8 @@ def test_a_batch_larger_than_the_data_is_reported(run_command, tmp_path, quick):
     code, _, err = run_command("train", *arguments, "1198")
     assert code == 0
     assert (
-        "warning: a batch of 1,198 has the 1,197 training images more than once; use batches of at "
-        "most 1,197\n"
+        "warning: a batch of 1,198 contains the 1,197 training images more than once; use batches "
+        "of at most 1,197\n"
     ) in err
     code, out, _ = run_command("train", *arguments, "1197", "--dry-run")
     assert (code, "more than once" in out) == (0, False)
