@@ -126,7 +126,7 @@ def test_weights_only_keeps_the_samples_in_a_smaller_file(run_command, trained, 
         model.sample(8, keep_fraction=0.5)
     code, _, err = run_command("train", "--resume", "--out", run, "--steps", "40")
     assert code == 1
-    assert "holds weights only, without what training needs; start a new run from them" in err
+    assert "holds weights only, without the optimizer state that training needs; start" in err
     for command in (
         ("evaluate", run, "--metrics", "probe"),
         ("evaluate", run, "--metrics", "frechet", "--extractor", "discriminator"),

@@ -94,7 +94,7 @@ def test_the_summary_has_players_progress_and_state(finished):
         (math.nan, "log interval, D(x, G(z)) was not finite: the training has broken down."),
     ],
 )
-def test_the_summary_of_a_game_of_pairs(finished, pair, sentence):
+def test_the_summary_of_a_game_of_pairs(finished, with_curves, pair, sentence):
     events = [e for e in RunDirectory(finished).events() if e["kind"] != "log"]
     last = {"kind": "log", "step": 12000, "epoch": 1.0, "d_pair": pair, "value_pair": -0.6}
     lines = [json.dumps(event) for event in (*events, last)]
