@@ -164,7 +164,7 @@ def test_each_form_of_moved_data_is_recognized(
     new = Path(name).rename(away / f"new-{name}").name
     monkeypatch.chdir(away)
     code, _, err = run_command("train", "--resume", "--out", run, "--steps", "40")
-    assert (code, f"there is no {tmp_path / name}" in err) == (1, True)
+    assert (code, f"no file or folder is called {tmp_path / name}" in err) == (1, True)
     code, _, err = run_command("train", "--resume", "--out", run, "--steps", "40", "--data", new)
     assert code == 0, err
     assert RunDirectory(run).read_config()["config"]["data"]["source"] == str(away / new)
