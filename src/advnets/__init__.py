@@ -1,10 +1,10 @@
 """Generative adversarial networks (GANs): Goodfellow et al. 2014, and since.
 
-    import advnets
-
-    model = advnets.train("digits", out="runs/mine", steps=2000)
-    images = model.sample(16, seed=1)     # (16, 1, 8, 8), pixels in [0, 1]
-    advnets.load("runs/mine").evaluate()
+    >>> import advnets
+    >>> model = advnets.train("digits", steps=20, progress=False)  # writes runs/digits
+    >>> model.sample(16, seed=1).shape  # pixels in [0, 1]
+    torch.Size([16, 1, 8, 8])
+    >>> records = advnets.load(model.run.path).evaluate("prdc", num_samples=300)
 
 Subpackages and names are imported on first use (PEP 562), so that `import advnets` is fast and
 imports neither torch nor matplotlib.

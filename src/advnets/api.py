@@ -71,11 +71,8 @@ def train(
 ) -> TrainedModel:
     """Train a GAN and return the trained model.
 
-    Every flag of `advnets train` is a keyword (with underscores) or a key of `overrides`:
-
-        advnets.train("digits", steps=2000, ema_half_life=0, overrides={"game.r1": 1.0})
-
-    An argument that is None keeps the value of the preset, or with `resume` that of the run. An
+    Every flag of `advnets train` is a keyword (with underscores) or a key of `overrides`. An
+    argument that is None keeps the value of the preset, or with `resume` that of the run. An
     interrupted training is saved, and the model of its last checkpoint is returned.
 
     Args:
@@ -124,6 +121,12 @@ def train(
 
     Warns:
         DivergedWarning: the training diverged or had no effect.
+
+    Example:
+        >>> r1 = {"game.r1": 1.0}
+        >>> model = advnets.train("digits", steps=20, lr=0.01, overrides=r1, progress=False)
+        >>> model.step
+        20
     """
     path = Path(out) if out is not None else None
     if branch is not None and not resume:
@@ -238,6 +241,11 @@ def evaluate(
 
     Raises:
         AdvnetsError: as for `load` and `TrainedModel.evaluate`.
+
+    Example:
+        >>> records = advnets.evaluate("runs/digits", metrics=["frechet", "prdc"], num_samples=300)
+        >>> [(record["metric"], record["samples"]) for record in records][:2]
+        [('frechet', 'generator'), ('frechet', 'real training images')]
     """
     trained = model if isinstance(model, TrainedModel) else load(model)
     return trained.evaluate(metrics, **options)
@@ -293,6 +301,11 @@ def compare(
         UsageError: there are fewer than two runs, two have the same config and seed, scores cannot
             be compared, or nothing matches a pattern.
         RunError: a path is neither a run nor a record file, or a run has no scores.
+
+    Example:
+        >>> comparison = advnets.compare(["runs/digits", "runs/other"], metrics="frechet")
+        >>> print(comparison.to_csv().splitlines()[0])
+        run,weights,step,seeds,frechet,frechet ± half width,frechet std
     """
     names = resolve_metrics(metrics)
     given = [runs] if isinstance(runs, str | Path | TrainedModel) else runs

@@ -65,7 +65,12 @@ FakeLogits = Float[Tensor, " samples"]
 
 
 def value_terms(real_logits: Logits, fake_logits: FakeLogits) -> tuple[Scalar, Scalar]:
-    """Return E_x[log D(x)] and E_z[log(1 - D(G(z)))], the two terms of V, each at most 0."""
+    """Return E_x[log D(x)] and E_z[log(1 - D(G(z)))], the two terms of V, each at most 0.
+
+    Args:
+        real_logits: logits a(x) of real images, one for each.
+        fake_logits: logits a(G(z)) of samples, one for each.
+    """
     return -softplus(-real_logits.float()).mean(), -softplus(fake_logits.float()).mean()
 
 
@@ -74,6 +79,15 @@ def value_function(real_logits: Logits, fake_logits: FakeLogits) -> Scalar:
 
     D ascends it and G descends it. It is at most 0, and -log 4 where D is 1/2 everywhere.
     Source: Goodfellow et al. 2014, equation 1.
+
+    Args:
+        real_logits: logits a(x) of real images, one for each.
+        fake_logits: logits a(G(z)) of samples, one for each.
+
+    Example:
+        >>> logits = torch.zeros(8)  # D(x) = 1/2 everywhere: -log 4
+        >>> advnets.losses.value_function(logits, logits)
+        tensor(-1.3863)
     """
     real, fake = value_terms(real_logits, fake_logits)
     return real + fake
@@ -84,6 +98,10 @@ def discriminator_loss(real_logits: Logits, fake_logits: FakeLogits) -> Scalar:
 
     The factor is the authors' own (`d_obj` of their code); under plain gradient descent it is part
     of the learning rate. Source: Goodfellow et al. 2014, Algorithm 1.
+
+    Args:
+        real_logits: logits a(x) of real images, one for each.
+        fake_logits: logits a(G(z)) of samples, one for each.
     """
     return -0.5 * value_function(real_logits, fake_logits)
 
@@ -93,6 +111,9 @@ def minimax_generator_loss(fake_logits: Logits) -> Scalar:
 
     Its gradient with respect to a logit is -D(G(z)): it saturates where D rejects the samples.
     Source: Goodfellow et al. 2014, equation 1.
+
+    Args:
+        fake_logits: logits a(G(z)) of samples, one for each.
     """
     return -softplus(fake_logits.float()).mean()
 
@@ -103,6 +124,13 @@ def non_saturating_generator_loss(fake_logits: Logits) -> Scalar:
     It has the same fixed point as the minimax loss; its gradient with respect to a logit is
     D(G(z)) - 1, which is largest where D rejects the samples.
     Source: Goodfellow et al. 2014, section 3.
+
+    Args:
+        fake_logits: logits a(G(z)) of samples, one for each.
+
+    Example:
+        >>> advnets.losses.non_saturating_generator_loss(torch.zeros(8))  # log 2
+        tensor(0.6931)
     """
     return softplus(-fake_logits.float()).mean()
 
@@ -113,6 +141,10 @@ def hinge_discriminator_loss(real_logits: Logits, fake_logits: FakeLogits) -> Sc
     An image beyond the margin of 1 has no gradient. The optimal a is the sign of p_data - p_g;
     where the two are equal the loss is 2. Source: Lim and Ye 2017, "Geometric GAN", equation 12;
     Miyato et al. 2018, equation 16.
+
+    Args:
+        real_logits: logits a(x) of real images, one for each.
+        fake_logits: logits a(G(z)) of samples, one for each.
     """
     return relu(1 - real_logits.float()).mean() + relu(1 + fake_logits.float()).mean()
 
@@ -122,12 +154,20 @@ def least_squares_discriminator_loss(real_logits: Logits, fake_logits: FakeLogit
 
     The optimal a is p_data / (p_data + p_g), which is D*; where the two are equal the loss is 1/4.
     Source: Mao et al. 2017, "Least squares generative adversarial networks", equation 9.
+
+    Args:
+        real_logits: logits a(x) of real images, one for each.
+        fake_logits: logits a(G(z)) of samples, one for each.
     """
     return 0.5 * ((real_logits.float() - 1).square().mean() + fake_logits.float().square().mean())
 
 
 def least_squares_generator_loss(fake_logits: Logits) -> Scalar:
-    """Return ½ E_z[(a(G(z)) - 1)²], which G minimizes. Source: Mao et al. 2017, equation 9."""
+    """Return ½ E_z[(a(G(z)) - 1)²], which G minimizes. Source: Mao et al. 2017, equation 9.
+
+    Args:
+        fake_logits: logits a(G(z)) of samples, one for each.
+    """
     return 0.5 * (fake_logits.float() - 1).square().mean()
 
 
@@ -137,12 +177,20 @@ def wasserstein_discriminator_loss(real_logits: Logits, fake_logits: FakeLogits)
     Without a bound on the gradients of a it has no minimum: use it with `wgan_gradient_penalty` or
     `zero_centered_gradient_penalty`.
     Source: Arjovsky et al. 2017, "Wasserstein GAN", equation 2.
+
+    Args:
+        real_logits: logits a(x) of real images, one for each.
+        fake_logits: logits a(G(z)) of samples, one for each.
     """
     return fake_logits.float().mean() - real_logits.float().mean()
 
 
 def critic_generator_loss(fake_logits: Logits) -> Scalar:
-    """Return -E_z[a(G(z))], which G minimizes against a hinge or Wasserstein critic."""
+    """Return -E_z[a(G(z))], which G minimizes against a hinge or Wasserstein critic.
+
+    Args:
+        fake_logits: logits a(G(z)) of samples, one for each.
+    """
     return -fake_logits.float().mean()
 
 
@@ -155,6 +203,10 @@ def relativistic_logits(real_logits: Logits, fake_logits: Logits) -> tuple[Logit
 
     At the solution both are log 2. Source: Jolicoeur-Martineau 2018, "The relativistic
     discriminator", section 4.1; used by Huang et al. 2024.
+
+    Args:
+        real_logits: logits a(x) of real images, one for each.
+        fake_logits: logits a(G(z)) of samples, as many as images.
     """
     difference = real_logits.float() - fake_logits.float()
     return difference, -difference
@@ -166,6 +218,10 @@ def input_gradients(
     """Return ∇_x a(x) of each image, with a graph for second derivatives.
 
     `images` are those that the logits were computed from, and require a gradient.
+
+    Args:
+        logits: logits a(x), one for each image.
+        images: the images that the logits were computed from; they require a gradient.
     """
     # The gradient of the sum holds that of each logit, as each depends on its own image alone
     # (approximately under batch norm).
@@ -180,6 +236,11 @@ def linearized_logits(
 
     Given D's input gradients, the loss of G can be differentiated through these logits without
     another backward pass through D. Each logit must depend on its own image alone.
+
+    Args:
+        logits: logits a(x), one for each image.
+        images: the images that the logits were computed from; they require a gradient.
+        gradients: ∇_x a(x) of each image, as `input_gradients` returns it.
     """
     difference = images - images.detach()
     return logits.detach() + (gradients.detach() * difference).flatten(1).sum(1)
@@ -192,6 +253,9 @@ def zero_centered_gradient_penalty(
 
     They are R1 for real images and R2 for generated ones. Source: Mescheder et al. 2018,
     "Which training methods for GANs do actually converge?", equation 9.
+
+    Args:
+        gradients: ∇_x a(x) of each image, as `input_gradients` returns it.
     """
     return gradients.float().square().flatten(1).sum(1)
 
@@ -202,6 +266,9 @@ def wgan_gradient_penalty(gradients: Float[Tensor, "batch *shape"]) -> Float[Ten
     The images are interpolated between real and generated ones, where the gradient of the optimal
     critic has norm 1.
     Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", equation 3.
+
+    Args:
+        gradients: ∇_x a(x) of each image, as `input_gradients` returns it.
     """
     # The derivative of the root is infinite at 0, the gradient norm of a constant critic.
     return ((zero_centered_gradient_penalty(gradients) + _TINY).sqrt() - 1).square()
@@ -210,7 +277,13 @@ def wgan_gradient_penalty(gradients: Float[Tensor, "batch *shape"]) -> Float[Ten
 def normal_log_likelihood(
     x: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], std: float
 ) -> Float[Tensor, " batch"]:
-    """Return log N(x; mean, std² I) of each image, in nats."""
+    """Return log N(x; mean, std² I) of each image, in nats.
+
+    Args:
+        x: images, (batch, …).
+        mean: mean of each pixel, (batch, …).
+        std: standard deviation of each pixel, above 0.
+    """
     scaled = (x.float() - mean.float()) / std
     constant = math.log(std) + 0.5 * math.log(2 * math.pi)
     return -(0.5 * scaled.square() + constant).flatten(1).sum(1)
@@ -223,6 +296,10 @@ def bernoulli_log_likelihood(
 
     x log p + (1 - x) log(1 - p) = x a - softplus(a). It is a log-probability for x in {0, 1};
     between these it is the value that implementations of Kingma and Welling 2014 use.
+
+    Args:
+        x: pixels from 0 to 1, (batch, …).
+        logits: logits of the pixels, (batch, …).
     """
     a = logits.float()
     return (x.float() * a - softplus(a)).flatten(1).sum(1)
@@ -234,6 +311,10 @@ def kl_to_standard_normal(
     """Return KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - 1 - log σ²), in nats.
 
     Source: Kingma and Welling 2014, appendix B.
+
+    Args:
+        mean: μ, (batch, latent).
+        log_variance: log σ² of each row and dimension.
     """
     mean, log_variance = mean.float(), log_variance.float()
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
@@ -244,7 +325,13 @@ def posterior_log_density(
     mean: Float[Tensor, "batch latent"],
     log_variance: Float[Tensor, "batch latent"],
 ) -> Float[Tensor, " batch"]:
-    """Return log N(z; μ, diag σ²) of each row, in nats."""
+    """Return log N(z; μ, diag σ²) of each row, in nats.
+
+    Args:
+        z: latents, (batch, latent).
+        mean: μ, (batch, latent).
+        log_variance: log σ² of each row and dimension.
+    """
     z, mean, log_variance = z.float(), mean.float(), log_variance.float()
     squares = (z - mean).square() * (-log_variance).exp()
     return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(1)
@@ -253,7 +340,12 @@ def posterior_log_density(
 def classification_loss(
     class_logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
 ) -> Scalar:
-    """Return -E log p(y | x), where p(y | x) is the softmax of the logits."""
+    """Return -E log p(y | x), where p(y | x) is the softmax of the logits.
+
+    Args:
+        class_logits: logits of the classes, (batch, classes).
+        labels: index of the class of each image.
+    """
     return cross_entropy(class_logits.float(), labels)
 
 
@@ -267,6 +359,10 @@ def mutual_information(
     It is at most log K, which is reached where both views have one class with certainty and all
     classes are equally frequent. It uses no labels. Source: Ji et al. 2019, "Invariant information
     clustering", equations 2 and 3.
+
+    Args:
+        class_logits: logits of the classes of one view of each image.
+        other_logits: those of another view of the same images.
     """
     p, other_p = (logits.float().softmax(1) for logits in (class_logits, other_logits))
     joint = p.T @ other_p / len(p)
@@ -284,6 +380,10 @@ def reinforce_loss(logits: Logits, log_probability: Float[Tensor, " batch"]) -> 
     probabilities p: components whose samples D rates above the mean of the batch become more
     probable. Source: Williams 1992, "Simple statistical gradient-following algorithms", equation
     11, here with the mean of the batch as baseline.
+
+    Args:
+        logits: logits a(G(z)) of samples, one for each.
+        log_probability: log p(c) of the component of each sample, in nats.
     """
     a = logits.detach().float()
     return -((a - a.mean()) * log_probability.float()).mean()
@@ -295,6 +395,10 @@ def feature_matching_loss(
     """Return ‖E f(x) - E f(G(z))‖² / features, which G minimizes; f are features of D.
 
     Source: Salimans et al. 2016, section 3.1; the mean over features is that of their experiments.
+
+    Args:
+        real_features: features of real images, (batch, features).
+        fake_features: features of samples, (samples, features).
     """
     return (real_features.float().mean(0) - fake_features.float().mean(0)).square().mean()
 
@@ -306,6 +410,10 @@ def logit_metrics(real_logits: Logits, fake_logits: FakeLogits) -> Metrics:
     """Return the batch means of D(x) and D(G(z)), V(D, G) and its two terms.
 
     They are computed with dropout, as D is trained.
+
+    Args:
+        real_logits: logits a(x) of real images, one for each.
+        fake_logits: logits a(G(z)) of samples, one for each.
     """
     with torch.no_grad():
         real_term, fake_term = value_terms(real_logits, fake_logits)
@@ -323,6 +431,9 @@ def pair_metrics(differences: Float[Tensor, " pairs"]) -> Metrics:
 
     D(x, G(z)) is the probability that the first of a pair is the real one; where D cannot tell, the
     two are 1/2 and -log 2. In a relativistic game a(x) is defined up to a constant alone.
+
+    Args:
+        differences: a(x) - a(G(z)) of each pair.
     """
     with torch.no_grad():
         return {
@@ -332,7 +443,12 @@ def pair_metrics(differences: Float[Tensor, " pairs"]) -> Metrics:
 
 
 def critic_metrics(real_logits: Logits, fake_logits: FakeLogits) -> Metrics:
-    """Return the batch means of a(x) and a(G(z)), for objectives without probabilities."""
+    """Return the batch means of a(x) and a(G(z)), for objectives without probabilities.
+
+    Args:
+        real_logits: logits a(x) of real images, one for each.
+        fake_logits: logits a(G(z)) of samples, one for each.
+    """
     with torch.no_grad():
         return {"a(x)": real_logits.float().mean(), "a(G(z))": fake_logits.float().mean()}
 

@@ -48,6 +48,9 @@ class RunDirectory:
     def existing(cls, path: Path) -> RunDirectory:
         """Open the directory of an existing run.
 
+        Args:
+            path: the run directory.
+
         Raises:
             RunError: there is no such run.
         """
@@ -159,7 +162,11 @@ class RunDirectory:
             self.remove_unstarted()
 
     def write_config(self, record: Mapping[str, Any]) -> None:
-        """Write config.json."""
+        """Write config.json.
+
+        Args:
+            record: the content, which JSON can represent.
+        """
         write_json(self.config_file, {"format": FORMAT, **record})
         self.unfinished_file.unlink(missing_ok=True)
 
@@ -184,6 +191,9 @@ class RunDirectory:
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Append an event to events.jsonl.
 
+        Args:
+            event: an event with `kind` and `step`.
+
         Raises:
             WriteError: the disk is full or the file cannot be written.
         """
@@ -202,7 +212,11 @@ class RunDirectory:
         return event_records(self.events_file)
 
     def truncate_events(self, step: int) -> int:
-        """Remove the events after a step; return up to how many steps after it there were any."""
+        """Remove the events after a step; return up to how many steps after it there were any.
+
+        Args:
+            step: the last step whose events are kept.
+        """
         events = self.events()
         text = "".join(json.dumps(e) + "\n" for e in events if e.get("step", 0) <= step)
         write_atomically(self.events_file, lambda part: part.write_text(text, "utf-8"))
@@ -214,6 +228,10 @@ class RunDirectory:
         """Add records to scores.json, in place of older ones of the same `identity`.
 
         The file has a lock of its own, so that several processes can evaluate a run in training.
+
+        Args:
+            records: records of scores.
+            identity: a function that is equal for records that replace each other.
 
         Raises:
             RunError: a record holds NaN or infinity.
@@ -242,11 +260,19 @@ class RunDirectory:
         return score_records(self.scores_file)
 
     def checkpoint_file(self, step: int) -> Path:
-        """Return the path of the checkpoint of a step."""
+        """Return the path of the checkpoint of a step.
+
+        Args:
+            step: step of the checkpoint.
+        """
         return self.checkpoints / f"step-{step:08d}.safetensors"
 
     def sample_file(self, step: int) -> Path:
-        """Return the path of the grid of samples of a step."""
+        """Return the path of the grid of samples of a step.
+
+        Args:
+            step: step of the grid.
+        """
         return self.samples / f"step-{step:08d}.png"
 
     def sample_files(self) -> dict[int, Path]:
@@ -288,6 +314,9 @@ class RunDirectory:
     def quarantine_checkpoint(self, checkpoint: Path) -> Path:
         """Rename a checkpoint that cannot be used, so that it is ignored; return its new path.
 
+        Args:
+            checkpoint: the file.
+
         Raises:
             WriteError: the folder cannot be written.
         """
@@ -298,7 +327,12 @@ class RunDirectory:
             raise WriteError(checkpoint, error) from None
 
     def prune_checkpoints(self, keep: int | Literal["all"], also: Collection[Path] = ()) -> None:
-        """Remove all checkpoints but the newest `keep` and those in `also`, and partial files."""
+        """Remove all checkpoints but the newest `keep` and those in `also`, and partial files.
+
+        Args:
+            keep: number of checkpoints, or "all".
+            also: files that are kept in any case.
+        """
         files = [] if keep == "all" else self.checkpoint_files()[:-keep]
         old = [file for file in files if file not in also]
         for file in (*old, *self.checkpoints.glob("*.part")):

@@ -42,6 +42,15 @@ def optimal_discriminator(p_data: Probabilities, p_g: Probabilities) -> Probabil
 
     The arguments can also be densities. Where both are 0 the result is NaN: any D is optimal there.
     Source: Goodfellow et al. 2014, proposition 1, equation 2.
+
+    Args:
+        p_data: probabilities or densities of p_data, (…, n).
+        p_g: the same of p_g.
+
+    Example:
+        >>> p_data, p_g = torch.tensor([0.75, 0.25]), torch.tensor([0.25, 0.75])
+        >>> advnets.theory.optimal_discriminator(p_data, p_g)
+        tensor([0.7500, 0.2500])
     """
     return p_data / (p_data + p_g)
 
@@ -50,6 +59,11 @@ def value_at(p_data: Probabilities, p_g: Probabilities, discriminator: Probabili
     """Return V(D, G) = Σ p_data(x) log D(x) + p_g(x) log(1 - D(x)), with 0 log 0 = 0.
 
     Source: Goodfellow et al. 2014, equation 3.
+
+    Args:
+        p_data: probabilities of p_data, (…, n).
+        p_g: probabilities of p_g, (…, n).
+        discriminator: D(x) from 0 to 1, (…, n).
 
     Raises:
         UsageError: `p_data` or `p_g` is not a distribution.
@@ -69,6 +83,10 @@ def virtual_criterion(p_data: Probabilities, p_g: Probabilities) -> Values:
     value of D*, not by this identity.
     Source: Goodfellow et al. 2014, equation 4 and theorem 1.
 
+    Args:
+        p_data: probabilities of p_data, (…, n).
+        p_g: probabilities of p_g, (…, n).
+
     Raises:
         UsageError: an argument is not a distribution.
     """
@@ -80,6 +98,10 @@ def virtual_criterion(p_data: Probabilities, p_g: Probabilities) -> Values:
 
 def kullback_leibler(p: Probabilities, q: Probabilities) -> Values:
     """Return KL(p ‖ q) = Σ p(x) log(p(x) / q(x)), which is infinite if q is 0 where p is not.
+
+    Args:
+        p: probabilities, (…, n).
+        q: probabilities, (…, n).
 
     Raises:
         UsageError: an argument is not a distribution.
@@ -93,8 +115,17 @@ def jensen_shannon(p: Probabilities, q: Probabilities) -> Values:
 
     Source: Goodfellow et al. 2014, equation 6.
 
+    Args:
+        p: probabilities, (…, n).
+        q: probabilities, (…, n).
+
     Raises:
         UsageError: an argument is not a distribution.
+
+    Example:
+        >>> p, q = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+        >>> advnets.theory.jensen_shannon(p, q)  # log 2
+        tensor(0.6931)
     """
     m = (p + q) / 2
     return 0.5 * (kullback_leibler(p, m) + kullback_leibler(q, m))
@@ -106,6 +137,10 @@ def subgradient(p_data: Probabilities, p_g: Probabilities) -> Probabilities:
     V(D, ·) is linear in p_g for every D, so that their supremum C is convex; the gradient of the
     function that attains it, V(D*, ·), is a subgradient.
     Source: Goodfellow et al. 2014, proposition 2.
+
+    Args:
+        p_data: probabilities of p_data, (…, n).
+        p_g: probabilities of p_g, (…, n).
     """
     return (p_g / (p_data + p_g)).log()
 
@@ -117,6 +152,11 @@ def descend(p_data: Probabilities, p_g: Probabilities, rate: float) -> Probabili
     rate 1 this is the mean of p_g and p_data. The mirror map is the entropy (Nemirovski and Yudin
     1983), so that the result is a distribution. Up to rate 1, C never increases, as ∂²C/∂p_g² <=
     1 / p_g, the curvature of the entropy.
+
+    Args:
+        p_data: probabilities of p_data, (…, n).
+        p_g: probabilities of p_g, (…, n).
+        rate: step size, above 0 and at most 1.
 
     Raises:
         UsageError: the rate is not in (0, 1].

@@ -388,11 +388,19 @@ class Config(ValidatedConfig):
         return self.data.batch_size * self.stage.game.batches_per_step
 
     def steps_before(self, stage: int) -> int:
-        """Return the number of steps of all stages before this one, once they are resolved."""
+        """Return the number of steps of all stages before this one, once they are resolved.
+
+        Args:
+            stage: index of a stage, from 0.
+        """
         return sum(earlier.steps or 0 for earlier in self.stages[:stage])
 
     def with_stage(self, stage: Stage) -> Config:
-        """Return the config with another last stage."""
+        """Return the config with another last stage.
+
+        Args:
+            stage: the new last stage.
+        """
         return replace(self, stages=(*self.stages[:-1], stage))
 
     def override(
@@ -408,6 +416,14 @@ class Config(ValidatedConfig):
         """Return the config with these values, and its own for those that are None.
 
         `stage` is the last stage, `lr` the learning rate of both its players.
+
+        Args:
+            data: the dataset.
+            stage: the last stage.
+            lr: learning rate of both players.
+            runtime: device and precision.
+            intervals: intervals of logs and checkpoints.
+            seed: random seed.
         """
         return replace(
             self.with_stage(stage if lr is None else stage.with_learning_rate(lr)),

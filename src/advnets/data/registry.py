@@ -198,12 +198,22 @@ def open_dataset(data: Data | str | object, labels: object = None, **fields: Any
     a tensor, a dataset of torch, a list of paths or of PIL images, with `labels`. Image files are
     packed into the cache when they are first opened, and memory-mapped from then on.
 
+    Args:
+        data: name, path, data config, or images in memory.
+        labels: the class of each image in memory.
+        fields: further fields of the data config.
+
     Raises:
         UnknownNameError: there is no source or path of that name, or no option of that name.
         UsageError: an option has an invalid value.
         DataError: the data is missing, damaged or of an unknown format.
         MissingExtraError: a library that this source needs is not installed.
         WriteError: the cache cannot be written.
+
+    Example:
+        >>> dataset = advnets.data.open_dataset("digits")
+        >>> dataset.train.read(slice(5)).shape
+        (5, 1, 8, 8)
     """
     if not isinstance(data, str | Data):
         if not _is_huggingface(data):

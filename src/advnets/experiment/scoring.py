@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advnets.data.class_proportions import ProportionKind
@@ -14,14 +16,18 @@ from advnets.evaluation.registry import (
     METRICS,
     check_evaluation,
     comparability,
+    default_extractor,
     record_identity,
     resolve_metrics,
 )
+from advnets.extractors.registry import OWN_DISCRIMINATOR
+from advnets.run_directory import RunDirectory
 from advnets.sampling.sampler import NUM_SAMPLES
 from advnets.training.memory import explain_errors
 
 if TYPE_CHECKING:
     from advnets.experiment.trained_model import TrainedModel
+    from advnets.extractors.base import Extractor
 
 
 def score_model(
@@ -66,7 +72,7 @@ def score_model(
         step=model.step,
         weights=model.weights,
         compute_settings=model.compute_settings,
-        extractor=model.find_extractor(extractor, prepared.info.name, trust_code=trust_code),
+        extractor=_find_extractor(model, extractor, prepared.info.name, trust_code=trust_code),
         initial_players=model.initial_players,
         game=model.config.stage.game,
         data_config=model.config.data,
@@ -109,3 +115,19 @@ def _save_scores(model: TrainedModel, records: list[dict[str, Any]]) -> None:
         warnings.warn(
             f"the scores of {records[0]['metric']} are not saved: {error}", RunWarning, stacklevel=5
         )
+
+
+def _find_extractor(
+    model: TrainedModel, spec: str | None, data: str, *, trust_code: bool
+) -> Extractor:
+    """Return this run's D, the D of another run, or an extractor by name or file.
+
+    None is the default extractor of the dataset.
+    """
+    from advnets.experiment.trained_model import load  # imports this module
+
+    if spec == OWN_DISCRIMINATOR:
+        return model.discriminator_extractor()
+    if spec is not None and RunDirectory(Path(spec)).exists:
+        return replace(load(spec).discriminator_extractor(), name=f"D of {Path(spec).name}")
+    return default_extractor(data, spec, trust_code=trust_code)

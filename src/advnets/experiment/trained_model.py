@@ -40,7 +40,6 @@ from advnets.training.memory import explain_errors
 if TYPE_CHECKING:
     from advnets.data.normalization import Normalizer
     from advnets.data.prepared import DatasetInfo, PreparedData
-    from advnets.extractors.base import Extractor
     from advnets.extractors.discriminator import DiscriminatorExtractor
     from advnets.sampling.inversion import Inversion
     from advnets.sampling.rejection import DiscriminatorRejection
@@ -131,6 +130,9 @@ class TrainedModel:
     def player(self, name: str) -> nn.Module:
         """Return a player by name.
 
+        Args:
+            name: generator, discriminator or encoder.
+
         Raises:
             UsageError: the game has no player of this name.
         """
@@ -181,6 +183,11 @@ class TrainedModel:
             UsageError: n is not positive; a label is given for an unconditional run; a class is
                 unknown or has no training image; the number of labels is not n; `keep_fraction` is
                 out of range, or below 1 for a game without a discriminator.
+
+        Example:
+            >>> model = advnets.load("runs/digits")
+            >>> model.sample(16, seed=1).shape
+            torch.Size([16, 1, 8, 8])
         """
         blocks = self.sample_blocks(
             n,
@@ -208,6 +215,8 @@ class TrainedModel:
     ) -> Iterator[Float[Tensor, "_ channels height width"]]:
         """Return the images of `sample` as an iterator over blocks of at most 500.
 
+        The arguments are those of `sample`.
+
         Raises:
             UsageError: as for `sample`, at once and not when the first block is drawn.
         """
@@ -225,6 +234,9 @@ class TrainedModel:
     @public_function
     def rejection(self, keep_fraction: float) -> DiscriminatorRejection | None:
         """Return the discriminator rejection that keeps this fraction of samples; None for 1.
+
+        Args:
+            keep_fraction: the fraction, from 1/500 to 1.
 
         Raises:
             UsageError: the game has no discriminator, or the fraction is not from 1/500 to 1.
@@ -249,7 +261,11 @@ class TrainedModel:
     ) -> Float[Tensor, "n latent"]:
         """Return the z of the images that `sample` draws.
 
-        For a class-conditional run, each z ends in the one-hot class.
+        For a class-conditional run, each z ends in the one-hot class. The arguments are those of
+        `sample`.
+
+        Raises:
+            UsageError: as for `sample`.
         """
         labels = self._labels(n, label, label_index, class_proportions)
         return torch.cat(list(latent_blocks(self.generator, n, seed, self.device, labels)))[:n]
@@ -293,6 +309,11 @@ class TrainedModel:
         Raises:
             UsageError: the images have another shape or range; the game has no discriminator, or
                 one that takes several images at once; a class is missing or does not apply.
+
+        Example:
+            >>> model = advnets.load("runs/digits")
+            >>> model.discriminator_logits(model.sample(4)).shape
+            torch.Size([4])
         """
         from advnets.experiment.inference import discriminator_logits
 
@@ -328,6 +349,11 @@ class TrainedModel:
         Raises:
             UsageError: the images have another shape or range; the generator inpaints; a class is
                 missing or does not apply; a number is not positive.
+
+        Example:
+            >>> model = advnets.load("runs/digits")
+            >>> model.invert(model.sample(4), steps=10).z.shape
+            torch.Size([4, 32])
         """
         from advnets.experiment.inference import invert_images
 
@@ -364,20 +390,6 @@ class TrainedModel:
 
         return discriminator_extractor(self.discriminator, self.normalizer, self.info.shape[0])
 
-    def find_extractor(self, spec: str | None, data: str, *, trust_code: bool) -> Extractor:
-        """Return this run's D, the D of another run, or an extractor by name or file.
-
-        None is the default extractor of the dataset.
-        """
-        from advnets.evaluation.registry import default_extractor
-        from advnets.extractors.registry import OWN_DISCRIMINATOR
-
-        if spec == OWN_DISCRIMINATOR:
-            return self.discriminator_extractor()
-        if spec is not None and RunDirectory(Path(spec)).exists:
-            return replace(load(spec).discriminator_extractor(), name=f"D of {Path(spec).name}")
-        return default_extractor(data, spec, trust_code=trust_code)
-
     @public_function
     def open_data(self, data: object = None, data_dir: str | None = None) -> PreparedData:
         """Open the data that the run was trained on.
@@ -385,6 +397,10 @@ class TrainedModel:
         `data` is the path of the data and `data_dir` the directory of a named dataset, where they
         have moved. None: as given to `load`, else as recorded when the run was trained. Data that
         were in memory are given as for `advnets.train`, or as the dataset of `open_dataset`.
+
+        Args:
+            data: path of the data, where it has moved, or data in memory.
+            data_dir: directory of a named dataset, where it has moved.
 
         Raises:
             DataError: the data is not there, or cannot be opened.
@@ -429,6 +445,10 @@ class TrainedModel:
 
     def check_without_classes(self, *, named: bool, class_proportions: ProportionKind) -> None:
         """Refuse a class, or proportions of classes, for a run that is not class-conditional.
+
+        Args:
+            named: whether a class was given.
+            class_proportions: as for `sample`.
 
         Raises:
             UsageError: one of them was given.
@@ -554,6 +574,11 @@ def load(
     Warns:
         RunWarning: a newer checkpoint is damaged or of another run; the run was written by other
             versions of libraries.
+
+    Example:
+        >>> model = advnets.load("runs/digits")
+        >>> model
+        TrainedModel('runs/digits', step=20, weights='ema', preset='digits', device='cpu')
     """
     if generator is not None:
         register_model(CustomGenerator(), generator)

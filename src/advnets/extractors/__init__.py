@@ -1,8 +1,8 @@
 """Feature extractors: functions from images to the features that metrics compare.
 
-    from advnets.extractors import load_extractor
-
-    load_extractor("digits").features(images)  # (n, 1, 28, 28) in [0, 1] to (n, 128)
+    >>> from advnets.extractors import load_extractor
+    >>> load_extractor("digits").features(torch.rand(3, 1, 28, 28)).shape  # pixels in [0, 1]
+    torch.Size([3, 128])
 
 An extractor has a name and the SHA-256 of its weights. Features of different extractors are not
 comparable.

@@ -41,7 +41,11 @@ class Extractor(Protocol):
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """Return the features of images in [0, 1], one row for each image."""
+        """Return the features of images in [0, 1], one row for each image.
+
+        Args:
+            pixels: images with pixels in [0, 1].
+        """
         ...
 
 
@@ -52,7 +56,11 @@ class ClassifierExtractor(Extractor, Protocol):
     def logits(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n classes"]:
-        """Return class logits: their softmax is p(class | image)."""
+        """Return class logits: their softmax is p(class | image).
+
+        Args:
+            pixels: images with pixels in [0, 1].
+        """
         ...
 
 

@@ -79,11 +79,20 @@ def load_extractor(name: str, *, trust_code: bool = False) -> Extractor:
 
     Opening a .pt2 file can run any code in it; `trust_code` allows this.
 
+    Args:
+        name: name of an extractor, such as "digits", or the path of a file.
+        trust_code: whether a .pt2 file may be opened.
+
     Raises:
         UnknownNameError: there is no such extractor.
         DataError: its file is missing or invalid.
         MissingExtraError: a library that it needs is not installed.
         UsageError: it is a .pt2 file without `trust_code`.
+
+    Example:
+        >>> digits = advnets.extractors.load_extractor("digits")
+        >>> digits.features(torch.rand(3, 1, 28, 28)).shape
+        torch.Size([3, 128])
     """
     if name in EXTRACTORS:
         return EXTRACTORS[name].load()

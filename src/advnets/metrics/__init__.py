@@ -1,8 +1,9 @@
 """Metrics of generated samples, as functions of matrices of features.
 
-    from advnets.metrics import frechet_distance
-
-    frechet_distance(real, fake)  # two matrices of features, one row for each image
+    >>> from advnets.metrics import prdc
+    >>> real, fake = torch.rand(50, 3), torch.rand(50, 3) + 2  # features, one row for each image
+    >>> prdc(real, fake).precision
+    0.0
 
 `advnets.extractors` computes features of images.
 """

@@ -26,11 +26,20 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> 
     computed in float64. It increases for smaller sets: compare only at the same numbers of images.
     Sources: Dowson and Landau 1982; Heusel et al. 2017, equation 6.
 
+    Args:
+        real: features of real images, (n, d).
+        fake: features of samples, (m, d).
+
     Raises:
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
 
     Warns:
         FewImagesWarning: a set has no more rows than columns, so its covariance is singular.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [2.0]])  # mean 1, variance 2
+        >>> advnets.metrics.frechet_distance(x, x + 3)
+        9.0
     """
     real, fake = check_features(2, real=real, fake=fake)
     for name, features in (("real", real), ("fake", fake)):
@@ -59,6 +68,10 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
     accordingly. If a covariance is singular, T acts on the subspace that its set spans. The bias
     of few images is not included. None if there are no more images than features.
     Source: the delta method; for T, Dowson and Landau 1982.
+
+    Args:
+        real: features of real images, (n, d).
+        fake: features of samples, (m, d).
 
     Raises:
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.

@@ -47,6 +47,10 @@ def histogram_divergence(
     biased upward: for samples of q itself they are about (bins - 1) / 2n and (bins - 1) / 8n nats.
     Source of the second: Goodfellow et al. 2014, theorem 1.
 
+    Args:
+        counts: number of samples in each bin, at least 0.
+        masses: probability of each bin; their sum is 1.
+
     Raises:
         UsageError: the numbers of masses and counts differ, one is negative, or their sum is not 1.
         DataError: a count is negative, or there are none.

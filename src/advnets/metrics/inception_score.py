@@ -38,6 +38,10 @@ def inception_score(
     in a split: compare only with the same classifier and numbers. Computed in float64.
     Source: Salimans et al. 2016, “Improved techniques for training GANs”, section 4.
 
+    Args:
+        class_logits: a classifier's logits of samples, (n, classes).
+        splits: number of splits.
+
     Raises:
         UsageError: there is no split.
         DataError: there are fewer than 20 samples for each split, or numbers that are not finite.

@@ -72,6 +72,12 @@ def memorization(
     Related: Meehan et al. 2020, “A non-parametric test to detect data-copying in generative
     models”, which ranks the distances of samples and of held-out images.
 
+    Args:
+        train: pixels or features of training images, (n, d).
+        test: the same of test images, (m, d), for comparison.
+        samples: the same of samples, (s, d).
+        distance_ratio: bound of the ratio, between 0 and 1.
+
     Raises:
         UsageError: `distance_ratio` is not above 0 and below 1.
         DataError: a set is empty, there are fewer than 2 different training images, widths differ,

@@ -80,6 +80,12 @@ def mixture_quality(
     generator of K modes has a KL divergence of about (K bins - 1) / 2n nats, slightly less if
     modes overlap but never 0, and a Jensen-Shannon divergence of a quarter of that.
 
+    Args:
+        samples: points, (n, d).
+        centers: the means c_k, (modes, d).
+        deviation: σ of all modes, or of each.
+        weights: probability of each mode; None: equal ones.
+
     Raises:
         UsageError: a σ or weight is not positive; two modes overlap, with centers closer than 3 σ
             of each; or the numbers of these and of the centers differ.

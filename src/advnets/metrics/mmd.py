@@ -56,9 +56,21 @@ def polynomial_mmd(
     Sources: Bińkowski et al. 2018, “Demystifying MMD GANs”, section 4; for the error, Hoeffding
     1948, “A class of statistics with asymptotically normal distribution”.
 
+    Args:
+        real: features of real images, (n, d).
+        fake: features of samples, (m, d).
+        subsets: number of subsets, at least 1.
+        size: number of images of each set in a subset, at least 2.
+        seed: random seed of the subsets.
+
     Raises:
         UsageError: there is no subset, or subsets have fewer than 2 images.
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
+
+    Example:
+        >>> real, fake = torch.ones(20, 1), torch.zeros(20, 1)
+        >>> advnets.metrics.polynomial_mmd(real, fake).value  # 2³ + 1 - 2
+        7.0
     """
     if subsets < 1 or size < 2:
         raise UsageError(

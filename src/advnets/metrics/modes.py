@@ -40,6 +40,11 @@ def mode_coverage(
     Sources: Metz et al. 2017, “Unrolled generative adversarial networks”, section 3.3.1; Lin et al.
     2018, “PacGAN”, section 4.
 
+    Args:
+        labels: mode of each sample, from 0 to modes - 1.
+        modes: number of modes.
+        reference: mode of each real image; None: q is uniform.
+
     Raises:
         UsageError: there is no mode.
         DataError: labels are not a vector of integers from 0 to modes - 1, or there are none.

@@ -68,6 +68,11 @@ def parzen_log_likelihood(
     RBM-derived process", as used by Goodfellow et al. (2014), section 5. Computed in float32, with
     an error near 1e-6 ‖x‖² / σ², unless the points are float64; the result is on the CPU.
 
+    Args:
+        points: points to rate, (n, d).
+        centers: centers of the mixture, (m, d).
+        sigma: standard deviation of each Gaussian, above 0.
+
     Raises:
         UsageError: σ is not a positive number.
         DataError: a set is empty, dimensions differ, or there are numbers that are not finite.
@@ -144,6 +149,12 @@ def parzen_score(
 
     The authors' script (github.com/goodfeli/adversarial, parzen_ll.py) takes 10,000 samples, the
     grid "paper" and pixels in [0, 1]; scores on other scales of the pixels are not comparable.
+
+    Args:
+        samples: samples, (n, …), with pixels in [0, 1].
+        valid: validation images, which select σ.
+        test: test images, which are rated.
+        grid: name of the values of σ to select from.
 
     Raises:
         UnknownNameError: no grid has that name.

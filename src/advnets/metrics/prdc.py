@@ -59,9 +59,19 @@ def prdc(
     same set; a point at exactly this distance is outside. Compare only at the same k and the
     same numbers of images.
 
+    Args:
+        real: features of real images, (n, d).
+        fake: features of samples, (m, d).
+        neighbors: k, at least 1.
+
     Raises:
         UsageError: `neighbors` is not at least 1 and less than either set.
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
+
+    Example:
+        >>> x = torch.arange(12.0)[:, None]
+        >>> advnets.metrics.prdc(x, x, neighbors=3).precision
+        1.0
     """
     real, fake = check_features(2, real=real, fake=fake)
     fewest = min(len(real), len(fake))
@@ -274,6 +284,10 @@ def nearest_neighbor_test(
 
     Source: Lopez-Paz and Oquab 2017; Xu et al. 2018, “An empirical study on evaluation metrics of
     generative adversarial networks”.
+
+    Args:
+        real: features of real images, (n, d).
+        fake: features of samples, (m, d).
 
     Raises:
         UsageError: the sets differ in size.

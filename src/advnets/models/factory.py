@@ -29,6 +29,19 @@ def build_generator(
 
     `mean_image` is the mean training image in the models' range. With `classes` the generator is
     class-conditional.
+
+    Args:
+        spec: the config, such as `advnets.config.DCGANGenerator()`.
+        shape: channels, height and width of images.
+        mean_image: mean training image, (channels, height, width), in the range of the networks, to
+            which an output bias is set; None: no bias is set.
+        classes: number of classes; 0: unconditional.
+
+    Example:
+        >>> config = advnets.config.DCGANGenerator()
+        >>> G = advnets.models.build_generator(config, (3, 32, 32), mean_image=None)
+        >>> G(torch.randn(2, 100)).shape
+        torch.Size([2, 3, 32, 32])
     """
     return GENERATORS[type(spec)](spec, shape, mean_image, classes)
 
@@ -40,8 +53,18 @@ def build_discriminator(
 
     With `classes` the discriminator is class-conditional.
 
+    Args:
+        spec: the config, such as `advnets.config.DCGANDiscriminator()`.
+        shape: channels, height and width of images.
+        classes: number of classes; 0: unconditional.
+
     Raises:
         UsageError: the config describes no discriminator, or one of another game.
+
+    Example:
+        >>> D = advnets.models.build_discriminator(advnets.config.DCGANDiscriminator(), (3, 32, 32))
+        >>> D(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2])
     """
     if type(spec) not in DISCRIMINATORS:
         raise UsageError(

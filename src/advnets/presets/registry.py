@@ -28,8 +28,15 @@ DEFAULT, DEFAULT_POINTS = "digits", "points"
 def get_preset(name: str) -> Config:
     """Return the config of a preset.
 
+    Args:
+        name: name of a preset, such as "dcgan".
+
     Raises:
         UnknownNameError: there is no preset of that name; the message suggests similar names.
+
+    Example:
+        >>> advnets.presets.get_preset("dcgan").stage.generator.latent_dim
+        100
     """
     if name not in PRESETS:
         raise UnknownNameError("preset", name, PRESETS, listed="`advnets presets` lists them")
@@ -41,6 +48,9 @@ def starting_config(name: str) -> Config:
 
     A data source gives the default preset on these data; FILE.py:NAME a config, or the default
     preset with the game of that file; a config file is a run's config.json, or YAML or TOML.
+
+    Args:
+        name: the PRESET argument.
 
     Raises:
         UnknownNameError: the name is neither a preset, a data source nor a file.
@@ -70,6 +80,10 @@ def default_out(config: Config, name: str | None = None) -> Path:
     """Return the default folder of a run: runs/PRESET, or runs/DATA for a preset on other data.
 
     `name` is the PRESET argument; if it names data, the folder does too.
+
+    Args:
+        config: the config of the run.
+        name: the PRESET argument; None: the preset of the config.
     """
     preset = PRESETS.get(config.preset)
     has_other_data = preset is not None and config.data.source != preset.config.data.source
@@ -79,15 +93,27 @@ def default_out(config: Config, name: str | None = None) -> Path:
 
 
 def is_data(name: str) -> bool:
-    """Return whether the PRESET argument names a data source."""
+    """Return whether the PRESET argument names a data source.
+
+    Args:
+        name: the PRESET argument.
+    """
     return name not in PRESETS and not is_game_spec(name) and not is_config_file(name)
 
 
 def is_game_spec(name: str) -> bool:
-    """Return whether the PRESET argument is FILE.py:NAME."""
+    """Return whether the PRESET argument is FILE.py:NAME.
+
+    Args:
+        name: the PRESET argument.
+    """
     return ".py:" in name
 
 
 def is_config_file(name: str) -> bool:
-    """Return whether the PRESET argument is the name of a config.json, or a YAML or TOML file."""
+    """Return whether the PRESET argument is the name of a config.json, or a YAML or TOML file.
+
+    Args:
+        name: the PRESET argument.
+    """
     return name.lower().endswith((".json", ".yaml", ".yml", ".toml"))

@@ -80,6 +80,15 @@ def sample_with_rejection(
     class of a block: the first samples of a seed do not depend on n, and class frequencies are
     those requested.
 
+    Args:
+        generator: the generator, on the device of `settings`.
+        normalizer: the scaling of its images to pixels.
+        n: number of images, at least 1.
+        seed: random seed of z.
+        settings: device and precision.
+        rejection: the fraction to keep, and the discriminator.
+        labels: class indices, (n,), or class proportions, for a conditional generator.
+
     Raises:
         UsageError: a conditional generator is given neither labels nor proportions, or labels of
             another number than n.

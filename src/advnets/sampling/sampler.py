@@ -47,7 +47,12 @@ class ComputeSettings:
 
     @classmethod
     def from_runtime(cls, runtime: config.Runtime, device: torch.device) -> ComputeSettings:
-        """Return the settings that a run was trained with."""
+        """Return the settings that a run was trained with.
+
+        Args:
+            runtime: the resolved runtime of the run.
+            device: the device to draw on.
+        """
         return cls(device, PRECISIONS[runtime.precision])
 
 
@@ -64,8 +69,22 @@ def draw_samples(
     The first samples of a seed are the same whatever n is. A conditional generator needs
     `labels`: class indices, or class proportions to draw them from.
 
+    Args:
+        generator: the generator, on the device of `settings`.
+        normalizer: the scaling of its images to pixels.
+        n: number of images, at least 1.
+        seed: random seed of z.
+        settings: device and precision.
+        labels: class indices, (n,), or class proportions, for a conditional generator.
+
     Raises:
         UsageError: a conditional generator is given neither, or not n class indices.
+
+    Example:
+        >>> model = advnets.load("runs/digits")
+        >>> settings = model.compute_settings
+        >>> advnets.sampling.draw_samples(model.generator, model.normalizer, 4, 0, settings).shape
+        torch.Size([4, 1, 8, 8])
     """
     return concatenate_blocks(sample_blocks(generator, normalizer, n, seed, settings, labels), n)
 
@@ -93,7 +112,16 @@ def sample_blocks(
     settings: ComputeSettings,
     labels: Labels | None = None,
 ) -> Iterator[Float[Tensor, "block channels height width"]]:
-    """Yield n samples as pixels in [0, 1], a block at a time; the last block may be smaller."""
+    """Yield n samples as pixels in [0, 1], a block at a time; the last block may be smaller.
+
+    Args:
+        generator: the generator, on the device of `settings`.
+        normalizer: the scaling of its images to pixels.
+        n: number of images, at least 1.
+        seed: random seed of z.
+        settings: device and precision.
+        labels: class indices, (n,), or class proportions, for a conditional generator.
+    """
     latents = latent_blocks(generator, n, seed, settings.device, labels)
     for block, images in enumerate(image_blocks(generator, normalizer, latents, settings)):
         yield images[: n - block * BLOCK]
@@ -187,7 +215,13 @@ def read_pixel_rows(split: Split, index: slice | np.ndarray) -> Float[Tensor, "n
 def real_images(
     train: Split | StreamingSplit, n: int, seed: int
 ) -> Float[Tensor, "n channels height width"]:
-    """Return up to n distinct random training images in [0, 1]; of a stream, the first ones."""
+    """Return up to n distinct random training images in [0, 1]; of a stream, the first ones.
+
+    Args:
+        train: the training images.
+        n: largest number of images.
+        seed: random seed.
+    """
     split = train if isinstance(train, Split) else train.head(n)
     return read_images(split, RNG(seed).permutation("real row", len(split))[:n])
 

@@ -23,28 +23,67 @@ class Callback:
     given once and the callback is not called again."""
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
-        """Handle the start of the training in a run directory, or its resumption after `step`."""
+        """Handle the start of the training in a run directory, or its resumption after `step`.
+
+        Args:
+            run: the run directory.
+            config: the resolved config.
+            step: step that the training starts from.
+        """
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Handle any event of events.jsonl; the other methods handle particular kinds of events."""
+        """Handle any event of events.jsonl; the other methods handle particular kinds of events.
+
+        Args:
+            event: the event; its keys `kind` and `step` say what happened and when.
+        """
 
     def on_step(self, step: int) -> None:
-        """Handle the end of a step: k updates of D and one of G."""
+        """Handle the end of a step: k updates of D and one of G.
+
+        Args:
+            step: step that the training has reached.
+        """
 
     def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Handle the means of losses and other metrics since the last log."""
+        """Handle the means of losses and other metrics since the last log.
+
+        Args:
+            step: step that the training has reached.
+            metrics: means by name, such as "d_real".
+        """
 
     def on_samples(self, step: int, path: Path) -> None:
-        """Handle a grid of samples, a PNG file."""
+        """Handle a grid of samples, a PNG file.
+
+        Args:
+            step: step that the training has reached.
+            path: the file.
+        """
 
     def on_evaluate(self, step: int, scores: Mapping[str, Any]) -> None:
-        """Handle the scores of the generator with the weights `scores["weights"]`."""
+        """Handle the scores of the generator with the weights `scores["weights"]`.
+
+        Args:
+            step: step that the training has reached.
+            scores: `metric`, `weights`, and the values of the metric.
+        """
 
     def on_checkpoint(self, step: int, path: Path) -> None:
-        """Handle a checkpoint that was written."""
+        """Handle a checkpoint that was written.
+
+        Args:
+            step: step that the training has reached.
+            path: the file.
+        """
 
     def on_end(self, step: int, reason: str) -> None:
-        """Handle the end: "done", "early stop", "stopped", or why the last state is not usable."""
+        """Handle the end: "done", "early stop", "stopped", or why the last state is not usable.
+
+        Args:
+            step: step that the training has reached.
+            reason: why the training ended.
+        """
 
 
 class CallbackList(Callback):

@@ -1,8 +1,7 @@
 """Views of a trained model, each written as an image and a JSON record.
 
-    from advnets.visualize import Samples
-
-    Samples(num_samples=9).render(model).image.save("samples.png")
+    >>> from advnets.visualize import Samples
+    >>> Samples(num_samples=9).render(advnets.load("runs/digits")).image.save("samples.png")
 
 To add a view, write a subclass of `View` and list it in `VIEWS`.
 """

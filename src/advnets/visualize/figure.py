@@ -58,11 +58,19 @@ class View(ValidatedConfig, ABC):
 
     @abstractmethod
     def compute(self, model: TrainedModel) -> ViewData:
-        """Compute the tensors to draw and the numbers to record."""
+        """Compute the tensors to draw and the numbers to record.
+
+        Args:
+            model: the trained model.
+        """
 
     @abstractmethod
     def draw(self, data: ViewData) -> Figure:
-        """Draw what `compute` returned."""
+        """Draw what `compute` returned.
+
+        Args:
+            data: what `compute` returned.
+        """
 
     @classmethod
     def name(cls) -> str:
@@ -70,7 +78,17 @@ class View(ValidatedConfig, ABC):
         return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
 
     def render(self, model: TrainedModel) -> Figure:
-        """Compute and draw the view, with a record of the model, the options and the numbers."""
+        """Compute and draw the view, with a record of the model, the options and the numbers.
+
+        Args:
+            model: the trained model.
+
+        Example:
+            >>> model = advnets.load("runs/digits")
+            >>> figure = advnets.visualize.Samples(num_samples=9).render(model)
+            >>> figure.image.size[0] > 3 * 8
+            True
+        """
         data = self.compute(model)
         record = {
             "view": self.name(),
