@@ -217,8 +217,6 @@ def input_gradients(
 ) -> Float[Tensor, "batch *shape"]:
     """Return ∇_x a(x) of each image, with a graph for second derivatives.
 
-    `images` are those that the logits were computed from, and require a gradient.
-
     Args:
         logits: logits a(x), one for each image.
         images: the images that the logits were computed from; they require a gradient.

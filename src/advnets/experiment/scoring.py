@@ -37,7 +37,7 @@ def score_model(
     extractor: str | None,
     trust_code: bool,
     data: object,
-    data_dir: str | None,
+    data_dir: str | Path | None,
     real: object,
     seed: int,
     keep_fraction: float,

@@ -59,7 +59,7 @@ class TrainedModel:
         *,
         step: Step | None = None,
         data: object = None,
-        data_dir: str | None = None,
+        data_dir: str | Path | None = None,
         trust_code: bool = False,
     ) -> None:
         stored = StoredRun.read(path)
@@ -391,16 +391,13 @@ class TrainedModel:
         return discriminator_extractor(self.discriminator, self.normalizer, self.info.shape[0])
 
     @public_function
-    def open_data(self, data: object = None, data_dir: str | None = None) -> PreparedData:
+    def open_data(self, data: object = None, data_dir: str | Path | None = None) -> PreparedData:
         """Open the data that the run was trained on.
 
-        `data` is the path of the data and `data_dir` the directory of a named dataset, where they
-        have moved. None: as given to `load`, else as recorded when the run was trained. Data that
-        were in memory are given as for `advnets.train`, or as the dataset of `open_dataset`.
-
         Args:
-            data: path of the data, where it has moved, or data in memory.
-            data_dir: directory of a named dataset, where it has moved.
+            data: path of the data, where it has moved, or the same data in memory, as for `train`
+                or as the dataset of `open_dataset`. None: as given to `load`, else as recorded.
+            data_dir: directory of a named dataset, where it has moved. None: likewise.
 
         Raises:
             DataError: the data is not there, or cannot be opened.
@@ -417,7 +414,7 @@ class TrainedModel:
         if data is not None:
             spec = replace(spec, source=str(data))
         if data_dir is not None:
-            spec = replace(spec, directory=data_dir)
+            spec = replace(spec, directory=str(data_dir))
         return open_run_data(self.run.path, spec, self.info)
 
     def _labels(
@@ -465,10 +462,10 @@ class TrainedModel:
         self,
         metrics: str | Sequence[str] = "parzen",
         *,
-        extractor: str | None = None,
+        extractor: str | Path | None = None,
         trust_code: bool = False,
         data: object = None,
-        data_dir: str | None = None,
+        data_dir: str | Path | None = None,
         real: object = None,
         seed: int = 0,
         keep_fraction: float = 1.0,
@@ -514,7 +511,7 @@ class TrainedModel:
         return score_model(
             self,
             metrics,
-            extractor=extractor,
+            extractor=None if extractor is None else str(extractor),
             trust_code=trust_code,
             data=data,
             data_dir=data_dir,
@@ -545,7 +542,7 @@ def load(
     weights: Weights | None = None,
     device: str = "cpu",
     data: object = None,
-    data_dir: str | None = None,
+    data_dir: str | Path | None = None,
     trust_code: bool = False,
     generator: str | Factory | None = None,
     discriminator: str | Factory | None = None,
