@@ -47,7 +47,7 @@ def test_a_source_that_is_neither_name_nor_path_is_refused(source):
 
 
 def test_an_empty_source_is_refused():
-    with pytest.raises(UsageError, match="no data was set; set --data to a path"):
+    with pytest.raises(UsageError, match="no data was set; set data to a path"):
         open_dataset(Data(source=""))
 
 

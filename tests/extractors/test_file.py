@@ -246,7 +246,10 @@ def test_a_missing_file_or_one_of_another_type_is_refused(tmp_path):
         load_trusted(str(tmp_path / "net.pt2"))
     with pytest.raises(DataError, match=r"no.onnx cannot be read \(No such file or directory\)"):
         load_trusted(str(tmp_path / "no.onnx"))
-    with pytest.raises(UsageError, match=r"net.pth has an unknown extension; expected .pt2"):
+    with pytest.raises(
+        UsageError,
+        match=r"no extractor is called .*net.pth.; expected .*or the path of a file \(.pt2, .onnx",
+    ):
         load_trusted(str(tmp_path / "net.pth"))
 
 
