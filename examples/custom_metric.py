@@ -1,9 +1,12 @@
-"""A custom metric of a trained run: python examples/custom_metric.py runs/digits"""
+"""A custom metric: advnets evaluate runs/digits --metrics examples/custom_metric.py:brightness
+
+From Python: python examples/custom_metric.py runs/digits
+"""
 
 import sys
 
 import advnets
-from advnets.evaluation import MetricSpec, Value, register_metric
+from advnets.evaluation import MetricSpec, Value
 
 
 def brightness_records(context):
@@ -17,18 +20,16 @@ def brightness_records(context):
     return records
 
 
-register_metric(
-    MetricSpec(
-        name="brightness",
-        title="brightness",
-        help="mean pixel of samples, from 0 to 1, and its difference from that of test images",
-        records=brightness_records,
-        values={"error": Value("lower")},
-        details=("mean",),
-        describe=lambda record: f"mean pixel {record['mean']:.3f}, error {record['error']:+.3f}",
-    )
+brightness = MetricSpec(
+    name="brightness",
+    title="brightness",
+    help="mean pixel of samples, from 0 to 1, and its difference from that of test images",
+    records=brightness_records,
+    values={"error": Value("lower")},
+    details=("mean",),
+    describe=lambda record: f"mean pixel {record['mean']:.3f}, error {record['error']:+.3f}",
 )
 
 if __name__ == "__main__":
-    for score in advnets.load(sys.argv[1]).evaluate("brightness"):
+    for score in advnets.evaluate(sys.argv[1], metrics=[brightness]):
         print(score["samples"], score["mean"], score["error"])

@@ -225,8 +225,8 @@ PIXELS = "expected pixels from 0 to 1"
         (lambda m: m.invert(IMAGES, lr="x"), "lr is 'x'; expected a number"),
         (lambda m: m.to("tpu9"), "torch has no device 'tpu9'; give auto, cpu, cuda"),
         (lambda m: m.player(3), "name is 3; expected a string"),
-        (lambda m: m.evaluate(3), "metrics is 3; expected a string or several values"),
-        (lambda m: m.evaluate(["fid", 3]), "metrics is of type list; expected a string or"),
+        (lambda m: m.evaluate(3), "metrics is 3; expected a string, MetricSpec or several"),
+        (lambda m: m.evaluate(["fid", 3]), "metrics is of type list; expected a string, M"),
         (lambda m: m.evaluate(num_samples="x"), "num_samples is 'x'; expected an integer"),
         (
             lambda m: advnets.load(m.run.path, step="x"),

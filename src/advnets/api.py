@@ -19,6 +19,7 @@ from advnets.data.spec import MEMORY_PREFIX, check_own_images
 from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword
 from advnets.evaluation.comparison import compare as compare_scores
 from advnets.evaluation.registry import resolve_metrics
+from advnets.evaluation.spec import MetricNames
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import check_output
@@ -97,7 +98,8 @@ def train(
         device: auto, cpu, cuda, cuda:N or mps.
         precision: precision of matrix products.
         threads: number of CPU threads; 0: the number of cores that this process may use.
-        eval_every: number of steps between evaluations during training; 0: none.
+        eval_every: number of steps between evaluations during training; 0: none; None: by the cost
+            of an evaluation, so that they take less than 5 % of the time.
         overrides: values of any options by name: flags with underscores, such as "game.r1" or
             "generator.latent_dim".
         resume: continue the run in `out` from its newest checkpoint.
@@ -229,14 +231,14 @@ def train(
 @public_function
 def evaluate(
     model: TrainedModel | str | Path,
-    metrics: str | Sequence[str] = "parzen",
+    metrics: MetricNames = "parzen",
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Evaluate a model or the run in a directory; return the new records.
 
     Args:
         model: a trained model, a run directory or a checkpoint file.
-        metrics: names of metrics.
+        metrics: names of metrics, or custom ones: a `MetricSpec`, or FILE.py:NAME of one.
         options: the keywords of `TrainedModel.evaluate`.
 
     Raises:
@@ -282,7 +284,7 @@ class Comparison:
 def compare(
     runs: str | Path | TrainedModel | Sequence[str | Path | TrainedModel],
     *,
-    metrics: str | Sequence[str] = (),
+    metrics: MetricNames = (),
     separate_columns: bool = False,
 ) -> Comparison:
     """Compare the scores of runs: means over seeds, confidence intervals, paired differences.

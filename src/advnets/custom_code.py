@@ -9,15 +9,22 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from advnets.errors import RunError, UsageError
+from advnets.errors import AdvnetsError, CustomCodeError, RunError, UsageError
 from advnets.files import shell_quote
 
 _SPEC = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
-_announced: set[tuple[Path, str]] = set()
+_announced: dict[tuple[Path, str], str] = {}
+"""The files whose code was run, with the digest of their content, and the last name asked for."""
+
+
+def is_code_spec(text: str) -> bool:
+    """Return whether a text is FILE.py:NAME."""
+    return _SPEC.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,8 @@ class CustomCode:
             UsageError: the code fails, or does not define the name.
         """
         if (self.file.resolve(), self.digest) not in _announced:
-            _announced.add((self.file.resolve(), self.digest))
             print(f"advnets: running the code of {self.file.resolve()}", file=sys.stderr)
+        _announced[self.file.resolve(), self.digest] = self.name
         module = ModuleType(f"custom_{self.file.stem}")
         module.__file__ = str(self.file)
         try:
@@ -85,6 +92,27 @@ class CustomCode:
                 f"{self.file} does not define {self.name!r}; it defines {', '.join(names)}"
             )
         return getattr(module, self.name)
+
+
+def custom_code_error(error: BaseException) -> CustomCodeError | None:
+    """Return the error that names the file and line of the user's code that an exception is from.
+
+    None: it is an error of advnets, or its traceback has no file that was run here.
+    """
+    if isinstance(error, AdvnetsError):
+        return None
+    names = {file: name for (file, _), name in _announced.items()}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if (file := Path(frame.filename).resolve()) in names:
+            return CustomCodeError(
+                f"{file}:{names[file]} failed in line {frame.lineno} ({describe_exception(error)})"
+            )
+    return None
+
+
+def describe_exception(error: BaseException) -> str:
+    """Return the type and the message of an exception."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def untrusted_code_error(what: str, source: str, remedy: str = "") -> RunError:

@@ -15,6 +15,7 @@ AdvnetsError
 │   └── CheckpointError   a checkpoint is absent, cannot be read, or is of another version
 │       └── UnusableCheckpointError  a checkpoint is damaged or of another run
 ├── CallbackError         a callback of a training raised an exception; the training is saved
+├── CustomCodeError       a game, model or metric of the user raised an exception
 ├── StoppedError          a training that is part of another command was stopped
 ├── OutOfMemoryError      memory ran out, or would; the message says what to make smaller
 └── DivergedError         training diverged, or that had no effect
@@ -49,6 +50,7 @@ __all__ = [
     "CallbackError",
     "CheckpointError",
     "ConfigDiffersError",
+    "CustomCodeError",
     "DataError",
     "DivergedError",
     "DivergedWarning",
@@ -218,8 +220,7 @@ def public_function(function: Callable[P, R]) -> Callable[P, R]:
             value = bound.arguments[name]
             if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
                 bound.arguments[name] = value = value.item()
-            if not _is_of_type(value, hints()[name]):
-                raise UsageError(_wrong_type(name, value, hints()[name]))
+            check_type(name, value, hints()[name])
         try:
             return function(*bound.args, **bound.kwargs)
         except AdvnetsError as error:
@@ -228,6 +229,16 @@ def public_function(function: Callable[P, R]) -> Callable[P, R]:
             raise
 
     return call
+
+
+def check_type(name: str, value: object, hint: Any) -> None:
+    """Check that an argument has the type of an annotation.
+
+    Raises:
+        UsageError: it has another type.
+    """
+    if not _is_of_type(value, hint):
+        raise UsageError(_wrong_type(name, value, hint))
 
 
 def _is_of_type(value: Any, hint: Any) -> bool:
@@ -361,10 +372,19 @@ class CallbackError(AdvnetsError):
     """An exception that a callback raised; the training was saved and has stopped."""
 
     def __init__(self, callback: str, method: str, step: int, raised: str) -> None:
+        started = step > 0 or method != "on_start"
         super().__init__(
-            f"the callback {callback} raised {raised!r} in {method} at step {step:,}; the training "
-            "is saved: correct the callback, and resume"
+            f"the callback {callback} raised {raised!r} in {method} at step {step:,}; "
+            + (
+                "the training is saved: correct the callback, and resume"
+                if started
+                else "nothing was trained: correct the callback"
+            )
         )
+
+
+class CustomCodeError(AdvnetsError):
+    """An exception that a game, model or metric of the user raised."""
 
 
 class CheckpointError(RunError):

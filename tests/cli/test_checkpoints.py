@@ -13,6 +13,7 @@ from advnets.errors import UsageError
 from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 
+NEVER = ("--eval-every", "0")
 EVALUATED = ("--eval-every", "5", "--eval-metric", "frechet")
 
 
@@ -72,8 +73,9 @@ def test_a_step_that_is_not_kept_is_refused_with_those_that_are(run_command, kep
 
 def test_what_is_selected_by_must_be_evaluated_and_have_a_direction(run_command, tmp_path):
     for flags, message in (
-        (("--patience", "3"), "--patience is 3, but --eval-every is 0, so that nothing is"),
-        (("--keep-best", "fid"), "--keep-best is fid, but --eval-every is 0, so that nothing"),
+        (("--patience", "3", *NEVER), "--patience is 3, but --eval-every is 0, so that nothing is"),
+        (("--keep-best", "fid", *NEVER), "--keep-best is fid, but --eval-every is 0, so that not"),
+        (("--keep-best", "fid", "--steps", "9"), "--keep-best is fid, but a training of 9 steps "),
         ((*EVALUATED, "--keep-best", "n_real"), "no score of the metric frechet is called"),
         (("--keep-checkpoints", "0"), "--keep-checkpoints is 0; it must be at least 1"),
         (("--keep-checkpoints", "some"), "--keep-checkpoints is 'some'; it must be"),
@@ -135,3 +137,15 @@ def test_weights_only_keeps_the_samples_in_a_smaller_file(run_command, trained, 
         code, _, err = run_command(*command)
         assert (code, err.count("\n")) in ((1, 1), (2, 1)), err
         assert "discriminator" in err
+
+
+def test_an_average_that_is_still_near_the_initial_weights_is_said(run_command, trained):
+    """After 30 steps of 100 images, 2^-0.1 of the weights of G are the initial ones."""
+    code, _, err = run_command("evaluate", trained, "--metrics", "frechet", "--num-samples", "50")
+    assert (code, err) == (
+        0,
+        "advnets: the EMA of G still has 93 % of its initial weights at step 30 (half-life 30,000 "
+        "images): train longer, or evaluate the last weights\n",
+    )
+    options = ("--metrics", "frechet", "--num-samples", "50", "--weights", "last")
+    assert run_command("evaluate", trained, *options)[::2] == (0, "")

@@ -121,11 +121,14 @@ def test_scores_during_training_are_recorded_too(sweep, tmp_path):
     assert evaluations[-1]["jsd"] == pytest.approx(record["scores"][1]["jsd"], rel=1e-4)
 
 
-def test_a_failed_evaluation_ends_the_sweep_without_a_record(sweep, tmp_path):
-    code, _, err = sweep("digits", "--", "--steps", "1", "--threads", "1")
+def test_a_failed_evaluation_ends_the_sweep_without_a_record(run_command, tmp_path):
+    places = ("--out", tmp_path / "runs", "--records", tmp_path / "records", "--metrics", "fid")
+    absent = f"--evaluate=--extractor {tmp_path / 'none.onnx'}"
+    code, _, err = run_command("sweep", "digits", *places, absent, "--", "--steps", "1")
     assert code != 0
-    assert "the metric mixture needs a mixture of normal distributions, and digits is" in err
+    assert "none.onnx" in err
     assert not list((tmp_path / "records").iterdir())
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["digits-seed0"]
 
 
 @pytest.mark.parametrize(
@@ -193,3 +196,40 @@ def test_a_record_of_another_command_is_not_taken_for_this_one(sweep, tmp_path):
     record.write_text("[]")
     code, _, err = sweep("modern-ring", "--seeds", "1", "--", *RING)
     assert (code, "is not a record of a run; move it away, or give the sweep" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("preset", "arguments", "message"),
+    [
+        ("digits", ("--metrics", "parzen", "modes"), "the metric modes needs a classifier of the"),
+        ("digits", ("--metrics", "probe"), "need a convolutional D without labels"),
+        ("digits", ("--metrics", "is"), "the metric inception-score needs a classifier, and the"),
+        ("ring", ("--metrics", "elbo"), "elbo"),
+        ("digits", ("--metrics", "fid", "--evaluate=--extractor digits"), "expects images of shap"),
+        ("digits", ("--metrics", "parzen", "--evaluate=--extractor pixels"), "no feature extracto"),
+        ("digits", ("--metrics", "fid", "--evaluate=--num-samples 3"), "num-samples is 3; expecte"),
+        ("digits", ("--metrics", "none.py:m"), "the file none.py of the metric 'none.py:m' does"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused_before_any_training(
+    preset, arguments, message, run_command, tmp_path
+):
+    """It is the error that `evaluate` of a trained run has."""
+    places = ("--out", tmp_path / "runs", "--records", tmp_path / "records")
+    command = ("sweep", preset, "--seeds", "2", *places, *arguments, "--", "--steps", "1")
+    code, out, err = run_command(*command)
+    assert (code in (1, 2), out, err.count("\n")) == (True, "", 1), err
+    assert message in err
+    assert not (tmp_path / "runs").exists()
+    run = tmp_path / "run"
+    run_command("train", preset, "--out", run, "--steps", "1")
+    options = [word for a in arguments for word in a.removeprefix("--evaluate=").split()]
+    assert run_command("evaluate", run, *options)[::2] == (code, err)
+
+
+def test_a_metric_of_every_grid_point_is_checked(run_command, tmp_path):
+    places = ("--out", tmp_path / "runs", "--records", tmp_path / "records")
+    command = ("sweep", "points", "--seeds", "1", *places, "--metrics", "mixture")
+    code, _, err = run_command(*command, "--grid", "data=ring,spiral", "--", "--steps", "1")
+    assert (code, "spiral is not one" in err) == (1, True), err
+    assert not (tmp_path / "runs").exists()

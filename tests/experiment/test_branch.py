@@ -115,6 +115,37 @@ def test_a_branch_records_how_its_config_differs(kept, tmp_path):
     assert 0 < slow < fast
 
 
+def test_a_branch_has_the_best_checkpoint_of_its_run_until_it_finds_a_better_one(kept, tmp_path):
+    """Also where the branch stops at once; a later best of the run is not taken over."""
+    source, branch = tmp_path / "source", tmp_path / "branch"
+    kept = replace(kept, intervals=replace(kept.intervals, eval_every=10, keep_best="fid"))
+    kept = kept.with_stage(replace(kept.stage.with_learning_rate(0.03), ema_half_life=0))
+    train(kept, source)
+    events = RunDirectory(source).events()
+    scores = {e["step"]: e["value"] for e in events if e["kind"] == "evaluate"}
+    best = min(step for step in scores if scores[step] == min(scores.values()))
+    assert 0 < best < 60
+    start = min(step for step in RunDirectory(source).checkpoints_by_step() if step > best)
+    few = replace(kept, intervals=replace(kept.intervals, keep_checkpoints=1))
+    with pytest.raises(KeyboardInterrupt):
+        train(few, source, [Crashing(start + 1)], resume=True, branch=branch, step=start)
+    assert [load(branch, step=step).step for step in (None, "best")] == [start, best]
+    assert torch.equal(
+        load(branch, step="best").sample(4, seed=1), load(source, step="best").sample(4, seed=1)
+    )
+    train(StoredRun.read(branch).config, branch, resume=True)
+    assert load(branch, step="best").step == best
+    assert list(RunDirectory(branch).checkpoints_by_step()) == [best, 60]
+    assert logged(branch) == logged(source)
+
+    # A branch from an earlier step, or on other data, does not know it.
+    earlier = tmp_path / "earlier"
+    with pytest.raises(KeyboardInterrupt):
+        train(kept, source, [Crashing(1)], resume=True, branch=earlier, step=0)
+    with pytest.raises(UsageError, match="none was kept as the best"):
+        load(earlier, step="best")
+
+
 def test_what_cannot_be_branched_is_refused_before_anything_is_written(kept, tmp_path):
     source, branch = tmp_path / "source", tmp_path / "branch"
     train(kept, source)

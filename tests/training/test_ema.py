@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from advnets.training.ema import EMA
+from advnets.training.ema import EMA, initial_share
 
 
 def test_after_one_half_life_the_old_weights_count_half():
@@ -49,3 +49,16 @@ def test_a_rampup_reduces_the_weight_of_the_initial_weights():
     ramped, constant = (average.module.weight.item() for average in averages)
     assert constant == pytest.approx(0.5**0.5, rel=1e-5)
     assert ramped == pytest.approx(0.5 ** sum(4 / n for n in range(1, 6)), rel=1e-5)
+
+
+@pytest.mark.parametrize("rampup", [0.0, 0.05, 0.5])
+def test_the_share_of_the_initial_weights_is_that_of_an_average_of_zeros(rampup):
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(net.weight, 1.0)
+    average = EMA(net, half_life=1000, batch_size=20, rampup=rampup)
+    nn.init.constant_(net.weight, 0.0)
+    for step in range(1, 120):
+        average.update(net, step)
+        share = initial_share(step, 1000, 20, rampup)
+        assert average.module.weight.item() == pytest.approx(share, rel=1e-4, abs=1e-30)
+    assert initial_share(0, 1000, 20, rampup) == 1

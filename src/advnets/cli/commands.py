@@ -361,6 +361,26 @@ class Evaluate(ValidatedConfig):
     json: bool = False
     """Print the records as JSON instead of a table."""
 
+    def check(self, config: Config) -> None:
+        """Refuse metrics and options that do not fit the runs of a config, before they are trained.
+
+        Raises:
+            DataError: the data lacks what a metric needs.
+            UsageError: the networks or an option do not fit a metric.
+        """
+        from advnets.evaluation.registry import check_evaluation, resolve_metrics
+        from advnets.experiment.metric_check import check_metrics
+
+        check_evaluation(
+            resolve_metrics(self.metrics),
+            extractor=self.extractor,
+            keep_fraction=self.keep_fraction,
+            num_samples=self.num_samples,
+            probe_labels=self.probe_labels,
+            class_proportions=self.class_proportions,
+        )
+        check_metrics(config, self.metrics, self.extractor)
+
     def execute(self) -> int:
         """Compute the metrics, store and print the records; return the exit status."""
         from advnets.experiment.trained_model import load

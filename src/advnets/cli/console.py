@@ -139,6 +139,9 @@ class Console(Callback):
             for text in data_lines(event["data"]):
                 self.line(text)
             self.line(parameters_text(event["parameters"]))
+        if evaluation := event.get("evaluation"):
+            title = METRICS[evaluation["metric"]].title
+            self.line(f"evaluated every {evaluation['every']:,} steps: {title}")
         for name, (before, now) in event.get("changed", {}).items():
             self.line(
                 f"{name} changed from {before} to {now}: the run is not bit-exact from step "
@@ -242,6 +245,9 @@ def result_text(result: TrainResult, seconds: float) -> str:
         lines.insert(0, f"ended early at step {result.step:,}: {result.ended_early}")
     if result.best_step is not None:
         lines.append(f"the best checkpoint is of step {result.best_step:,} (--step best)")
+    if result.eval_seconds and seconds > 0:
+        share = 100 * result.eval_seconds / seconds
+        lines.append(f"evaluations took {share:.1f} % of the time (--eval-every 0: none)")
     if metric := result.default_metric:
         lines += [
             f"next: evaluate the generator ({METRICS[metric].title}) and draw samples:",

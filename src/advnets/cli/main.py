@@ -17,16 +17,18 @@ from advnets.cli import help as help_pages
 from advnets.cli.arguments import (
     config_of,
     full_help,
+    parse,
     parse_command,
     parse_with_tyro,
     preset_argument,
     starting_point,
     train_config,
 )
-from advnets.cli.commands import COMMANDS, Train
+from advnets.cli.commands import COMMANDS, Evaluate, Train
 from advnets.cli.compare import Compare
 from advnets.cli.sweep import DIVERGED, Sweep
 from advnets.config import Config
+from advnets.custom_code import custom_code_error
 from advnets.errors import (
     ON_COMMAND_LINE,
     AdvnetsError,
@@ -84,6 +86,9 @@ def run_guarded(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        if custom := custom_code_error(error):
+            print(f"advnets: {custom}; correct it", file=sys.stderr)
+            return FAILURE
         from advnets.training.memory import explained_error  # heavy: imports torch
 
         smaller = "give a smaller --num-samples, --size or --batch-size"
@@ -140,7 +145,7 @@ def run(arguments: list[str]) -> int:
     command = parse_command(arguments[:rest], start, preset)
     if isinstance(command, Sweep):
         trained = () if rest is None else tuple(arguments[rest + 1 :])
-        return replace(command, train=trained).run(run_guarded, _sweep_config)
+        return replace(command, train=trained).run(run_guarded, _sweep_config, _check_evaluation)
     if isinstance(command, Compare):
         return command.run(config_of)
     if not isinstance(command, Train):
@@ -213,3 +218,14 @@ def _sweep_config(arguments: list[str]) -> Config:
         return train_config(arguments)
     except AdvnetsError as error:
         raise UsageError(_with_flags(error, arguments)) from None
+
+
+def _check_evaluation(arguments: list[str], config: Config) -> None:
+    """Refuse arguments of `advnets evaluate` that do not fit the runs of a config."""
+    command = parse(arguments, Train())
+    assert isinstance(command, Evaluate)
+    try:
+        command.check(config)
+    except AdvnetsError as error:
+        error.args = (_with_flags(error, arguments),)
+        raise

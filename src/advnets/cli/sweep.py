@@ -79,14 +79,26 @@ class Sweep(ValidatedConfig):
         if not self.metrics:
             raise UsageError("--metrics has no value; give at least one metric, such as parzen")
 
-    def run(self, advnets: CommandLine, config_of: Callable[[list[str]], Config]) -> int:
+    def run(
+        self,
+        advnets: CommandLine,
+        config_of: Callable[[list[str]], Config],
+        check: Callable[[list[str], Config], None],
+    ) -> int:
         """Train and evaluate the runs that have no record, compare all; return the exit status.
 
-        `config_of` returns the config that the arguments of `advnets train` stand for.
+        `config_of` returns the config that the arguments of `advnets train` stand for; `check`
+        refuses arguments of `advnets evaluate` that do not fit the runs of a config.
         """
         # Check the options of every run and the records of earlier calls before any training.
         runs = self._runs(config_of)
         unfinished = [run for run in runs if not run.is_recorded()]
+        different: dict[object, SweepRun] = {}
+        for run in unfinished:
+            stage = run.config.stage
+            different[run.config.data, stage.game, stage.generator, stage.discriminator] = run
+        for run in different.values():
+            check(run.evaluation, run.config)
         self.records.mkdir(parents=True, exist_ok=True)
 
         # Train, evaluate and record.
@@ -141,6 +153,7 @@ class Sweep(ValidatedConfig):
                         path=self.out / f"{title}-seed{seed}",
                         record=self.records / f"{title}-{seed}.json",
                         seed=seed,
+                        config=config,
                         command=tuple(command),
                         metrics=self.metrics,
                         evaluate=tuple(shlex.split(self.evaluate)),
@@ -220,11 +233,17 @@ class SweepRun:
     path: Path
     record: Path
     seed: int
+    config: Config
     command: tuple[str, ...]
     """Arguments of `advnets` that train it, without the run directory."""
     metrics: tuple[str, ...]
     evaluate: tuple[str, ...]
     """Further options of `advnets evaluate`."""
+
+    @property
+    def evaluation(self) -> list[str]:
+        """Arguments of `advnets` that evaluate it."""
+        return ["evaluate", str(self.path), "--metrics", *self.metrics, *self.evaluate]
 
     @property
     def has_directory(self) -> bool:
@@ -270,9 +289,7 @@ class SweepRun:
             return status
 
         # Evaluate and write the record.
-        if status := advnets(
-            ["evaluate", str(self.path), "--metrics", *self.metrics, *self.evaluate]
-        ):
+        if status := advnets(self.evaluation):
             return status
         command = self.command
         if not gives_threads:  # on which the result depends

@@ -122,6 +122,7 @@ MMD = _feature_distance(
     details=("standard_error", "std"),
     aliases=("kid",),
     published=True,
+    curve=MetricCurve("MMD²", "to test images", "value"),
 )
 SWD = _feature_distance(
     "swd",

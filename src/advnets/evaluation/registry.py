@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
+from advnets.custom_code import CustomCode, is_code_spec
 from advnets.errors import UnknownNameError, UsageError
 from advnets.evaluation.classification import CLASS_ACCURACY, CLASSIFICATION_ERROR
 from advnets.evaluation.distances import FRECHET, MMD, PARZEN, SWD
@@ -13,7 +13,7 @@ from advnets.evaluation.inpainting import INPAINTING
 from advnets.evaluation.linear_probe import ONE_NN_CLASSIFIER, PROBE
 from advnets.evaluation.modes import INCEPTION_SCORE, KL_JSD, MIXTURE, MODES
 from advnets.evaluation.neighbors import MEMORIZATION, PRDC_SPEC, TWO_SAMPLE_1NN
-from advnets.evaluation.spec import MetricSpec, Record
+from advnets.evaluation.spec import MetricNames, MetricSpec, Record
 from advnets.evaluation.usefulness import USEFULNESS
 from advnets.extractors import load_extractor
 from advnets.extractors.base import Extractor
@@ -33,7 +33,7 @@ def register_metric(spec: MetricSpec) -> None:
         UsageError: its name, or one of its aliases, is that of another metric.
     """
     for name in (spec.name, *spec.aliases):
-        other = _find_metric(name)
+        other = find_metric(name)
         if other is not None and (other.name != spec.name or other.name in _BUILT_IN):
             raise UsageError(
                 f"the metric {spec.name} cannot be named {name}, which is a name of the metric "
@@ -46,7 +46,7 @@ _BUILT_IN: set[str] = set()
 """The names of the metrics of this package."""
 
 
-def _find_metric(name: str) -> MetricSpec | None:
+def find_metric(name: str) -> MetricSpec | None:
     """Return the metric of a name or alias, in any case."""
     lower = name.lower().replace("_", "-")
     return next((s for s in METRICS.values() if lower in (s.name, *s.aliases)), None)
@@ -83,15 +83,24 @@ MIN_SAMPLES = 10
 """The smallest number of samples with which every metric can be computed."""
 
 
-def resolve_metrics(names: str | Iterable[str]) -> tuple[str, ...]:
+def resolve_metrics(names: MetricNames) -> tuple[str, ...]:
     """Return the metrics, each once, that names or aliases in any case stand for.
+
+    A custom metric is registered, and the code of its file runs: this is only for metrics that the
+    user has given.
 
     Raises:
         UnknownNameError: there is no such metric; the message names the nearest ones.
+        UsageError: a file fails or has no metric of that name, or its name is taken.
     """
+    given = [names] if isinstance(names, str | MetricSpec) else [*names]
     resolved: dict[str, None] = {}
-    for name in split_names(names):
-        spec = _find_metric(name)
+    for name in (part for one in given for part in _parts(one)):
+        if isinstance(name, MetricSpec):
+            register_metric(name)
+            resolved[name.name] = None
+            continue
+        spec = find_metric(name)
         if spec is None:
             aliases = (alias for metric in METRICS.values() for alias in metric.aliases)
             raise UnknownNameError("metric", name.lower(), METRICS, aliases)
@@ -99,9 +108,32 @@ def resolve_metrics(names: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(resolved)
 
 
-def split_names(names: str | Iterable[str]) -> list[str]:
-    """Return the names in some strings, which commas or blanks separate."""
-    strings = [names] if isinstance(names, str) else names
+def _parts(names: str | MetricSpec) -> list[str] | list[MetricSpec]:
+    """Return the names in a string, or the custom metric that it names or is."""
+    if isinstance(names, MetricSpec):
+        return [names]
+    return [_load_metric(names)] if is_code_spec(names) else split_names(names)
+
+
+def _load_metric(spec: str) -> MetricSpec:
+    """Run FILE.py and return the metric of that name.
+
+    Raises:
+        UsageError: the file does not exist or fails, or the value is no metric.
+    """
+    code = CustomCode.read(spec, "metric")
+    value = code.run()
+    if not isinstance(value, MetricSpec):
+        raise UsageError(
+            f"{code.source} is a {type(value).__name__}; give the name of a MetricSpec"
+        )
+    return value
+
+
+def split_names(names: MetricNames) -> list[str]:
+    """Return the names in some strings, which commas or blanks separate, without custom metrics."""
+    given = [names] if isinstance(names, str | MetricSpec) else names
+    strings = [one for one in given if isinstance(one, str) and not is_code_spec(one)]
     return [name for string in strings for name in re.split(r"[,\s]+", string) if name]
 
 
@@ -141,9 +173,9 @@ def comparability(record: Record) -> str:
     return f"comparable with published {published.name}{condition}"
 
 
-def alias_notes(names: str | Iterable[str]) -> list[str]:
+def alias_notes(names: MetricNames) -> list[str]:
     """Return a note for each of these names that is not the one in tables."""
-    typed = {name: _find_metric(name) for name in split_names(names)}
+    typed = {name: find_metric(name) for name in split_names(names)}
     return [
         f"note: {name} is the metric {spec.name}"
         for name, spec in typed.items()
@@ -237,7 +269,8 @@ def metrics_help() -> str:
     """Return the help of --metrics: a paragraph for each metric."""
     lines = [
         "Metrics to compute, separated by blanks or commas, in any case. Those with an asterisk "
-        "are also values of `advnets train --eval-metric`.",
+        "are also values of `advnets train --eval-metric`. FILE.py:NAME is a custom metric, a "
+        "MetricSpec in a Python file, whose code is run.",
     ]
     for spec in METRICS.values():
         names = spec.name + ("*" if spec.curve else "")

@@ -12,10 +12,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, Literal
 
+from advnets.custom_code import describe_exception
+from advnets.errors import AdvnetsError, CustomCodeError
 from advnets.metrics.uncertainty import CONFIDENCE, NUM_GROUPS, student_quantile
 from advnets.plots.training_curves import MetricCurve
+from advnets.training.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from advnets.data.prepared import PreparedData
@@ -179,6 +183,27 @@ class MetricSpec:
         self.check_data(context.data)
         self.check_run(context)
 
+    def compute(self, context: EvaluationContext) -> list[dict[str, Any]]:
+        """Return its records of a run, with their intervals.
+
+        Raises:
+            CustomCodeError: the metric is a custom one, and its code raised an exception.
+        """
+        try:
+            records = self.records(context)
+            return [{**record, "interval": self.intervals(record)} for record in records]
+        except Exception as error:
+            own = not str(getattr(self.records, "__module__", "")).startswith("advnets.")
+            if not own or isinstance(error, AdvnetsError) or is_out_of_memory(error):
+                raise
+            code = getattr(self.records, "__code__", None)
+            file = getattr(code, "co_filename", "Python")
+            lines = [f.lineno for f in extract_tb(error.__traceback__) if f.filename == file]
+            line = f", line {lines[-1]}" if lines else ""
+            raise CustomCodeError(
+                f"the metric {self.name} of {file}{line}, failed ({describe_exception(error)})"
+            ) from error
+
     def settings(self, record: Record) -> dict[str, Any]:
         """Return all that the values of a record depend on; unknown fields are included."""
         excluded = {*self.values, *self.details, *self.cases, *_NOT_SETTINGS, *_COUNTED_TWICE}
@@ -209,6 +234,9 @@ class MetricSpec:
         }
         return {name: interval for name, interval in found.items() if interval is not None}
 
+
+MetricNames = str | MetricSpec | Sequence[str | MetricSpec]
+"""Metrics as a command or a call names them: names, custom metrics, or FILE.py:NAME of them."""
 
 _NOT_SETTINGS = (
     *("metric", "samples", "weights", "keep_fraction", "seed", "step", "versions", "interval"),

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import nn
 
 from advnets import config
-from advnets.data.class_proportions import ClassProportions
 from advnets.data.prepared import PreparedData
 from advnets.errors import UnknownNameError
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.registry import (
     METRICS,
     default_extractor,
+    find_metric,
     record_intervals,
-    resolve_metrics,
 )
 from advnets.evaluation.spec import MetricSpec
 from advnets.metrics.parzen import ParzenScore
 from advnets.sampling.sampler import (
+    MAX_TEST_IMAGES,
     NUM_SAMPLES,
     ComputeSettings,
-    draw_samples,
     parzen_score_on_data,
     parzen_score_on_splits,
 )
 from advnets.training.selection import Selection
 
+MAX_IMAGES = 1_000
+"""The largest number of samples of an evaluation by default, where --eval-every is not given."""
 _NOT_IN_EVENTS = {
     *("samples", "weights", "keep_fraction", "step"),
     *("data", "data_digest", "images", "versions"),
@@ -42,28 +45,17 @@ def eval_metric(intervals: config.Intervals) -> MetricSpec:
         UnknownNameError: there is no such metric, or it cannot be computed in training.
     """
     suitable = [name for name, spec in METRICS.items() if spec.curve is not None]
-    name = intervals.eval_metric
-    try:
-        (resolved,) = resolve_metrics(name)
-    except (UnknownNameError, ValueError):
+    name = intervals.eval_metric or "parzen"
+    spec = find_metric(name)
+    if spec is None or spec.name not in suitable:
         aliases = [alias for metric in suitable for alias in METRICS[metric].aliases]
-        raise UnknownNameError("metric of a training curve", name, suitable, aliases) from None
-    if resolved not in suitable:
-        raise UnknownNameError("metric of a training curve", name, suitable)
-    return METRICS[resolved]
+        raise UnknownNameError("metric of a training curve", name, suitable, aliases)
+    return spec
 
 
-def check_eval_metric(intervals: config.Intervals, data: PreparedData) -> None:
-    """Check before training that the metric of its curve can be computed.
-
-    Raises:
-        UnknownNameError: there is no such metric.
-        DataError: the data lacks what it needs.
-    """
-    spec = eval_metric(intervals)
-    selection(intervals)
-    if intervals.eval_every:
-        spec.check_data(data)
+def num_images(data: PreparedData) -> int:
+    """Return the number of samples of an evaluation by default, and of test images; 0: none."""
+    return min(MAX_IMAGES, len(data.dataset.test or ()))
 
 
 def selection(intervals: config.Intervals) -> Selection | None:
@@ -89,58 +81,72 @@ def selection(intervals: config.Intervals) -> Selection | None:
     return Selection(spec.name, name, better, bool(intervals.keep_best), intervals.patience)
 
 
-def evaluate_during_training(
-    generator: nn.Module,
-    data: PreparedData,
-    run: config.Config,
-    compute_settings: ComputeSettings,
-) -> dict[str, Any]:
-    """Return the event of a generator's score by --eval-metric.
+@dataclass
+class TrainingEvaluator:
+    """The evaluation of a generator by the metric of the training curve.
 
-    Where the metric has several records of the same samples, the event is the last of them, which
-    has the most samples.
+    The features of test images are computed once. Without --eval-every it is cheap: of fewer
+    samples and test images.
     """
-    spec = eval_metric(run.intervals)
-    proportions = data.info.class_proportions() if run.stage.game.conditional else None
-    if spec.name == "parzen":
-        return _parzen_event(generator, data, run.seed, compute_settings, proportions)
-    context = EvaluationContext(
-        players={"generator": generator},
-        data=data,
-        seed=run.seed,
-        step=0,
-        weights="",
-        compute_settings=compute_settings,
-        extractor=default_extractor(data.info.name),
-        class_proportions=proportions,
-        include_real=False,
-    )
-    record = spec.records(context)[-1]
-    event = {key: value for key, value in record.items() if key not in _NOT_IN_EVENTS}
-    return {**event, "interval": spec.intervals(record)}
+
+    data: PreparedData
+    run: config.Config
+    intervals: config.Intervals
+    """Those of the run, with the metric."""
+    compute_settings: ComputeSettings
+
+    @property
+    def spec(self) -> MetricSpec:
+        """The metric."""
+        return eval_metric(self.intervals)
+
+    @cached_property
+    def context(self) -> EvaluationContext:
+        """The input of the metric, without the generator."""
+        data, conditional = self.data, self.run.stage.game.conditional
+        cheap = self.run.intervals.eval_every is None and data.dataset.distribution is None
+        return EvaluationContext(
+            players={},
+            data=data,
+            seed=self.run.seed,
+            step=0,
+            weights="",
+            compute_settings=self.compute_settings,
+            extractor=default_extractor(data.info.name),
+            class_proportions=data.info.class_proportions() if conditional else None,
+            num_samples=num_images(data) if cheap else NUM_SAMPLES,
+            max_test_images=num_images(data) if cheap else MAX_TEST_IMAGES,
+            include_real=False,
+        )
+
+    def __call__(self, generator: nn.Module) -> dict[str, Any]:
+        """Return the event of a generator's score.
+
+        Where the metric has several records of the same samples, the event is the last of them,
+        which has the most samples.
+        """
+        context = replace(self.context, players={"generator": generator})
+        if self.spec.name == "parzen":
+            return _parzen_event(context)
+        if self.spec.uses_extractor:
+            vars(context)["test_features"] = self.context.test_features
+        record = self.spec.compute(context)[-1]
+        return {key: value for key, value in record.items() if key not in _NOT_IN_EVENTS}
 
 
-def _parzen_event(
-    generator: nn.Module,
-    data: PreparedData,
-    seed: int,
-    compute_settings: ComputeSettings,
-    proportions: ClassProportions | None,
-) -> dict[str, Any]:
+def _parzen_event(context: EvaluationContext) -> dict[str, Any]:
     """Return the event of the Parzen log-likelihood, σ from the paper's grid.
 
     Where several folds of a file have the same training images, `folds` has the score of each.
     """
-    samples = draw_samples(
-        generator, data.normalizer, NUM_SAMPLES, seed, compute_settings, proportions
-    )
+    data, samples = context.data, context.samples(context.num_samples)
     own_fold, splits_by_fold = data.dataset.fold, data.dataset.evaluation_folds
     folds = {
         fold: parzen_score_on_splits(samples, splits.valid, splits.test, "paper")
         for fold, splits in splits_by_fold.items()
     }
     score = folds[own_fold] if own_fold in folds else parzen_score_on_data(samples, data, "paper")
-    event: dict[str, Any] = {"metric": "parzen", "seed": seed, **_summary(score)}
+    event: dict[str, Any] = {"metric": "parzen", "seed": context.seed, **_summary(score)}
     event["interval"] = record_intervals(event)
     if folds:
         event["folds"] = [{"fold": fold, **_summary(score)} for fold, score in folds.items()]

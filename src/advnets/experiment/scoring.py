@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advnets.data.class_proportions import ProportionKind
-from advnets.errors import RunWarning, WriteError
+from advnets.errors import CustomCodeError, RunWarning, WriteError
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.reference import reference_data
 from advnets.evaluation.registry import (
@@ -20,10 +19,15 @@ from advnets.evaluation.registry import (
     record_identity,
     resolve_metrics,
 )
+from advnets.evaluation.spec import MetricNames
 from advnets.extractors.registry import OWN_DISCRIMINATOR
 from advnets.run_directory import RunDirectory
 from advnets.sampling.sampler import NUM_SAMPLES
+from advnets.training.ema import initial_share
 from advnets.training.memory import explain_errors
+
+MAX_INITIAL_SHARE = 0.1
+"""The share of the initial weights in the EMA above which its scores say little of the training."""
 
 if TYPE_CHECKING:
     from advnets.experiment.trained_model import TrainedModel
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 
 def score_model(
     model: TrainedModel,
-    metrics: str | Sequence[str],
+    metrics: MetricNames,
     *,
     extractor: str | None,
     trust_code: bool,
@@ -93,18 +97,36 @@ def score_model(
     # Compute each metric; save it at once, so that an error in a later one loses nothing.
     results: list[dict[str, Any]] = []
     for spec in specs:
-        with explain_errors("score fewer samples (num_samples)"):
-            records = [
-                {
-                    **record,
-                    "interval": spec.intervals(record),
-                    "comparability": comparability(record) or None,
-                }
-                for record in spec.records(context)
-            ]
+        try:
+            with explain_errors("score fewer samples (num_samples)"):
+                records = [
+                    {**record, "comparability": comparability(record) or None}
+                    for record in spec.compute(context)
+                ]
+        except CustomCodeError as error:
+            raise CustomCodeError(f"{error}; correct it: the training is saved") from error
         _save_scores(model, records)
         results += records
+    if any(spec.samples != "none" for spec in specs) and (warning := _young_ema_warning(model)):
+        warnings.warn(warning, RunWarning, stacklevel=4)
     return results
+
+
+def _young_ema_warning(model: TrainedModel) -> str | None:
+    """Return a warning where the EMA of G still has much of its initial weights."""
+    stages, number = model.config.stages, len(model.config.stages) - 1
+    stage, steps = stages[number], model.step - model.config.steps_before(number)
+    if model.weights != "ema" or "generator" not in stage.ema_players:
+        return None
+    batch_size = model.config.data.batch_size
+    share = initial_share(steps, stage.ema_half_life, batch_size, stage.ema_rampup)
+    if share <= MAX_INITIAL_SHARE:
+        return None
+    return (
+        f"the EMA of G still has {100 * share:.0f} % of its initial weights at step "
+        f"{model.step:,} (half-life {stage.ema_half_life:,} images): train longer, or evaluate the "
+        "last weights"
+    )
 
 
 def _save_scores(model: TrainedModel, records: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,9 @@ from advnets.errors import (
     RunError,
     UsageError,
 )
-from advnets.evaluation.training_eval import (
-    check_eval_metric,
-)
 from advnets.experiment import setup
 from advnets.experiment.dry_run import check_memory
+from advnets.experiment.eval_interval import resolve_intervals
 from advnets.experiment.stored_run import StoredRun, identity, players_of_run
 from advnets.experiment.trained_model import Step
 from advnets.run_directory import RunDirectory
@@ -41,9 +40,11 @@ from advnets.training.checkpoint import (
     Checkpoint,
     NewestCheckpoint,
     load_tensors,
+    read_run_checkpoint,
     write_checkpoint,
 )
 from advnets.training.optimizers import make_optimizer
+from advnets.training.selection import best_step
 from advnets.training.trainer import Problem
 
 
@@ -66,6 +67,13 @@ class Session:
     """Why the last state of the last stage is not usable."""
     ended_early: str = ""
     """Why the last stage ended before its last step; "": it did not."""
+    eval_seconds: float = 0.0
+    """The time of evaluations, in seconds."""
+    intervals: config.Intervals = field(init=False)
+    """Those of the config, with the metric and the interval of evaluations."""
+
+    def __post_init__(self) -> None:
+        self.intervals = resolve_intervals(self.config, self.data)
 
     @property
     def steps(self) -> int:
@@ -81,7 +89,6 @@ def start_session(run: RunDirectory, run_config: config.Config, dataset: Dataset
     if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
     data = _open_data(run_config.data, dataset)
-    check_eval_metric(run_config.intervals, data)
     resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
     check_memory(resolved, data.info, torch.device(resolved.runtime.device))
     resolved = setup.with_init_digest(resolved, data.info)
@@ -118,7 +125,6 @@ def branch_session(
         data = open_run_data(source, requested.data, stored.info, dataset)
     else:
         data = _open_data(requested.data, dataset)
-    check_eval_metric(requested.intervals, data)
     resolved = setup.resolve_config(requested, data.info, runtime)
     resolved = replace(resolved, branched_from=stored.config.branched_from)
     point = config.BranchPoint(
@@ -146,10 +152,23 @@ def branch_session(
 
     # Write config.json last, since it makes the folder a run.
     run.checkpoints.mkdir(exist_ok=True)
+    same_data = data.info.digest == stored.info.digest
+    events = [
+        event
+        for event in stored.directory.events()
+        if event.get("step", 0) <= session.step
+        # Scores on other data are not comparable.
+        and (same_data or event.get("kind") != "evaluate")
+    ]
+    for event in events:
+        run.append_event(event)
+    saved = stored.directory.checkpoints_by_step()
+    best = best_step(events, saved)
+    if best is not None and best != session.step:
+        with suppress(CheckpointError):  # a damaged one is not the best of the branch
+            kept = read_run_checkpoint(saved[best], stored.identity)
+            write_checkpoint(run.checkpoint_file(best), replace(kept, identity=session.identity))
     write_checkpoint(run.checkpoint_file(session.step), session.checkpoint)
-    for event in stored.directory.events():
-        if event.get("step", 0) <= session.step:
-            run.append_event(event)
     run.write_config(setup.run_record(resolved, data.info, nets, shlex.join(sys.argv)))
     return session
 
@@ -200,7 +219,6 @@ def resume_session(run: RunDirectory, requested: config.Config, dataset: Dataset
         _require_device(merged.runtime, run.path)
     merged = replace(merged, runtime=devices.resolve(merged.runtime))
     data = open_run_data(run.path, merged.data, stored.info, dataset)
-    check_eval_metric(merged.intervals, data)
     merged = setup.resolve_config(merged, data.info, merged.runtime)
     stored.players(len(merged.stages) - 1)  # refuses networks that cannot be built
     check_memory(merged, data.info, torch.device(merged.runtime.device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from advnets import config
+from advnets.custom_code import custom_code_error
 from advnets.data.dataset import Dataset, Split
 from advnets.data.spec import check_source
 from advnets.errors import (
+    CustomCodeError,
     DivergedError,
     RunError,
     StoppedBySignal,
@@ -25,8 +27,8 @@ from advnets.errors import (
 )
 from advnets.evaluation.modes import default_metric
 from advnets.evaluation.training_eval import (
+    TrainingEvaluator,
     eval_metric,
-    evaluate_during_training,
     selection,
 )
 from advnets.experiment import setup
@@ -75,6 +77,8 @@ class TrainResult:
     """The step of the best checkpoint that is kept; None: none is."""
     default_metric: str = "parzen"
     """The most informative metric for the data; "" for data without test images."""
+    eval_seconds: float = 0.0
+    """The time of the evaluations, in seconds."""
 
     def __repr__(self) -> str:
         state = f"stopped by signal {self.signal}" if self.signal else self.problem or "complete"
@@ -111,6 +115,7 @@ def train(
         DivergedError: NaN or infinite values occurred for the third time.
         OutOfMemoryError: the training needs more memory than there is.
         CallbackError: a callback raised an exception; the training was saved before it stopped.
+        CustomCodeError: a game, model or metric of the user raised one.
     """
     # Check the values of a new run that need neither data nor the run directory.
     check_trusted(run_config, trust_code=trust_code)
@@ -118,8 +123,8 @@ def train(
     if not resume:
         if dataset is None:
             check_source(run_config.data.source)
-        selection(run_config.intervals)
-        eval_metric(run_config.intervals)
+        if run_config.intervals.eval_every is not None:
+            selection(run_config.intervals)
         setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage)
         setup.with_pretrained(run_config, trust_code=trust_code)  # loads the code of that run
 
@@ -145,9 +150,13 @@ def train(
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
             raise
-        except (Exception, StoppedBySignal):
+        except (Exception, StoppedBySignal) as error:
             if session.step == first_step and (branch is not None or not resume):
                 run.remove_unstarted()  # so that the name can be used again
+            if custom := custom_code_error(error):
+                steps = list(run.checkpoints_by_step())
+                saved = f"is saved up to step {steps[-1]:,}" if steps else "had not begun"
+                raise CustomCodeError(f"{custom}; correct it: the training {saved}") from error
             raise
 
 
@@ -182,6 +191,11 @@ def _run_session(
         event["repeated"] = session.repeated_steps
     event["parameters"] = run.read_config().get("parameters", {})
     event["data"] = data_summary(session.data.dataset, session.config)
+    if session.intervals.eval_every:
+        event["evaluation"] = {
+            "metric": eval_metric(session.intervals).name,
+            "every": session.intervals.eval_every,
+        }
     run.append_event(event)
     callbacks.on_event(event)
     if files := {file.name: file.reason for file in session.data.dataset.skipped_files}:
@@ -219,6 +233,7 @@ def _run_session(
         ended_early=session.ended_early,
         best_step=best_step(run.events(), run.checkpoints_by_step()),
         default_metric=default_metric(session.data),
+        eval_seconds=session.eval_seconds,
     )
 
 
@@ -259,6 +274,7 @@ def _train_stages(
             complete = trainer.run()
         finally:
             session.step = trainer.step
+            session.eval_seconds += trainer.eval_seconds
             session.ended_early = str(trainer.selection) if trainer.ends_early else ""
         if not complete:
             break
@@ -296,7 +312,7 @@ def _make_trainer(
     return Trainer(
         state=state,
         directory=run,
-        intervals=run_config.intervals,
+        intervals=session.intervals,
         steps=stage.steps or 0,
         hooks=hooks,
         stop_request=interruption,
@@ -304,8 +320,9 @@ def _make_trainer(
         stage=number,
         steps_before=run_config.steps_before(number),
         batch_size=batch_size,
-        selection=selection(run_config.intervals),
+        selection=selection(session.intervals),
         frozen=[name for name in state.players if is_frozen(setup.optimizer_config(stage, name))],
+        evaluates_all=run_config.intervals.eval_every is not None,
         loss_limit=stage.game.loss_limit(math.prod(session.data.info.shape)),
         identity=session.identity,
     )
@@ -332,7 +349,5 @@ def _make_hooks(
             return grid(samples, columns=len(columns) or None)
         return points_image(samples, None if real is None else real.read(slice(PLOT_POINTS)))
 
-    def evaluate(generator: nn.Module) -> Mapping[str, Any]:
-        return evaluate_during_training(generator, data, session.config, settings)
-
+    evaluate = TrainingEvaluator(data, session.config, session.intervals, settings)
     return Hooks(callbacks, save_samples, evaluate)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from advnets.config import Config, CustomDiscriminator, CustomGenerator, Runtime
 from advnets.data.class_proportions import Labels, ProportionKind, class_indices
-from advnets.errors import RunWarning, UsageError, WriteError, public_function
+from advnets.errors import RunWarning, UsageError, WriteError, check_type, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
 from advnets.models.custom import Factory, load_custom_models, register_model
 from advnets.models.layers import use_batch_statistics
@@ -40,9 +40,12 @@ from advnets.training.memory import explain_errors
 if TYPE_CHECKING:
     from advnets.data.normalization import Normalizer
     from advnets.data.prepared import DatasetInfo, PreparedData
+    from advnets.evaluation.spec import MetricNames
     from advnets.extractors.discriminator import DiscriminatorExtractor
     from advnets.sampling.inversion import Inversion
     from advnets.sampling.rejection import DiscriminatorRejection
+else:
+    MetricNames = object  # `evaluate` checks it: its types are slow to import
 
 Weights = Literal["ema", "last"]
 Step = int | Literal["best"]
@@ -460,7 +463,7 @@ class TrainedModel:
     @public_function
     def evaluate(
         self,
-        metrics: str | Sequence[str] = "parzen",
+        metrics: MetricNames = "parzen",
         *,
         extractor: str | Path | None = None,
         trust_code: bool = False,
@@ -476,11 +479,10 @@ class TrainedModel:
         """Compute one or several metrics on the run's data and add the records to scores.json.
 
         Args:
-            metrics: names of metrics, as `advnets evaluate --help` lists them.
+            metrics: names of metrics (`advnets evaluate --help`), MetricSpecs, or FILE.py:NAME.
             extractor: the feature extractor of metrics that need one: its name, the path of its
-                file (.pt2, .onnx, .safetensors), "discriminator" for the run's own D, or the
-                directory of a run whose D it is. None: the digits classifier for MNIST, else
-                pixels.
+                file (.pt2, .onnx, .safetensors), "discriminator" for the run's own D, or the path
+                of a run whose D it is. None: the digits classifier for MNIST, else pixels.
             trust_code: open a .pt2 file, which can run any code in it.
             data: the path of the run's data, where it has moved; as for `load`.
             data_dir: the directory of the run's named dataset if it has moved.
@@ -506,8 +508,10 @@ class TrainedModel:
             UsageError: no metric is given; an option does not apply to any of the metrics or to the
                 run's game; a number is out of range; a .pt2 file is given without `trust_code`.
         """
+        from advnets.evaluation import spec
         from advnets.experiment.scoring import score_model
 
+        check_type("metrics", metrics, spec.MetricNames)
         return score_model(
             self,
             metrics,

@@ -175,6 +175,8 @@ class SectionContext:
         """
         out = self.runs_dir / name
         self.log(f"{name}: {out}")
+        if run.intervals.eval_every is None:
+            run = replace(run, intervals=replace(run.intervals, eval_every=0))
         result = train(run, out, [self.callback], resume=RunDirectory(out).exists)
         if not result.complete:
             raise StoppedError(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from advnets.config import Config
-from advnets.errors import CallbackError, RunWarning
+from advnets.custom_code import describe_exception
+from advnets.errors import CallbackError, CustomCodeError, RunWarning
 
 
 class Callback:
@@ -91,21 +92,31 @@ class CallbackList(Callback):
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks: list[Callback] = list(callbacks)
-        self.error: CallbackError | None = None
-        """The first exception of a required callback, after which the training saves and stops."""
+        self.error: CallbackError | CustomCodeError | None = None
+        """The first exception of a required callback or a custom metric: the training saves and
+        stops."""
 
     def check(self) -> None:
         """Raise the first exception of a required callback, if there was one.
 
         Raises:
             CallbackError: a callback raised it.
+            CustomCodeError: a metric of the user raised it.
         """
         if self.error is not None:
             raise self.error
 
+    def stop(self, error: CustomCodeError, step: int) -> None:
+        """Request a stop because a custom metric failed at a step."""
+        if self.error is None:
+            self.error = CustomCodeError(
+                f"{error} at step {step:,}; the training is saved: correct it, and resume"
+            )
+            self.error.__cause__ = error
+
     def on_start(self, run: Path, config: Config, step: int) -> None:
         """Call on_start of all."""
-        self._call("on_start", 0, run, config, step)
+        self._call("on_start", step, run, config, step)
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Call on_event of all, and the method for this kind of event."""
@@ -137,7 +148,7 @@ class CallbackList(Callback):
                 getattr(callback, method)(*arguments)
             except Exception as error:
                 name = type(callback).__name__
-                raised = f"{type(error).__name__}: {error}".rstrip(": ")
+                raised = describe_exception(error)
                 if callback.required:
                     self.error = self.error or CallbackError(name, method, step, raised)
                     self.error.__cause__ = error

@@ -29,9 +29,7 @@ class EMA:
 
     def decay(self, steps: int) -> float:
         """Return d for the update after this number of steps of the module."""
-        images = steps * self.batch_size
-        half_life = min(self.half_life, self.rampup * images) if self.rampup else self.half_life
-        return 0.5 ** (self.batch_size / half_life)
+        return 0.5 ** _half_lives(steps, self.half_life, self.batch_size, self.rampup)
 
     @torch.no_grad()
     def update(self, module: nn.Module, steps: int) -> None:
@@ -40,3 +38,17 @@ class EMA:
         average(list(self.module.parameters()), list(module.parameters()), 0)
         for average_buffer, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
             average_buffer.copy_(buffer)
+
+
+def _half_lives(steps: int, half_life: int, batch_size: int, rampup: float) -> float:
+    """Return the number of half-lives in the step of this number."""
+    images = steps * batch_size
+    return batch_size / (min(half_life, rampup * images) if rampup else half_life)
+
+
+def initial_share(steps: int, half_life: int, batch_size: int, rampup: float) -> float:
+    """Return the weight that the initial weights have in the average after some steps.
+
+    It is 2^-Σ b/h_s over the steps s, where h_s is the half-life at step s and b the batch size.
+    """
+    return 0.5 ** sum(_half_lives(s, half_life, batch_size, rampup) for s in range(1, steps + 1))

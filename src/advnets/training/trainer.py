@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from advnets.config import Intervals
-from advnets.errors import STABILITY_ADVICE, DivergedError
+from advnets.errors import STABILITY_ADVICE, CustomCodeError, DivergedError
 from advnets.run_directory import RunDirectory
 from advnets.training.callback import CallbackList
 from advnets.training.checkpoint import (
@@ -78,6 +78,8 @@ class Trainer:
     """Selection of the best step, and early stopping; None: neither is requested."""
     emas: Mapping[str, EMA] = field(default_factory=dict[str, EMA])
     """EMA of each player's weights; they do not affect training."""
+    evaluates_all: bool = True
+    """Whether the last weights are evaluated as well where there is an EMA."""
     stage: int = 0
     steps_before: int = 0
     """Steps of the earlier stages: file names and events count the steps of the whole run."""
@@ -90,6 +92,8 @@ class Trainer:
     """Identity of the run. It is stored in checkpoints, and only those with it are restored."""
     attempt: int = field(default=0, init=False)
     """Number of roll-backs."""
+    eval_seconds: float = field(default=0.0, init=False)
+    """The time of evaluations, in seconds."""
     _initial_weights: InitialWeights = field(init=False)
     _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
     """Sums of the metrics since the last log."""
@@ -210,25 +214,33 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Write the scores of the generators as events; return whether to keep this checkpoint."""
-        selection, keep = self.selection, False
+        selection, keep, start = self.selection, False, Timer()
         for weights, generator in self.generators.items():
+            if not (self.evaluates_all or generator is self.sampled_generator):
+                continue
             event = {"kind": "evaluate", "step": self.step, "epoch": self._epoch}
-            event |= {"weights": weights, **self.hooks.evaluate(generator)}
+            try:
+                scores = self.hooks.evaluate(generator)
+            except CustomCodeError as error:  # a request to stop, as that of a callback
+                self.hooks.callbacks.stop(error, self.step)
+                break
+            event |= {"weights": weights, **scores}
             # The generator that is sampled is the one to select by.
             if selection is not None and generator is self.sampled_generator:
                 is_best = selection.update(event)
                 if is_best and selection.keep_best:
                     event["best"], keep, self._best_step = selection.value, True, self.step
             self._record_event(event)
+        self.eval_seconds += Timer().wall - start.wall
         return keep
 
     @property
     def _epoch(self) -> float:
         return self.state.loader.epoch_at(self.state.progress.batches_read)
 
-    def _due(self, every: int) -> bool:
+    def _due(self, every: int | None) -> bool:
         step = self.state.progress.step
-        return every > 0 and (step % every == 0 or step == self.steps)
+        return bool(every) and (step % every == 0 or step == self.steps)
 
     def _accumulate(self, metrics: Mapping[str, Tensor], finite: Tensor) -> None:
         """Add metrics to their sums, on the device."""

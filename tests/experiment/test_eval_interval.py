@@ -1,0 +1,146 @@
+"""Evaluations by default: their metric, their interval, and that training does not notice them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from advnets import config, presets
+from advnets.data.prepared import open_training_data
+from advnets.errors import UsageError
+from advnets.experiment import eval_interval, setup
+from advnets.experiment.eval_interval import natural_metric, resolve_intervals
+from advnets.experiment.stored_run import meta_players
+from advnets.experiment.train import train
+from advnets.run_directory import RunDirectory
+from advnets.training import devices
+
+
+def resolved(run):
+    data = open_training_data(run.data)
+    return setup.resolve_config(run, data.info, devices.resolve(run.runtime)), data
+
+
+def with_steps(run, steps, **intervals):
+    run = run.with_stage(replace(run.stage, epochs=None, steps=steps))
+    return replace(run, intervals=replace(run.intervals, **intervals))
+
+
+def evaluations(path):
+    return [event for event in RunDirectory(path).events() if event["kind"] == "evaluate"]
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Evaluate small trainings too, every 20 steps and however dear."""
+    monkeypatch.setattr(eval_interval, "MIN_INTERVAL", 20)
+    monkeypatch.setattr(eval_interval, "MAX_SHARE", 1e6)
+
+
+def test_training_is_the_same_to_the_bit_with_and_without_evaluations(tiny, often, tmp_path):
+    train(tiny, tmp_path / "with")
+    train(with_steps(tiny, 60, eval_every=0), tmp_path / "without")
+    assert [event["step"] for event in evaluations(tmp_path / "with")] == [20, 40, 60]
+    assert evaluations(tmp_path / "without") == []
+    first, second = (
+        RunDirectory(tmp_path / name).newest_checkpoint().read_bytes()
+        for name in ("with", "without")
+    )
+    assert first == second
+
+
+def test_a_resumed_run_is_evaluated_and_selected_as_an_uninterrupted_one(tiny, often, tmp_path):
+    run = with_steps(tiny, 60, keep_best="fid")
+    train(run, tmp_path / "whole")
+    train(with_steps(run, 30), tmp_path / "parts")
+    train(run, tmp_path / "parts", resume=True)
+    whole, parts = (evaluations(tmp_path / name) for name in ("whole", "parts"))
+    assert [event for event in parts if event["step"] != 30] == whole  # the first part's last step
+    best = [event["step"] for event in whole if event.get("best")]
+    assert best
+    assert set(best[-1:]) <= set(RunDirectory(tmp_path / "parts").checkpoints_by_step())
+
+
+def test_it_scores_the_sampled_generator_on_as_many_images_as_there_are(tiny, often, tmp_path):
+    train(tiny, tmp_path / "run")
+    for event in evaluations(tmp_path / "run"):
+        assert (event["metric"], event["weights"]) == ("frechet", "ema")
+        assert event["n_real"] == event["n_fake"] == 300  # the test digits
+
+
+@pytest.mark.parametrize("preset", ["digits", "points"])
+def test_a_short_training_is_not_evaluated(preset, tmp_path):
+    run = presets.get_preset(preset)
+    run, data = resolved(with_steps(run, eval_interval.MIN_INTERVAL - 1))
+    assert resolve_intervals(run, data).eval_every == 0
+    for name, value in (("keep_best", "fid"), ("patience", 3)):
+        selecting = replace(run, intervals=replace(run.intervals, **{name: value}))
+        with pytest.raises(UsageError, match=f"{name} is {value}, but a training of 499 steps on"):
+            resolve_intervals(selecting, data)
+
+
+@pytest.mark.parametrize(
+    ("source", "metric"), [("ring", "mixture"), ("moons", "kl-jsd"), ("ring:sd=0.5", "kl-jsd")]
+)
+def test_points_have_the_metric_of_their_density(source, metric):
+    run = presets.get_preset("points")
+    run, data = resolved(replace(run, data=replace(run.data, source=source)))
+    intervals = resolve_intervals(run, data)
+    assert (intervals.eval_metric, intervals.eval_every) == (metric, 2000)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "metric"), [(30, 4, ""), (200, 4, "frechet"), (200, 8, "mmd")]
+)
+def test_images_have_a_distance_that_their_number_allows(count, size, metric, tmp_path):
+    """Of 200 images 20 are for tests: more than 16 pixels and fewer than 64. Of 30 none are."""
+    for i in range(count):
+        Image.new("L", (size, size), i).save(tmp_path / f"{i}.png")
+    data = config.Data(source=str(tmp_path), size=size, channels=1, batch_size=10)
+    run, data = resolved(with_steps(replace(presets.get_preset("digits"), data=data), 10_000))
+    assert natural_metric(run, data) == metric
+    assert bool(resolve_intervals(run, data).eval_every) == bool(metric)
+
+
+def test_the_interval_follows_the_cost_and_nothing_else():
+    """A dearer generator leaves more steps between evaluations; a GPU trains faster than it."""
+    run, data = resolved(with_steps(presets.get_preset("digits"), 10**9))
+    every = [resolve_intervals(run, data).eval_every for _ in range(2)]
+    assert every == [500, 500]
+    small = replace(run, data=replace(run.data, batch_size=1))
+    cuda = replace(run, runtime=replace(run.runtime, device="cuda"))
+    assert resolve_intervals(small, data).eval_every == 5000
+    assert resolve_intervals(cuda, data).eval_every == 2000
+    chosen = replace(run, intervals=replace(run.intervals, eval_every=7))
+    assert resolve_intervals(chosen, data) == replace(chosen.intervals, eval_metric="parzen")
+
+
+@pytest.mark.parametrize("name", ["digits", "dcgan"])
+def test_the_operations_of_a_step_are_not_overestimated(name, tmp_path):
+    """Counted by torch: draw samples twice, and D's and G's updates on the meta device."""
+    run = presets.get_preset(name)
+    if name == "dcgan":
+        for i in range(60):
+            Image.new("RGB", (64, 64), (i, 0, 0)).save(tmp_path / f"{i}.png")
+        run = replace(run, data=replace(run.data, source=str(tmp_path), batch_size=8))
+    run, data = resolved(run)
+    players = meta_players(run, 0, data.info)
+    g, d = players["generator"], players["discriminator"]
+    z = torch.empty(run.data.batch_size, g.latent_dim, device="meta")
+    x = torch.empty(run.data.batch_size, *data.info.shape, device="meta")
+    with eval_interval.FlopCounterMode(display=False) as counter:
+        loss = (d(x) + d(g(z).detach())).sum()
+        loss.backward()
+        d(g(z)).sum().backward()
+    estimate = eval_interval._step_cost(run, data)
+    assert counter.get_total_flops() / 100 < estimate < 1.2 * counter.get_total_flops()
+
+
+def test_a_run_without_a_trained_generator_is_not_evaluated(tiny):
+    run, data = resolved(with_steps(tiny, 10_000))
+    game = config.LatentRegressionGame(generator_run="runs/x")
+    assert natural_metric(run, data) == "frechet"
+    assert natural_metric(run.with_stage(replace(run.stage, game=game)), data) == ""
