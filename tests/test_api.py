@@ -204,7 +204,7 @@ PIXELS = "expected pixels from 0 to 1"
         (lambda m: m.sample(2, seed="a"), "seed is 'a'; expected an integer"),
         (
             lambda m: m.sample(2, label=3),
-            "label is 3; expected a string, several values, each a string or None",
+            "label is 3; expected a string, several values, each a string or None; set label_index",
         ),
         (
             lambda m: m.sample(2, class_proportions="x"),
@@ -214,7 +214,7 @@ PIXELS = "expected pixels from 0 to 1"
         (lambda m: m.sample(2, keep_fraction=2.0), "keep_fraction is 2.0; expected 0.002 to 1"),
         (lambda m: m.latents(-1), "the number of samples is -1; give at least 1"),
         (lambda m: m.decode(torch.zeros(2, 3)), r"z has shape \(2, 3\); expected \(n, 32\)"),
-        (lambda m: m.decode("x"), "z is 'x'; expected Float"),
+        (lambda m: m.decode("x"), r"z is 'x'; expected a float Tensor of shape \(n, latent\)"),
         (lambda m: m.discriminator_logits("x"), "images is 'x'; expected Tensor or ndarray"),
         (lambda m: m.discriminator_logits(np.array(["x"])), "images is not an array of nu"),
         (lambda m: m.discriminator_logits(IMAGES[0, 0]), r"images has shape \(8, 8\); exp"),
@@ -226,7 +226,7 @@ PIXELS = "expected pixels from 0 to 1"
         (lambda m: m.to("tpu9"), "torch has no device 'tpu9'; give auto, cpu, cuda"),
         (lambda m: m.player(3), "name is 3; expected a string"),
         (lambda m: m.evaluate(3), "metrics is 3; expected a string, MetricSpec or several"),
-        (lambda m: m.evaluate(["fid", 3]), "metrics is of type list; expected a string, M"),
+        (lambda m: m.evaluate(["fid", 3]), r"metrics\[1\] is 3; expected a string or Met"),
         (lambda m: m.evaluate(num_samples="x"), "num_samples is 'x'; expected an integer"),
         (
             lambda m: advnets.load(m.run.path, step="x"),
@@ -240,10 +240,21 @@ PIXELS = "expected pixels from 0 to 1"
         (lambda m: advnets.load(3), "run is 3; expected a string or Path"),
         (lambda m: advnets.evaluate(None), "model is None; expected TrainedModel, a string or"),
         (lambda m: advnets.compare(3), "runs is 3; expected a string, Path, TrainedM"),
-        (lambda m: advnets.compare([m, 3]), "runs is of type list; expected a string, P"),
+        (lambda m: advnets.compare([m, 3]), r"runs\[1\] is 3; expected a string, Path or Tra"),
         (lambda m: advnets.train(3), "preset is 3; expected a string, Path, Preset, Config"),
         (lambda m: advnets.train("digits", steps="x"), "steps is 'x'; expected an integer or N"),
-        (lambda m: advnets.train("digits", overrides={3: 4}), "overrides is of type dict; exp"),
+        (
+            lambda m: m.sample(2, label=["0", 3]),
+            r"label\[1\] is 3; expected a string; set label_index",
+        ),
+        (
+            lambda m: m.decode(np.zeros((2, 32))),
+            "z is of type ndarray; expected a float Tensor of sh",
+        ),
+        (
+            lambda m: advnets.train("digits", overrides={3: 4}),
+            "a key of overrides is 3; expected a string",
+        ),
         (lambda m: advnets.train("digits", callbacks=[3]), "callbacks is of type list; expect"),
     ],
 )
@@ -257,6 +268,12 @@ def test_numbers_of_numpy_are_numbers(model):
     expected = model.sample(3, seed=2, keep_fraction=0.5)
     given = model.sample(np.int64(3), seed=np.uint8(2), keep_fraction=np.float32(0.5))
     assert torch.equal(given, expected)
+
+
+def test_a_device_of_torch_is_a_device(model):
+    cpu = torch.device("cpu")
+    assert quick("digits", device=cpu).config.runtime.device == "cpu"
+    assert advnets.load(model.run.path, device=cpu).to(cpu).device == cpu
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from advnets import presets
 from advnets.cli.arguments import config_of
 from advnets.cli.compare import matching_runs, read_scores
@@ -55,7 +57,7 @@ def train(
     size: int | None = None,
     lr: float | None = None,
     seed: int | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     threads: int | None = None,
     eval_every: int | None = None,
@@ -95,7 +97,7 @@ def train(
         size: height in pixels to which your own images are resized.
         lr: learning rate of both players.
         seed: random seed.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda, cuda:N, mps, or a torch.device.
         precision: precision of matrix products.
         threads: number of CPU threads; 0: the number of cores that this process may use.
         eval_every: number of steps between evaluations during training; 0: none; None: by the cost
@@ -174,7 +176,7 @@ def train(
         "size": size,
         "lr": lr,
         "seed": seed,
-        "device": device,
+        "device": None if device is None else str(device),
         "precision": precision,
         "threads": threads,
         "eval_every": eval_every,

@@ -43,7 +43,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType, NoneType, SimpleNamespace, UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeGuard,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 __all__ = [
     "AdvnetsError",
@@ -194,7 +205,8 @@ def public_function(function: Callable[P, R]) -> Callable[P, R]:
 
     The TypeError for an unknown keyword names the nearest one, an argument of another type than its
     annotation is a UsageError, and the errors of advnets name keywords and not flags. Numbers of
-    NumPy and torch become Python's.
+    NumPy and torch become Python's. The text of an annotation `Annotated[type, text]` is what the
+    error of another type says to do.
     """
     signature = inspect.signature(function)
     parameters = signature.parameters
@@ -205,7 +217,8 @@ def public_function(function: Callable[P, R]) -> Callable[P, R]:
     @functools.cache
     def hints() -> dict[str, Any]:
         module = sys.modules[function.__module__]
-        return get_type_hints(SimpleNamespace(__annotations__=annotations), vars(module))
+        described = SimpleNamespace(__annotations__=annotations)
+        return get_type_hints(described, vars(module), include_extras=True)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -246,6 +259,8 @@ def _is_of_type(value: Any, hint: Any) -> bool:
     origin, parts = get_origin(hint), get_args(hint)
     if hint in (Any, object):
         return True
+    if origin is Annotated:
+        return _is_of_type(value, parts[0])
     if origin in (Union, UnionType):
         return any(_is_of_type(value, part) for part in parts)
     if origin is Literal:
@@ -255,15 +270,31 @@ def _is_of_type(value: Any, hint: Any) -> bool:
     if origin is Mapping:
         return isinstance(value, Mapping) and all(_is_of_type(key, parts[0]) for key in value)
     if origin in (Sequence, tuple):
-        listed = isinstance(value, Sequence) and not isinstance(value, str)
-        return listed and all(_is_of_type(item, parts[0]) for item in value)
+        return _is_list(value) and all(_is_of_type(item, parts[0]) for item in value)
     if hint in (int, float):
         return isinstance(value, int | hint) and not isinstance(value, bool)
     return isinstance(value, NoneType if hint is None else hint)
 
 
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
 def _wrong_type(name: str, value: object, hint: Any) -> str:
-    """Return the message about an argument of another type than its annotation."""
+    """Return the message about an argument, or an item of it, of another type than annotated."""
+    if get_origin(hint) is Annotated:
+        annotated, advice = get_args(hint)
+        return f"{_wrong_type(name, value, annotated)}; {advice}"
+
+    # Name the first wrong item of a list, or the first wrong key of a mapping.
+    for part in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        origin, items = get_origin(part), get_args(part)
+        if origin is Mapping and isinstance(value, Mapping):
+            key = next(key for key in value if not _is_of_type(key, items[0]))
+            return _wrong_type(f"a key of {name}", key, items[0])
+        if origin in (Sequence, tuple) and _is_list(value):
+            index = next(i for i, item in enumerate(value) if not _is_of_type(item, items[0]))
+            return _wrong_type(f"{name}[{index}]", value[index], items[0])
     plain = value is None or isinstance(value, str | int | float)
     is_what = f"{value!r:.80}" if plain else f"of type {type(value).__name__}"
     *others, last = _phrases(hint)
@@ -289,6 +320,9 @@ def _phrases(hint: Any) -> list[str]:
         return ["a mapping with names as keys"]
     if hint in (None, NoneType):
         return ["None"]
+    if hasattr(hint, "array_type"):  # of jaxtyping
+        kind, shape = hint.__name__.partition("[")[0].lower(), ", ".join(hint.dim_str.split())
+        return [f"a {kind} {hint.array_type.__name__} of shape ({shape})"]
     return [_TYPE_NAMES.get(hint) or hint.__name__]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -74,6 +74,12 @@ class ClassProportions:
         return labels[sort_key.argsort(stable=True)[:n]]
 
 
+Label = Annotated[
+    str | Sequence[str] | None, "set label_index to give classes by their numbers, from 0"
+]
+"""The name of a class, or one for each sample."""
+LabelIndex = int | Sequence[int] | Tensor | None
+"""The index of a class, or one for each sample."""
 Labels = Tensor | ClassProportions
 """Labels of conditional samples: one class index per sample, or proportions to draw them from."""
 
@@ -91,9 +97,10 @@ def check_labels(labels: Tensor, n: int, num_classes: int) -> None:
             f"of shape {tuple(labels.shape)}; pass one class index per sample"
         )
     if n and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        wrong = next(int(index) for index in labels if not 0 <= int(index) < num_classes)
         raise UsageError(
-            f"class indices must be 0 to {num_classes - 1}, got {int(labels.min())} to "
-            f"{int(labels.max())}; pass indices of existing classes"
+            f"class indices must be 0 to {num_classes - 1}, got {wrong}; pass indices of existing "
+            "classes"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from advnets.config import ALIGame, GANGame, InpaintingGame
-from advnets.data.class_proportions import class_indices
+from advnets.data.class_proportions import Label, LabelIndex, class_indices
 from advnets.errors import MissingExtraError, UsageError
 from advnets.plots.image_grid import grid
 from advnets.plots.points import points_image
@@ -33,9 +32,6 @@ NUM_STARTS = 16
 """The number of random z from which an inversion starts."""
 NUM_IMAGES, NUM_POINTS = 25, 2500
 """The number of samples of a model that a notebook shows: images, or points."""
-
-Label = str | Sequence[str] | None
-LabelIndex = int | Sequence[int] | Tensor | None
 
 
 @torch.no_grad()

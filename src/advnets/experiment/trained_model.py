@@ -18,7 +18,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets.config import Config, CustomDiscriminator, CustomGenerator, Runtime
-from advnets.data.class_proportions import Labels, ProportionKind, class_indices
+from advnets.data.class_proportions import (
+    Label,
+    LabelIndex,
+    Labels,
+    ProportionKind,
+    class_indices,
+)
 from advnets.errors import RunWarning, UsageError, WriteError, check_type, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
 from advnets.models.custom import Factory, load_custom_models, register_model
@@ -101,16 +107,18 @@ class TrainedModel:
         )
 
     @public_function
-    def to(self, device: str) -> TrainedModel:
+    def to(self, device: str | torch.device) -> TrainedModel:
         """Move the networks to a device and return self.
 
         Args:
-            device: auto, cpu, cuda, cuda:N or mps.
+            device: auto, cpu, cuda, cuda:N, mps, or a torch.device.
 
         Raises:
             UsageError: the device is unknown to torch or missing on this machine.
         """
-        self.device: torch.device = torch.device(devices.resolve(Runtime(device=device)).device)
+        self.device: torch.device = torch.device(
+            devices.resolve(Runtime(device=str(device))).device
+        )
         for net in self.players.values():
             devices.to_device(net, self.device)
         return self
@@ -158,8 +166,8 @@ class TrainedModel:
         n: int,
         *,
         seed: int = 0,
-        label: str | Sequence[str] | None = None,
-        label_index: int | Sequence[int] | Tensor | None = None,
+        label: Label = None,
+        label_index: LabelIndex = None,
         class_proportions: ProportionKind = "data",
         batch_statistics: bool = False,
         keep_fraction: float = 1.0,
@@ -210,8 +218,8 @@ class TrainedModel:
         n: int,
         *,
         seed: int = 0,
-        label: str | Sequence[str] | None = None,
-        label_index: int | Sequence[int] | Tensor | None = None,
+        label: Label = None,
+        label_index: LabelIndex = None,
         class_proportions: ProportionKind = "data",
         batch_statistics: bool = False,
         keep_fraction: float = 1.0,
@@ -258,8 +266,8 @@ class TrainedModel:
         n: int,
         *,
         seed: int = 0,
-        label: str | Sequence[str] | None = None,
-        label_index: int | Sequence[int] | Tensor | None = None,
+        label: Label = None,
+        label_index: LabelIndex = None,
         class_proportions: ProportionKind = "data",
     ) -> Float[Tensor, "n latent"]:
         """Return the z of the images that `sample` draws.
@@ -296,8 +304,8 @@ class TrainedModel:
         self,
         images: Tensor | np.ndarray,
         *,
-        label: str | Sequence[str] | None = None,
-        label_index: int | Sequence[int] | Tensor | None = None,
+        label: Label = None,
+        label_index: LabelIndex = None,
     ) -> Float[Tensor, " n"]:
         """Return D's logits a(x) of images; D(x) = sigmoid(a(x)) for the objectives of 2014.
 
@@ -327,8 +335,8 @@ class TrainedModel:
         self,
         images: Tensor | np.ndarray,
         *,
-        label: str | Sequence[str] | None = None,
-        label_index: int | Sequence[int] | Tensor | None = None,
+        label: Label = None,
+        label_index: LabelIndex = None,
         steps: int = 500,
         lr: float = 0.1,
         seed: int = 0,
@@ -423,8 +431,8 @@ class TrainedModel:
     def _labels(
         self,
         n: int,
-        label: str | Sequence[str] | None,
-        label_index: int | Sequence[int] | Tensor | None,
+        label: Label,
+        label_index: LabelIndex,
         class_proportions: ProportionKind,
     ) -> Labels | None:
         """Return the class index of each sample, or the proportions that classes are drawn by."""
@@ -544,7 +552,7 @@ def load(
     *,
     step: Step | None = None,
     weights: Weights | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     data: object = None,
     data_dir: str | Path | None = None,
     trust_code: bool = False,
@@ -558,7 +566,7 @@ def load(
         step: the step of a kept checkpoint, or "best"; None: the newest one that can be used.
         weights: "ema" for the exponential moving average, "last" for the last weights; None: the
             average if the run has one.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda, cuda:N, mps, or a torch.device.
         data: the path of the run's data if it has moved, or the data itself if it is in memory.
         data_dir: the directory of the run's named dataset if it has moved.
         trust_code: run the Python file that the run names as its generator or discriminator.
