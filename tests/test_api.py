@@ -255,7 +255,8 @@ PIXELS = "expected pixels from 0 to 1"
             lambda m: advnets.train("digits", overrides={3: 4}),
             "a key of overrides is 3; expected a string",
         ),
-        (lambda m: advnets.train("digits", callbacks=[3]), "callbacks is of type list; expect"),
+        (lambda m: advnets.train("digits", callbacks=3), "callbacks is 3; expected several values"),
+        (lambda m: advnets.train("digits", callbacks=[3]), r"callbacks\[0\] is of type int; e"),
     ],
 )
 def test_an_argument_of_another_type_is_one_sentence(model, call, message):
@@ -272,7 +273,8 @@ def test_numbers_of_numpy_are_numbers(model):
 
 def test_a_device_of_torch_is_a_device(model):
     cpu = torch.device("cpu")
-    assert quick("digits", device=cpu).config.runtime.device == "cpu"
+    trained = advnets.train("digits", device=cpu, steps=2, progress=False)
+    assert trained.config.runtime.device == "cpu"
     assert advnets.load(model.run.path, device=cpu).to(cpu).device == cpu
 
 

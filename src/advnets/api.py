@@ -37,7 +37,7 @@ from advnets.report.comparison import (
 )
 from advnets.run_directory import RunDirectory
 from advnets.trackers import make_tracker
-from advnets.training.callback import Callback
+from advnets.training.callback import Callback, as_callback
 
 _IMAGE_OPTIONS = ("size", "width", "channels", "crop", "background", "white_level")
 """Options that apply to image files of the user, not to named datasets or arrays."""
@@ -66,7 +66,7 @@ def train(
     branch: str | Path | None = None,
     step: int | Literal["best"] | None = None,
     trust_code: bool = False,
-    callbacks: Sequence[Callback | str] = (),
+    callbacks: Sequence[str | object] = (),
     progress: bool = True,
     generator: str | Factory | None = None,
     discriminator: str | Factory | None = None,
@@ -111,8 +111,8 @@ def train(
             newest.
         trust_code: run the Python files that a config or a run names as its game and models.
             Without it, only code is run that this call names as FILE.py:NAME.
-        callbacks: observers of the training, or names of trackers: "tensorboard", "wandb",
-            "mlflow", "trackio".
+        callbacks: observers of the training, each a `Callback` or another object with some of its
+            methods, or names of trackers: "tensorboard", "wandb", "mlflow", "trackio".
         progress: show a progress bar, or if stderr is not a terminal, a line per log interval.
         generator: a custom generator: a class or function that is called with the shape of images
             and the number of classes, and returns a torch module; or FILE.py:NAME of one.
@@ -205,7 +205,10 @@ def train(
     trusted = trust_code or (name is not None and presets.is_game_spec(name))
     if not (resume and RunDirectory(path).exists):
         check_output(path, "out", folder=True)
-    observers = [make_tracker(item) if isinstance(item, str) else item for item in callbacks]
+    observers: list[Callback] = [
+        make_tracker(item) if isinstance(item, str) else as_callback(item, f"callbacks[{index}]")
+        for index, item in enumerate(callbacks)
+    ]
     console = Console(config.images_per_step, default_out=default)
     if progress:
         observers.insert(0, console)

@@ -302,7 +302,13 @@ def _wrong_type(name: str, value: object, hint: Any) -> str:
     return f"{name} is {is_what}; expected {expected}"
 
 
-_TYPE_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
+_TYPE_NAMES = {
+    int: "an integer",
+    float: "a number",
+    bool: "True or False",
+    str: "a string",
+    object: "an object",
+}
 
 
 def _phrases(hint: Any) -> list[str]:

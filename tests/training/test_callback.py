@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import advnets
-from advnets.errors import CallbackError, RunWarning
+from advnets.errors import CallbackError, RunWarning, UsageError
 from advnets.experiment.train import train
 from advnets.run_directory import RunDirectory
 from advnets.training.callback import Callback
@@ -101,6 +101,41 @@ def test_a_callback_that_is_not_required_is_left_out_after_its_first_exception(t
     with pytest.warns(RunWarning, match="in on_step at step 5; the training continues"):
         assert train(tiny, tmp_path / "run", [callback]).complete
     assert callback.later_calls == 0
+
+
+def test_an_object_with_methods_of_callbacks_is_a_callback(tiny, tmp_path):
+    class Ends:
+        required = False
+
+        def __init__(self):
+            self.reason = None
+
+        def on_end(self, step, reason):
+            self.reason = reason
+            raise ValueError("no more ink")
+
+    ends = Ends()
+    with pytest.warns(RunWarning, match="Ends raised 'ValueError: no more ink' in on_end"):
+        advnets.train(tiny, out=tmp_path / "run", callbacks=[ends], progress=False)
+    assert ends.reason == "done"
+
+
+class Misspelt(Callback):
+    def on_logg(self, step, metrics):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (Misspelt(), r"no method of callbacks\[1\] is called 'on_logg'; did you mean on_log\?"),
+        (Callback, r"callbacks\[1\] is the class Callback; give an instance of it"),
+        (3, r"callbacks\[1\] is of type int; expected an advnets.Callback, an object with some"),
+    ],
+)
+def test_what_is_never_called_is_refused(tiny, tmp_path, item, message):
+    with pytest.raises(UsageError, match=message):
+        advnets.train(tiny, out=tmp_path / "run", callbacks=[Callback(), item], progress=False)
 
 
 def test_python_takes_callbacks_and_prints_nothing_without_progress(tiny, tmp_path, capsys):

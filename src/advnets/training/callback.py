@@ -5,15 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from advnets.config import Config
 from advnets.custom_code import describe_exception
-from advnets.errors import CallbackError, CustomCodeError, RunWarning
+from advnets.errors import CallbackError, CustomCodeError, RunWarning, UnknownNameError, UsageError
 
 
 class Callback:
     """An observer of training; a subclass overrides the methods that it needs.
+
+    Other objects that have some of these methods are callbacks too.
 
     The methods run in the training process between steps; their time is not counted in
     images_per_second. The training does not depend on them: its random numbers are keyed by step.
@@ -85,6 +87,35 @@ class Callback:
             step: step that the training has reached.
             reason: why the training ended.
         """
+
+
+def as_callback(item: object, name: str) -> Callback:
+    """Return a callback that calls the methods of an object, or the object if it is a callback.
+
+    Args:
+        item: an instance of `Callback`, or of a class that has some of its methods.
+        name: the name of the argument, for messages.
+
+    Raises:
+        UsageError: it has none of the methods, or a method `on_…` that is never called.
+    """
+    methods = [m for m in dir(item) if m.startswith("on_") and callable(getattr(item, m, None))]
+    known = [method for method in dir(Callback) if method.startswith("on_")]
+    if isinstance(item, type):
+        raise UsageError(f"{name} is the class {item.__name__}; give an instance of it")
+    if not methods:
+        raise UsageError(
+            f"{name} is of type {type(item).__name__}; expected an advnets.Callback, an object "
+            "with some of its methods, or the name of a tracker"
+        )
+    for method in methods:
+        if method not in known:
+            raise UnknownNameError(f"method of {name}", method, known)
+    if isinstance(item, Callback):
+        return item
+    content: dict[str, object] = {method: staticmethod(getattr(item, method)) for method in methods}
+    content["required"] = getattr(item, "required", True)
+    return cast(Callback, type(type(item).__name__, (Callback,), content)())
 
 
 class CallbackList(Callback):
