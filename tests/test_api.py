@@ -14,6 +14,7 @@ import advnets
 from advnets import presets
 from advnets.config.serialize import to_json
 from advnets.errors import RunError, UsageError, in_python_words
+from advnets.presets.config_file import read_config_file
 from advnets.presets.preset import Preset
 
 
@@ -157,6 +158,23 @@ def test_yaml_and_toml_files_take_the_place_of_a_preset(run_command):
     assert (status, "game.r1: 0.5, 0.25" in message) == (1, True)
 
 
+def test_numbers_in_yaml_may_have_exponents():
+    for text, value in (
+        ("1e-3", 1e-3),
+        ("1.e-3", 1e-3),
+        ("+.1E-2", 1e-3),
+        ("2e0", 2),
+        ("0.5", 0.5),
+    ):
+        Path("a.yaml").write_text(f"lr: {text}")
+        stage = read_config_file(Path("a.yaml")).stage
+        assert stage.generator_optimizer.lr == stage.discriminator_optimizer.lr == value
+    for text in "'1e-3'", "1e-3 x", "1e":
+        Path("a.yaml").write_text(f"lr: {text}")
+        with pytest.raises(UsageError, match="it must be a number"):
+            read_config_file(Path("a.yaml"))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -170,7 +188,13 @@ def test_yaml_and_toml_files_take_the_place_of_a_preset(run_command):
         ("a.yaml", "[" * 5000, "a.yaml cannot be read"),
         ("a.toml", "[a", "a.toml cannot be read .*correct the file"),
         ("a.toml", b"\xff", "a.toml cannot be read"),
-        ("a.json", "{}", "a.json has format None"),
+        (
+            "a.json",
+            '{"batch_size": 16}',
+            "a.json is not the config.json of a run; .* or write options",
+        ),
+        ("a.json", '{"config": {}}', "a.json has format None"),
+        ("a.toml", "--lr = 1", "a.toml: no option is called '--lr'; did you mean lr"),
         ("absent.yaml", None, "absent.yaml does not exist"),
         ("large.yaml", " " * (1 << 21), "large.yaml cannot be read .larger than"),
     ],

@@ -172,7 +172,7 @@ def by_interface(command: str, call: str) -> str:
 _SWITCHES = ("resume", "trust_code", "overwrite", "follow_links", "stream")
 _COMMAND = r"`[^`]*`|\badvnets [a-z]+ [^;)]*"
 _FLAG = (
-    r"--(?P<name>[a-z][\w.-]*)"
+    r"(?<!')--(?P<name>[a-z][\w.-]*)"
     r"(?: (?P<value>-?\d[\d.e-]*(?<![.-])|[A-Z]+\b|(?!(?:out|and|or|alone|to)\b)[a-z][\w:-]*"
     r"(?=[,;.)]|$| or | and | to | --)))?"
 )

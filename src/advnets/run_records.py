@@ -79,6 +79,11 @@ def config_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise broken(path, "it is not a JSON object", advice)
     record = cast(dict[str, Any], record)
+    if "format" not in record and "config" not in record:
+        raise RunError(
+            f"{path} is not the config.json of a run; give that of a run, or write options as YAML "
+            "or TOML"
+        )
     version = record.get("format")
     if (type(version), version) != (int, FORMAT):
         raise RunError(

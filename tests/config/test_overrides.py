@@ -92,6 +92,8 @@ def test_of_two_stages_the_last_one_is_changed():
     ("overrides", "message"),
     [
         ({"game.r3": 1}, "no option is called 'game.r3'; did you mean game.r"),
+        ({"--game.r1": 1}, r"no option is called '--game.r1'; did you mean game\.r1\?"),
+        ({"batch-size": 1}, r"no option is called 'batch-size'; did you mean batch_size\?"),
         ({"latent_dim": 1}, r"'latent_dim'; did you mean generator\.latent_dim\?"),
         ({"pac": 1}, r"did you mean game\.pac\?"),
         ({"xyzzy": 1}, "`advnets train --help-all` lists"),

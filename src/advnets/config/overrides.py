@@ -115,7 +115,10 @@ def _section_options(section: Any, path: tuple[str, ...], prefix: str) -> dict[s
 
 def _unknown_option(name: str, options: Mapping[str, _Option]) -> UnknownNameError:
     """Return the error for an unknown name; it suggests options with the same last part."""
-    ending = [known for known in options if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    typed = name.removeprefix("--").replace("-", "_")
+    if typed in ("lr", *options):
+        return UnknownNameError("option", name, (), listed=f"did you mean {typed}?")
+    ending = [known for known in options if known.rpartition(".")[2] == typed.rpartition(".")[2]]
     if ending:
         return UnknownNameError("option", name, ending, listed=f"did you mean {ending[0]}?")
     known = "`advnets train --help-all` lists the flags that options are named after"

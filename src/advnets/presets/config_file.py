@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from advnets.presets.registry import DEFAULT, get_preset
 from advnets.run_records import config_record
 
 _MAX_BYTES = 1 << 20
+_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+\Z")
+"""A number with an exponent; YAML 1.1, which PyYAML reads, lacks 1e-3 and 1.0e3."""
 
 
 def read_config_file(path: Path) -> Config:
@@ -55,12 +58,17 @@ def _overrides(path: Path) -> dict[str, Any]:
 
 
 def _parse_yaml(text: str) -> Any:
-    """Return the value of a YAML text; aliases, which can grow without limit, are refused."""
+    """Return the value of a YAML text; aliases, which can grow without limit, are refused.
+
+    Numbers such as 1e-3 are numbers, as in YAML 1.2.
+    """
     yaml: Any = require("yaml", "yaml")
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("+-.0123456789"))
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
             raise ValueError("it has an alias (*name); replace it by its value")
-        return yaml.safe_load(text)
+        return yaml.load(text, loader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 
