@@ -25,7 +25,7 @@ def new_process(monkeypatch):
 
     def forget():
         monkeypatch.setattr(custom, "_factories", {})
-        monkeypatch.setattr("advnets.custom_code._announced", set())
+        monkeypatch.setattr("advnets.custom_code._announced", {})
 
     forget()
     return forget
@@ -232,7 +232,7 @@ LINEAR = "class G(nn.Linear):\n  def __init__(self, s, c): super().__init__(4, 9
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("G = 3", "is a int; give a class or a function"),
+        ("G = 3", ", is an object of int; give a class or a function"),
         ("def G(shape, classes): return 3", "returned a int; return a torch.nn.Module"),
         ("def G(shape): return 3", "failed for images of (1, 8, 8) and 0 classes (TypeError"),
         ("def G(shape, classes): return nn.Linear(4, 64)", "has latent_dim None; set self.latent"),
@@ -254,8 +254,16 @@ def test_objects_that_are_not_generators_are_refused(run_command, tmp_path, code
     assert not out.exists()
 
 
+def test_an_instance_is_refused():
+    message = "generator is an instance of Linear; give a class or a function that is called with"
+    with pytest.raises(UsageError, match=message):
+        advnets.train("digits", generator=nn.Linear(4, 64))
+
+
 def test_a_discriminator_with_several_outputs_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"returned \(6,\) for a batch of 2, expected"):
+    with pytest.raises(
+        UsageError, match=r"returned \(2, 3\) for a batch of 2, expected .*; return one logit for"
+    ):
         advnets.train(
             "digits",
             out=tmp_path / "run",

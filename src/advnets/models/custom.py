@@ -196,9 +196,11 @@ def build_custom_discriminator(
 
 def _add_factory(spec: config.CustomModel, value: object) -> None:
     if not callable(value) or isinstance(value, nn.Module):
+        place = f", {spec.source}," if ".py:" in spec.source else ""
+        instance = "an instance" if isinstance(value, nn.Module) else "an object"
         raise UsageError(
-            f"{spec.source or 'the model'} is a {type(value).__name__}; give a class or a function "
-            "that is called with (shape, classes) and returns a torch module"
+            f"{_role(spec)}{place} is {instance} of {type(value).__name__}; give a class or a "
+            "function that is called with (shape, classes) and returns a torch module"
         )
     _factories[_factory_key(spec)] = cast(Callable[[Shape, int], object], value)
 
@@ -268,10 +270,13 @@ def _check_output(
         found = output.flatten().shape
     expected = (_CHECK_BATCH_SIZE, *output_shape)
     if found != expected:
-        shown = tuple(found) if isinstance(found, torch.Size) else found
+        shown = tuple(output.shape) if isinstance(output, Tensor) else found
+        advice = "build it for the shape that it is called with"
+        if not output_shape:
+            advice = "return one logit for each image"
         raise UsageError(
             f"{spec.source} returned {shown} for a batch of {_CHECK_BATCH_SIZE}, expected shape "
-            f"{expected}; build it for the shape that it is called with"
+            f"{expected}; {advice}"
         )
 
 
