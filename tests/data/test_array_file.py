@@ -41,6 +41,12 @@ def test_a_file_is_the_same_dataset_as_its_array(images):
     np.savez_compressed("unnamed.npz", images, np.zeros(3))
     for name in "a.npy", "images.npz", "unnamed.npz":
         assert open_dataset(name).digest() == expected
+    assert not open_dataset("images.npz").notes
+    (note,) = open_dataset("unnamed.npz").notes
+    assert note == (
+        "unnamed.npz has no arrays named images and labels; its array arr_0 is read as the images, "
+        "without labels"
+    )
     np.savez("labeled.npz", images=images, labels=LABELS)
     labeled = open_dataset("labeled.npz")
     assert labeled.digest() == open_dataset(images, LABELS).digest()

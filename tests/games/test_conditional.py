@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+import advnets
 from advnets import config
 from advnets.errors import DataError, RunError, UsageError
 from advnets.experiment.players import build_game
@@ -169,3 +171,10 @@ def test_a_stored_game_is_read_by_its_kind():
     conditional_stage = replace(config.Stage(), game=config.ConditionalGame(k=2))
     assert from_json(to_json(conditional_stage), config.Stage) == conditional_stage
     assert type(build_game(conditional_stage.game)) is ConditionalGAN
+
+
+def test_unlabeled_data_in_memory_need_labels(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (60, 28, 28), np.uint8)
+    message = "the data in memory have none; give labels=, a class for each image"
+    with pytest.raises(UsageError, match=message):
+        advnets.train("projection-mnist", data=images, out=tmp_path / "run", progress=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def open_image_array(path: Path, *, stream: bool = False) -> Dataset:
         UsageError: it has no images, images or labels have an invalid shape or range, or streaming
             was requested.
     """
+    name = "images.npy"
     if stream:
         raise UsageError(f"stream applies to shards, and {path} is an array; leave it out")
     try:
@@ -78,7 +79,15 @@ def open_image_array(path: Path, *, stream: bool = False) -> Dataset:
             f"{path} cannot be read ({reason or type(error).__name__}); save it again with "
             "numpy.savez or numpy.save"
         ) from None
-    return assign_to_splits(path.stem, pixels, labeled)
+    dataset = assign_to_splits(path.stem, pixels, labeled)
+    if path.suffix.lower() == ".npy" or name == "images.npy":
+        return dataset
+    missing = "images" if labels is not None else "images and labels"
+    note = (
+        f"{path} has no arrays named {missing}; its array {name.removesuffix('.npy')} is read as "
+        f"the images" + ("" if labels is not None else ", without labels")
+    )
+    return replace(dataset, notes=(note,))
 
 
 def _image_member(archive: zipfile.ZipFile) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from advnets import config
+from advnets.data.spec import in_memory
 from advnets.errors import UsageError
 from advnets.games.augment import check_augmentations
 from advnets.games.custom import load_game
@@ -67,10 +68,14 @@ class BuildContext:
             UsageError: the data have no labels.
         """
         if not self.classes:
-            raise UsageError(
-                f"a {game} game needs labels, and the data {self.source} have none; "
-                "give a labeled dataset, or an image folder with one subfolder for each class"
-            )
+            if in_memory(self.source):
+                what = "the data in memory have none; give labels=, a class for each image"
+            else:
+                what = (
+                    f"the data {self.source} have none; give a labeled dataset, an image folder "
+                    "with one subfolder for each class, or an .npz file with an array labels"
+                )
+            raise UsageError(f"a {game} game needs labels, and {what}")
         return self.classes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -242,6 +242,14 @@ def _count_columns(count: int) -> str:
     return "1 column" if count == 1 else f"{count} columns"
 
 
+def _describe_header(entries: Mapping[str, str], header: str) -> str:
+    """Return the type of the values, such as <U3, or else the start of a header."""
+    value_type = entries.get("descr", "").strip("'")
+    if value_type == "|O":
+        return "Python objects"
+    return f"values of type {value_type}" if value_type else header[:80] or "an empty header"
+
+
 def _read_npy(path: Path, content: bytes) -> Points:
     # Parse the header without numpy.load: points need only simple headers, and no header can make
     # this function allocate more memory than the file has.
@@ -255,13 +263,15 @@ def _read_npy(path: Path, content: bytes) -> Points:
     if entries.keys() != {"descr", "fortran_order", "shape"} or not dtype_text:
         raise DataError(
             f"{path} must contain an array of integers or real numbers, got "
-            f"{header[:80] or 'an empty header'}; save a float64 array of shape (N, 2) or (N,)"
+            f"{_describe_header(entries, header)}; save a float64 array of shape (N, 2) or (N,) "
+            "for points, (N, height, width) for images"
         )
     # Check the shape and the size.
     shape = tuple(int(length) for length in re.findall(r"\d+", entries["shape"]))
     if not (len(shape) == 1 or (len(shape) == 2 and shape[1] in (1, 2))):
         raise DataError(
-            f"{path} must have shape (N,), (N, 1) or (N, 2), got {shape}; save one point per row"
+            f"{path} must have shape (N,), (N, 1) or (N, 2), got {shape}; save one point "
+            "per row, or images of shape (N, height, width)"
         )
     if shape[0] > _MAX_POINTS:
         raise DataError(
