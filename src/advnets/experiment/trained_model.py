@@ -18,13 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets.config import Config, CustomDiscriminator, CustomGenerator, Runtime
-from advnets.data.class_proportions import (
-    Label,
-    LabelIndex,
-    Labels,
-    ProportionKind,
-    class_indices,
-)
+from advnets.data.class_proportions import Label, LabelIndex, Labels, ProportionKind, class_indices
 from advnets.errors import RunWarning, UsageError, WriteError, check_type, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
 from advnets.models.custom import Factory, load_custom_models, register_model
@@ -542,7 +536,7 @@ class TrainedModel:
         try:
             write_report(self.run.path)
         except WriteError as error:
-            _warn(f"the report is not updated: {error}")
+            warnings.warn(f"the report is not updated: {error}", RunWarning, stacklevel=2)
         return self.run.path / "report.html"
 
 
@@ -602,7 +596,3 @@ def load(
         path, weights, step=step, data=data, data_dir=data_dir, trust_code=trust_code
     )
     return trained.to(device)
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RunWarning, stacklevel=4)
