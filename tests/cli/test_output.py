@@ -132,7 +132,7 @@ def test_scores_of_a_run_that_cannot_be_written_are_printed(run_command, read_on
     )
     assert code == 0, err
     assert "Fréchet distance" in printed
-    scores, report = err.splitlines()
+    scores, _, report = err.splitlines()
     assert scores.startswith("advnets: the scores of frechet are not saved: ")
     assert report.startswith("advnets: the report is not updated: ")
     assert "Permission denied" in scores

@@ -202,7 +202,7 @@ def test_a_record_of_another_command_is_not_taken_for_this_one(sweep, tmp_path):
     ("preset", "arguments", "message"),
     [
         ("digits", ("--metrics", "parzen", "modes"), "the metric modes needs a classifier of the"),
-        ("digits", ("--metrics", "probe"), "need a convolutional D without labels"),
+        ("digits", ("--metrics", "probe"), "need an unconditional convolutional D"),
         ("digits", ("--metrics", "is"), "the metric inception-score needs a classifier, and the"),
         ("ring", ("--metrics", "elbo"), "elbo"),
         ("digits", ("--metrics", "fid", "--evaluate=--extractor digits"), "expects images of shap"),

@@ -207,7 +207,8 @@ def test_every_printer_says_which_published_scores_compare(tiny, tmp_path, conso
         run = replace(tiny.with_stage(replace(tiny.stage, steps=1)), seed=seed)
         train(run, tmp_path / f"run-{seed}", [console])
         names = "FID,kid,precision,swd"
-        code, out, err = run_command("evaluate", tmp_path / f"run-{seed}", "--metrics", names)
+        options = ("--metrics", names, "--weights", "last")
+        code, out, err = run_command("evaluate", tmp_path / f"run-{seed}", *options)
         assert (code, err) == (0, "")
         assert out.endswith(f"frechet, mmd, prdc by pixels: {OWN_ONLY}\n")
     records = json.loads((tmp_path / "run-0" / "scores.json").read_text("utf-8"))

@@ -64,9 +64,8 @@ class EvaluationContext:
     """The number of samples, for metrics without a number of their own."""
     label_budgets: tuple[int, ...] = ()
     """Numbers of labels that the linear probe is trained on, 0 for all; empty: its defaults."""
-    max_test_images: int = MAX_TEST_IMAGES
-    """The largest number of test images, the first ones, whose features samples are compared with.
-    """
+    max_test_images: int | None = None
+    """The largest number of test images to compare features with, the first ones; None: 10,000."""
     include_real: bool = True
     """Whether real training images are scored too, as a baseline."""
 
@@ -109,7 +108,9 @@ class EvaluationContext:
         Raises:
             DataError: there are no test images, or all of them have the same features.
         """
-        images = read_images(require_test_split(self.data), slice(self.max_test_images))
+        images = read_images(
+            require_test_split(self.data), slice(self.max_test_images or MAX_TEST_IMAGES)
+        )
         features = self.extractor.features(images)
         if len(features) > 1 and (features == features[0]).all():
             raise DataError(

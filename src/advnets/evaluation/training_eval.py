@@ -21,7 +21,6 @@ from advnets.evaluation.registry import (
 from advnets.evaluation.spec import MetricSpec
 from advnets.metrics.parzen import ParzenScore
 from advnets.sampling.sampler import (
-    MAX_TEST_IMAGES,
     NUM_SAMPLES,
     ComputeSettings,
     parzen_score_on_data,
@@ -115,7 +114,7 @@ class TrainingEvaluator:
             extractor=default_extractor(data.info.name),
             class_proportions=data.info.class_proportions() if conditional else None,
             num_samples=num_images(data) if cheap else NUM_SAMPLES,
-            max_test_images=num_images(data) if cheap else MAX_TEST_IMAGES,
+            max_test_images=num_images(data) if cheap else None,
             include_real=False,
         )
 

@@ -123,8 +123,10 @@ def train(
     if not resume:
         if dataset is None:
             check_source(run_config.data.source)
-        if run_config.intervals.eval_every is not None:
-            selection(run_config.intervals)
+        intervals = run_config.intervals
+        if intervals.eval_every is not None or intervals.eval_metric is not None:
+            selection(intervals)
+            eval_metric(intervals)
         setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage)
         setup.with_pretrained(run_config, trust_code=trust_code)  # loads the code of that run
 
