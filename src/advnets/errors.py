@@ -169,7 +169,10 @@ def by_interface(command: str, call: str) -> str:
     return command if ON_COMMAND_LINE.get() else call
 
 
-_SWITCHES = ("resume", "trust_code", "overwrite", "follow_links", "stream")
+_SWITCHES = (
+    *("resume", "trust_code", "overwrite", "follow_links", "stream"),
+    "separate_columns",
+)
 _COMMAND = r"`[^`]*`|\badvnets [a-z]+ [^;)]*"
 _FLAG = (
     r"(?<!')--(?P<name>[a-z][\w.-]*)"

@@ -76,13 +76,13 @@ Means over seeds ± the 95% interval of Student's t (standard deviation); ↓ lo
 ↑ higher is better
 
 run                   weights  step   seeds    parzen, paper grid ↑                 frechet ↓
-mlp, --lr 0.1         ema      5,000  0, 1, 2     225.3 ± 5.0 (2.0)        4.51 ± 0.10 (0.04)
-mlp, --lr 0.2         ema      5,000  0, 1, 2     250.6 ± 4.0 (1.6)  0.2506 ± 0.0040 (0.0016)
+mlp, lr=0.1           ema      5,000  0, 1, 2     225.3 ± 5.0 (2.0)        4.51 ± 0.10 (0.04)
+mlp, lr=0.2           ema      5,000  0, 1, 2     250.6 ± 4.0 (1.6)  0.2506 ± 0.0040 (0.0016)
 real training images                                          242.5                   0.01230
 
 Paired differences: the first row minus the second, by seed
-difference                     seeds    parzen, paper grid ↑               frechet ↓
-mlp, --lr 0.2 − mlp, --lr 0.1  0, 1, 2     +25.2 ± 1.1 (0.4)  -4.256 ± 0.096 (0.039)
+difference                 seeds    parzen, paper grid ↑               frechet ↓
+mlp, lr=0.2 − mlp, lr=0.1  0, 1, 2     +25.2 ± 1.1 (0.4)  -4.256 ± 0.096 (0.039)
 
 parzen, paper grid: Parzen log-likelihood; 10,000 samples on 10,000 images; data mnist of \
 1 x 28 x 28; digest 01234567…; test images; validation images 1,000; advnets 0.1
@@ -126,9 +126,9 @@ def test_the_table_can_be_written(compared, runs, tmp_path):
     assert lines[2:5] == [
         "| run | weights | step | seeds | parzen, paper grid ↑ | frechet ↓ |",
         "|---|---|---|---|---:|---:|",
-        "| mlp, --lr 0.1 | ema | 5,000 | 0, 1, 2 | 225.3 ± 5.0 (2.0) | 4.51 ± 0.10 (0.04) |",
+        "| mlp, lr=0.1 | ema | 5,000 | 0, 1, 2 | 225.3 ± 5.0 (2.0) | 4.51 ± 0.10 (0.04) |",
     ]
-    assert lines[12].startswith("| mlp, --lr 0.2 − mlp, --lr 0.1 | 0, 1, 2 | +25.2 ± 1.1 (0.4) |")
+    assert lines[12].startswith("| mlp, lr=0.2 − mlp, lr=0.1 | 0, 1, 2 | +25.2 ± 1.1 (0.4) |")
     assert compared(*runs, "--out", "table.json")[0] == 0
     printed = compared(*runs, "--json")[1]
     assert json.loads((tmp_path / "table.json").read_text("utf-8")) == json.loads(printed)
@@ -162,9 +162,9 @@ def test_a_latex_table_is_for_booktabs(compared, runs, tmp_path):
         r"\toprule",
         r"run & weights & step & seeds & parzen, paper grid $\uparrow$ & frechet $\downarrow$ \\",
         r"\midrule",
-        r"mlp, {-}{-}lr 0.1 & ema & 5,000 & 0, 1, 2 & 225.3 $\pm$ 5.0 (2.0) & "
+        r"mlp, lr=0.1 & ema & 5,000 & 0, 1, 2 & 225.3 $\pm$ 5.0 (2.0) & "
         r"4.51 $\pm$ 0.10 (0.04) \\",
-        r"mlp, {-}{-}lr 0.2 & ema & 5,000 & 0, 1, 2 & 250.6 $\pm$ 4.0 (1.6) & "
+        r"mlp, lr=0.2 & ema & 5,000 & 0, 1, 2 & 250.6 $\pm$ 4.0 (1.6) & "
         r"0.2506 $\pm$ 0.0040 (0.0016) \\",
         r"real training images &  &  &  & 242.5 & 0.01230 \\",
         r"\bottomrule",

@@ -61,9 +61,9 @@ def test_every_combination_of_the_grid_is_a_row_of_the_comparison(sweep, tmp_pat
     table = out[out.index("Means over seeds") :].split("\n\n")[1].splitlines()
     assert [line.split("  ")[0] for line in table[1:]] == [
         *(
-            f"modern-ring, --game.{no}relativistic, --game.r1 {r1}"
+            f"modern-ring, game.relativistic={relativistic}, game.r1={r1}"
             for r1 in (0.5, 2.0)
-            for no in ("", "no-")
+            for relativistic in (True, False)
         ),
         "real training images",
     ]

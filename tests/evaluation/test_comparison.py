@@ -137,7 +137,7 @@ def test_settings_that_do_not_affect_training_do_not_separate_rows():
         run(2, record(1.0), **flipped),
     ]
     names = [row["name"] for row in compare(runs)["rows"]]
-    assert names == ["dcgan, --no-hflip", "dcgan, --hflip"]
+    assert names == ["dcgan, hflip=False", "dcgan, hflip=True"]
 
 
 def test_rows_are_named_by_options_of_train():
@@ -150,16 +150,16 @@ def test_rows_are_named_by_options_of_train():
         return [row["name"] for row in compare(runs)["rows"]]
 
     assert names([stage], [longer]) == [
-        "dcgan, --steps 50, --generator.hidden-sizes 8 8",
-        "dcgan, --steps 80, --generator.hidden-sizes 9 9",
+        "dcgan, steps=50, generator.hidden_sizes=8 8",
+        "dcgan, steps=80, generator.hidden_sizes=9 9",
     ]
     assert names([stage], [stage | {"schedule_steps": 100}]) == [
         "dcgan, schedule steps 50",
         "dcgan, schedule steps 100",
     ]
     assert names([stage, stage], [stage, stage | {"steps": 80}]) == [
-        "dcgan, --steps 50 of stage 2",
-        "dcgan, --steps 80 of stage 2",
+        "dcgan, steps=50 of stage 2",
+        "dcgan, steps=80 of stage 2",
     ]
 
 
@@ -235,11 +235,17 @@ def test_an_infinite_value_has_no_mean():
     assert cells[2]["values"] == [None, 2.0]
 
 
-def test_extractors_are_identified_by_hash_not_file_name():
-    runs = [run(0, record(1.0, extractor="a.onnx")), run(1, record(3.0, extractor="b.onnx"))]
+@pytest.mark.parametrize(
+    ("name", "digest"), [("extractor", "extractor_sha256"), ("data", "data_digest")]
+)
+def test_extractors_and_data_are_identified_by_hash_not_name(name, digest):
+    runs = [run(0, record(1.0, **{name: "a"})), run(1, record(3.0, **{name: "b"}))]
     comparison = compare(runs)
     assert only(only(comparison["rows"])["cells"])["mean"] == 2
-    assert only(comparison["columns"])["settings"]["extractor"] == "a.onnx"
+    assert only(comparison["columns"])["settings"][name] == "a"
+    runs[1] = run(1, record(3.0, **{name: "b", digest: "c" * 32}))
+    with pytest.raises(UsageError, match=rf"{name} \(a and b\)"):
+        compare(runs)
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,8 @@ def test_runs_with_the_same_options_share_a_color(monkeypatch):
         comparison.curves_figure(runs)
         return [curve.label for curve in drawn[-1]]
 
-    slow, quick = "--game.k 1", "--game.k 2"
-    assert labels(f"{slow} --seed 1", f"{quick} --seed 1", f"{slow} --seed 2") == [
-        *(slow, quick, slow),
-    ]
+    three = labels("--game.k 1 --seed 1", "--game.k 2 --seed 1", "--game.k 1 --seed 2")
+    assert three == ["game.k=1", "game.k=2", "game.k=1"]
     assert labels("--seed 1", "--seed 2") == ["seed 1", "seed 2"]
 
 

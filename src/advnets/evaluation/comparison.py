@@ -335,7 +335,7 @@ def compare(
         raise UsageError(f"{count} given; give at least two to compare")
 
     # Find rows and columns, and the differences of all pairs of trained rows.
-    runs = _unify_extractor_names(runs)
+    runs = _unify_names(runs)
     rows, all_columns = _rows(runs), columns(runs, names, separate_columns=separate_columns)
     differences = [
         (later, earlier, [_difference(later, earlier, column) for column in all_columns])
@@ -379,19 +379,22 @@ def compare(
     }
 
 
-def _unify_extractor_names(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
-    """Return runs in which an extractor has the same name everywhere, by its SHA-256."""
-    names: dict[str, str] = {}
-    return [
-        replace(run, records=[_with_unified_name(r, names) for r in run.records]) for run in runs
-    ]
+def _unify_names(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
+    """Return runs in which equal data, and equal extractors, have the same name everywhere.
 
+    They are equal if their digests are: a copy or a renamed folder has another name.
+    """
+    names: dict[tuple[str, str], str] = {}
 
-def _with_unified_name(record: Record, names: dict[str, str]) -> Record:
-    digest = record.get("extractor_sha256")
-    if not digest:
-        return record
-    return {**record, "extractor": names.setdefault(digest, record["extractor"])}
+    def unified(record: Record) -> Record:
+        keys = ("data", "data_digest"), ("extractor", "extractor_sha256")
+        return {**record} | {
+            name: names.setdefault((name, record[digest]), record[name])
+            for name, digest in keys
+            if record.get(digest)
+        }
+
+    return [replace(run, records=[unified(record) for record in run.records]) for run in runs]
 
 
 def _row_label(row: _Row) -> dict[str, Any]:
@@ -476,19 +479,15 @@ def _group_names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
 
 
 def _describe_option(path: str, value: object) -> str:
-    """Return a field of a config as an option of `advnets train`, or in words where it has none."""
+    """Return a field of a config as `name=value` of its option, or in words where it has none."""
     name = re.sub(r"^(stages\.0|data|runtime)\.", "", path)
     stage = re.match(r"stages\.(\d+)\.", name)
     suffix = f" of stage {int(stage[1]) + 1}" if stage else ""
     name = name.removeprefix(stage[0] if stage else "")
     if path in _DATA or name.endswith(_WITHOUT_OPTION):
         return f"{name.removesuffix('.kind').replace('_', ' ')} {value}{suffix}"
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        group, dot, switch = flag.rpartition(".")
-        return f"--{group}{dot}{'' if value else 'no-'}{switch}{suffix}"
     text = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
-    return f"--{flag} {text}{suffix}"
+    return f"{name}={text}{suffix}"
 
 
 def _check_seeds(group: Sequence[ScoredRun]) -> None:
