@@ -237,6 +237,10 @@ def train(
 def evaluate(
     model: TrainedModel | str | Path,
     metrics: MetricNames = "parzen",
+    *,
+    data: object = None,
+    labels: object = None,
+    data_dir: str | Path | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Evaluate a model or the run in a directory; return the new records.
@@ -244,6 +248,9 @@ def evaluate(
     Args:
         model: a trained model, a run directory or a checkpoint file.
         metrics: names of metrics, or custom ones: a `MetricSpec`, or FILE.py:NAME of one.
+        data: the data of a run directory or checkpoint, as for `load`; also `labels`, `data_dir`.
+        labels: the class of each image in memory.
+        data_dir: the directory of a named dataset.
         options: the keywords of `TrainedModel.evaluate`.
 
     Raises:
@@ -254,8 +261,14 @@ def evaluate(
         >>> [(record["metric"], record["samples"]) for record in records][:2]
         [('frechet', 'generator'), ('frechet', 'real training images')]
     """
-    trained = model if isinstance(model, TrainedModel) else load(model)
-    return trained.evaluate(metrics, **options)
+    if not isinstance(model, TrainedModel):
+        model = load(model, data=data, labels=labels, data_dir=data_dir)
+    elif not (data is labels is data_dir is None):
+        raise UsageError(
+            "data, labels and data_dir are for runs by their path; give them to advnets.load, "
+            "which loaded this model, or give other images to compare with as real"
+        )
+    return model.evaluate(metrics, **options)
 
 
 @dataclass(frozen=True, repr=False)

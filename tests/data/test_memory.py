@@ -243,8 +243,14 @@ def test_a_run_on_data_in_memory_asks_for_the_same_data(tiny, in_folder, run_com
     # What needs no data works, and with its data everything does.
     assert run_command("sample", "runs/a", "--out", "a.png")[0] == 0
     data = open_dataset(GRAY, LABELS)
+    by_labels = advnets.evaluate("runs/a", "frechet", data=GRAY, labels=LABELS, num_samples=30)
+    with pytest.raises(RunError, match="the given data is not that of"):
+        advnets.evaluate("runs/a", "frechet", data=GRAY)
     loaded = advnets.load("runs/a", data=data)
+    with pytest.raises(UsageError, match="give them to advnets"):
+        advnets.evaluate(loaded, "frechet", labels=LABELS)
     again = loaded.evaluate("frechet", num_samples=30)
+    assert again == by_labels
     assert again[0]["data_digest"] == records[0]["data_digest"]
     stored = replace(loaded.config.data, source="memory:")
     assert open_run_data(loaded.run.path, stored, loaded.info, data).info == loaded.info

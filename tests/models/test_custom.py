@@ -46,6 +46,18 @@ def example(name: str, *arguments) -> nn.Module:
     return names[name](*arguments)
 
 
+def test_models_that_are_not_those_of_the_run_are_refused(trained_run, tiny, tmp_path):
+    class Other(nn.Module):
+        pass
+
+    advnets.load(trained_run, generator=f"{EXAMPLE}:Generator", trust_code=True)
+    with pytest.raises(RunError, match="generator given is not that of the run, which is /"):
+        advnets.load(trained_run, generator=Other, trust_code=True)
+    advnets.train(tiny, out=tmp_path / "run", progress=False)
+    with pytest.raises(RunError, match=r"which is not a custom one \(MaxoutDiscriminator\)"):
+        advnets.load(tmp_path / "run", discriminator=Other)
+
+
 def test_initial_weights_are_those_of_the_seed(trained_run):
     """Torch's generator, seeded with the run's seed, builds the generator and then D."""
     torch.manual_seed(init_seed(0, 0))

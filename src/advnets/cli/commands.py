@@ -391,14 +391,14 @@ class Evaluate(ValidatedConfig):
             step=self.step,
             weights=self.weights,
             device=self.device,
+            data=self.data,
+            data_dir=self.data_dir,
             trust_code=self.trust_code,
         )
         records = model.evaluate(
             self.metrics,
             extractor=self.extractor,
             trust_code=self.trust_code,
-            data=self.data,
-            data_dir=self.data_dir,
             seed=self.seed,
             keep_fraction=self.keep_fraction,
             num_samples=self.num_samples,

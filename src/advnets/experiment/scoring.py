@@ -40,8 +40,6 @@ def score_model(
     *,
     extractor: str | None,
     trust_code: bool,
-    data: object,
-    data_dir: str | Path | None,
     real: object,
     seed: int,
     keep_fraction: float,
@@ -66,7 +64,7 @@ def score_model(
 
     # Open the data, and check that every metric applies.
     if real is None:
-        prepared = model.open_data(data, data_dir)
+        prepared = model.open_data()
     else:
         prepared = reference_data(real, names, model.config.data, model.info, model.normalizer)
     context = EvaluationContext(

@@ -21,7 +21,7 @@ from advnets.config import Config, CustomDiscriminator, CustomGenerator, Runtime
 from advnets.data.class_proportions import Label, LabelIndex, Labels, ProportionKind, class_indices
 from advnets.errors import RunWarning, UsageError, WriteError, check_type, public_function
 from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
-from advnets.models.custom import Factory, load_custom_models, register_model
+from advnets.models.custom import Factory, check_custom_models, load_custom_models, register_model
 from advnets.models.layers import use_batch_statistics
 from advnets.protocols import Generator
 from advnets.run_directory import RunDirectory
@@ -62,6 +62,7 @@ class TrainedModel:
         *,
         step: Step | None = None,
         data: object = None,
+        labels: object = None,
         data_dir: str | Path | None = None,
         trust_code: bool = False,
     ) -> None:
@@ -92,7 +93,7 @@ class TrainedModel:
             load_tensors(f"{prefix}/{name}", net, checkpoint.tensors)
             net.eval().requires_grad_(requires_grad=False)
         self.device = torch.device("cpu")
-        self._data, self._data_dir = data, data_dir
+        self._data, self._data_labels, self._data_dir = data, labels, data_dir
 
     def __repr__(self) -> str:
         return (
@@ -396,13 +397,8 @@ class TrainedModel:
         return discriminator_extractor(self.discriminator, self.normalizer, self.info.shape[0])
 
     @public_function
-    def open_data(self, data: object = None, data_dir: str | Path | None = None) -> PreparedData:
-        """Open the data that the run was trained on.
-
-        Args:
-            data: path of the data, where it has moved, or the same data in memory, as for `train`
-                or as the dataset of `open_dataset`. None: as given to `load`, else as recorded.
-            data_dir: directory of a named dataset, where it has moved. None: likewise.
+    def open_data(self) -> PreparedData:
+        """Open the data that the run was trained on: where it is recorded, or as given to `load`.
 
         Raises:
             DataError: the data is not there, or cannot be opened.
@@ -410,17 +406,16 @@ class TrainedModel:
         """
         from advnets.data.prepared import open_run_data
 
-        data, data_dir = self._data if data is None else data, data_dir or self._data_dir
-        spec = self.config.data
-        if data is not None and not isinstance(data, str | Path):
+        spec, dataset = self.config.data, None
+        if isinstance(self._data, str | Path):
+            spec = replace(spec, source=str(self._data))
+        elif self._data is not None:
             from advnets.data.memory import as_dataset
 
-            return open_run_data(self.run.path, spec, self.info, as_dataset(data, None, spec))
-        if data is not None:
-            spec = replace(spec, source=str(data))
-        if data_dir is not None:
-            spec = replace(spec, directory=str(data_dir))
-        return open_run_data(self.run.path, spec, self.info)
+            dataset = as_dataset(self._data, self._data_labels, spec)
+        if self._data_dir is not None:
+            spec = replace(spec, directory=str(self._data_dir))
+        return open_run_data(self.run.path, spec, self.info, dataset)
 
     def _labels(
         self,
@@ -469,8 +464,6 @@ class TrainedModel:
         *,
         extractor: str | Path | None = None,
         trust_code: bool = False,
-        data: object = None,
-        data_dir: str | Path | None = None,
         real: object = None,
         seed: int = 0,
         keep_fraction: float = 1.0,
@@ -486,8 +479,6 @@ class TrainedModel:
                 file (.pt2, .onnx, .safetensors), "discriminator" for the run's own D, or the path
                 of a run whose D it is. None: the digits classifier for MNIST, else pixels.
             trust_code: open a .pt2 file, which can run any code in it.
-            data: the path of the run's data, where it has moved; as for `load`.
-            data_dir: the directory of the run's named dataset if it has moved.
             real: images to compare samples with, instead of the run's test images: the test images
                 of a dataset or path, or all of some images in memory.
             seed: random seed of the samples.
@@ -519,8 +510,6 @@ class TrainedModel:
             metrics,
             extractor=None if extractor is None else str(extractor),
             trust_code=trust_code,
-            data=data,
-            data_dir=data_dir,
             real=real,
             seed=seed,
             keep_fraction=keep_fraction,
@@ -548,6 +537,7 @@ def load(
     weights: Weights | None = None,
     device: str | torch.device = "cpu",
     data: object = None,
+    labels: object = None,
     data_dir: str | Path | None = None,
     trust_code: bool = False,
     generator: str | Factory | None = None,
@@ -562,6 +552,7 @@ def load(
             average if the run has one.
         device: auto, cpu, cuda, cuda:N, mps, or a torch.device.
         data: the path of the run's data if it has moved, or the data itself if it is in memory.
+        labels: the class of each image in memory, as given to `train`.
         data_dir: the directory of the run's named dataset if it has moved.
         trust_code: run the Python file that the run names as its generator or discriminator.
         generator: the class, function or FILE.py:NAME of the run's custom generator, the one that
@@ -593,6 +584,13 @@ def load(
             raise UsageError(f"{path} is a checkpoint, and step is {step}; give one of them")
         path, step = run_and_step(path)
     trained = TrainedModel(
-        path, weights, step=step, data=data, data_dir=data_dir, trust_code=trust_code
+        path,
+        weights,
+        step=step,
+        data=data,
+        labels=labels,
+        data_dir=data_dir,
+        trust_code=trust_code,
     )
+    check_custom_models(trained.config, generator, discriminator)
     return trained.to(device)

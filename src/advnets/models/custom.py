@@ -150,6 +150,25 @@ def load_custom_models(run: config.Config, *, trust_code: bool) -> None:
         _add_factory(spec, code.run())
 
 
+def check_custom_models(
+    run: config.Config, generator: str | Factory | None, discriminator: str | Factory | None
+) -> None:
+    """Check that models given from Python are those of a run, by the digests of their code.
+
+    Raises:
+        RunError: the code of one differs, or the run has no custom model of its kind.
+    """
+    given = with_custom_models(run, generator, discriminator)
+    for role in ("generator", "discriminator"):
+        own, other = getattr(run.stage, role), getattr(given.stage, role)
+        if getattr(own, "digest", None) != getattr(other, "digest", None):
+            source = getattr(own, "source", f"not a custom one ({type(own).__name__})")
+            raise RunError(
+                f"the {role} given is not that of the run, which is {source}; give the class or "
+                "function that the run was trained with, or leave it out"
+            )
+
+
 def custom_models(run: config.Config) -> list[config.CustomGenerator | config.CustomDiscriminator]:
     """Return the configs of the custom models in a run's config."""
     nets = [net for stage in run.stages for net in (stage.generator, stage.discriminator)]
