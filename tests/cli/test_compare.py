@@ -80,7 +80,7 @@ mlp, lr=0.1           ema      5,000  0, 1, 2     225.3 ± 5.0 (2.0)        4.51
 mlp, lr=0.2           ema      5,000  0, 1, 2     250.6 ± 4.0 (1.6)  0.2506 ± 0.0040 (0.0016)
 real training images                                          242.5                   0.01230
 
-Paired differences: the first row minus the second, by seed
+Paired differences of rows by seed: the later row minus the earlier one
 difference                 seeds    parzen, paper grid ↑               frechet ↓
 mlp, lr=0.2 − mlp, lr=0.1  0, 1, 2     +25.2 ± 1.1 (0.4)  -4.256 ± 0.096 (0.039)
 

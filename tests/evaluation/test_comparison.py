@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,12 @@ from scipy import stats
 from advnets.errors import RunError, UnknownNameError, UsageError
 from advnets.evaluation.comparison import ScoredRun, columns, compare, read_scored_run
 from advnets.evaluation.registry import METRICS
-from advnets.report.comparison import comparison_text
+from advnets.report.comparison import (
+    comparison_html,
+    comparison_latex,
+    comparison_markdown,
+    comparison_text,
+)
 
 REAL = "real training images"
 
@@ -99,6 +105,24 @@ def test_differences_are_paired():
     paired = stats.ttest_rel([19.0, 28.5, 39.5], [20.0, 30.0, 40.0]).confidence_interval(0.95)
     assert cell["half_width"] == pytest.approx((paired.high - paired.low) / 2)
     assert cell["half_width"] < comparison["rows"][0]["cells"][0]["half_width"] / 10
+
+
+@pytest.mark.parametrize(
+    ("write", "start"),
+    [
+        (comparison_text, "mlp − dcgan  0, 1, 2  -4"),
+        (comparison_markdown, "| mlp − dcgan | 0, 1, 2 | -4"),
+        (comparison_html, "<td>mlp − dcgan</td><td>0, 1, 2</td><td>-4"),
+        (comparison_latex, "mlp $-$ dcgan & 0, 1, 2 & $-$4"),
+    ],
+)
+def test_a_difference_has_the_sign_of_its_name(write, start):
+    runs = [run(seed, record(seed + 5.0)) for seed in range(3)]
+    runs += [run(seed, record(seed + 1.0), preset="mlp") for seed in range(3)]
+    text = re.sub(r" {3,}", "  ", write(compare(runs)))
+    assert start in text
+    assert "the later row minus the earlier one" in text
+    assert "+4" not in text
 
 
 def test_fewer_than_three_seeds_have_no_interval():

@@ -12,7 +12,9 @@ import advnets
 from advnets import config, presets
 from advnets.errors import UsageError
 from advnets.evaluation.context import EvaluationContext
+from advnets.evaluation.spec import proportion_interval
 from advnets.evaluation.usefulness import PENALTY, ridge_scores
+from advnets.report.score_text import score_lines
 
 
 def test_the_scores_are_those_of_scikit_learn():
@@ -80,6 +82,7 @@ def test_the_accuracies_of_all_training_sets_are_those_of_scikit_learn(model, re
         record = records[trained_on]
         assert record["accuracy"] == pytest.approx(correct.mean())
         assert record["interval"]["accuracy"] == pytest.approx(wilson(correct))
+        assert min(low for low, _ in record["class_intervals"]) >= 0
         for number in range(10):
             of_class = correct[test.labels == number]
             assert record["class_accuracy"][number] == pytest.approx(of_class.mean())
@@ -88,6 +91,39 @@ def test_the_accuracies_of_all_training_sets_are_those_of_scikit_learn(model, re
         accuracies.add(record["accuracy"])
     assert len(accuracies) == 4
     assert records["samples"]["accuracy"] > 0.8
+
+
+def test_the_accuracy_of_each_class_is_printed_with_its_interval():
+    """Of 10 test images; a class without images has none, and one without hits begins at 0."""
+    rule = proportion_interval("n")
+    hits = [0, 7, None, 10]
+    known = [None if h is None else {"accuracy": h / 10, "n": 10} for h in hits]
+    record = {
+        "metric": "usefulness",
+        "samples": "generator",
+        "weights": "ema",
+        "extractor": "digits",
+        "n_train": 40,
+        "n_test": 30,
+        "accuracy": 17 / 30,
+        "class_accuracy": [c and c["accuracy"] for c in known],
+        "class_intervals": [c and rule(c, "accuracy") for c in known],
+    }
+    text = score_lines([{**record, "trained_on": name} for name in ("samples", "real + flips")])
+    heading, *lines = text[text.index("Accuracy by") :].splitlines()[:6]
+    assert heading == "Accuracy by class and training set in % [95 % interval]"
+    assert lines[0].split() == ["class", "samples", "real", "+", "flips"]
+    low, high = wilson(np.arange(10) < 7)
+    cells = ["0.0 [0.0, 27.8]", f"70.0 [{100 * low:.1f}, {100 * high:.1f}]", "–"]
+    for line, cell in zip(lines[1:], [*cells, "100.0 [72.2, 100.0]"], strict=True):
+        assert line.split()[1:] == 2 * cell.split()
+
+
+@pytest.mark.parametrize("n", [7, 10, 892])
+def test_the_interval_of_no_hits_begins_at_zero(n):
+    rule = proportion_interval("n")
+    assert rule({"p": 0.0, "n": n}, "p")[0] == 0.0
+    assert rule({"p": 1.0, "n": n}, "p")[1] == 1.0
 
 
 def wilson(correct):

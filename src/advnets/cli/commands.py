@@ -314,7 +314,7 @@ def _metrics_help() -> str:
 class Evaluate(ValidatedConfig):
     """Evaluate a trained generator, and add the scores to scores.json and report.html of the run.
 
-    Most metrics have a row `real` for real images: the best value attainable at this sample size.
+    Most metrics have a row of real training images: their score at this sample size.
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]

@@ -149,7 +149,9 @@ def comparability(record: Record) -> str:
     spec = EXTRACTORS.get(record["extractor"])
     published = spec.published.get(metric) if spec else None
     if spec is None or published is None:
-        others = " or ".join(name for name, other in EXTRACTORS.items() if other.published)
+        others = " or ".join(
+            name for name, other in EXTRACTORS.items() if metric in other.published
+        )
         return f"comparable only with scores by the same extractor; published ones are by {others}"
 
     # Say how the images differ from those of the published score.

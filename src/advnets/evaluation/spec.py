@@ -71,7 +71,8 @@ def proportion_interval(count: str) -> IntervalRule:
         p, n = record[name], record[count]
         center = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
         half_width = math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2)) * _Z / (1 + _Z**2 / n)
-        return _symmetric(center, half_width)
+        low, high = _symmetric(center, half_width)
+        return [low if p > 0 else 0.0, high if p < 1 else 1.0]  # without the rounding error
 
     return rule
 

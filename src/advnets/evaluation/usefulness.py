@@ -138,7 +138,10 @@ def _worst_class(record: Mapping[str, Any]) -> str:
 USEFULNESS = MetricSpec(
     name="usefulness",
     title="usefulness",
-    help="test accuracy of a linear classifier of features trained on samples, real images, both",
+    help=(
+        "test accuracy of a linear classifier of features trained on samples, real images, both, "
+        "and real images with their mirror images"
+    ),
     records=usefulness_records,
     values={"accuracy": Value("higher", proportion_interval("n_test"))},
     describe=lambda r: (

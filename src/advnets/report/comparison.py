@@ -24,7 +24,7 @@ from advnets.evaluation.comparison import (
 from advnets.evaluation.registry import METRICS, comparability
 from advnets.evaluation.spec import FEW_IMAGES, REAL
 from advnets.plots.training_curves import RunCurve, curve_spec, eval_metric, run_curves
-from advnets.report.html import element
+from advnets.report.html import Html, element
 from advnets.report.score_text import align_columns, describe_weights
 
 Comparison = Mapping[str, Any]
@@ -64,12 +64,19 @@ def comparison_markdown(record: Comparison) -> str:
 
 
 def comparison_html(record: Comparison) -> str:
-    """Return HTML: the table, with the settings of each column in a list."""
-    heading, *rows = _table_rows(record)
-    cells = [element("tr", *(element("th", cell) for cell in heading))]
-    cells += [element("tr", *(element("td", cell) for cell in row)) for row in rows]
+    """Return HTML: the table, paired differences, and the settings of each column in a list."""
+    tables = [_html_table(_caption(record), _table_rows(record))]
+    if record["differences"]:
+        tables.append(_html_table(_DIFFERENCES, _difference_rows(record)))
     notes = element("ul", *(element("li", note) for note in _notes(record)))
-    return element("div", element("table", element("caption", _caption(record)), *cells), notes)
+    return element("div", *tables, notes)
+
+
+def _html_table(caption: str, rows: Sequence[tuple[str, ...]]) -> Html:
+    heading, *others = rows
+    cells = [element("tr", *(element("th", cell) for cell in heading))]
+    cells += [element("tr", *(element("td", cell) for cell in row)) for row in others]
+    return element("table", element("caption", caption), *cells)
 
 
 def comparison_latex(record: Comparison) -> str:
@@ -101,7 +108,7 @@ def comparison_csv(record: Comparison) -> str:
     return file.getvalue()
 
 
-_DIFFERENCES = "Paired differences: the first row minus the second, by seed"
+_DIFFERENCES = "Paired differences of rows by seed: the later row minus the earlier one"
 
 
 def _caption(record: Comparison) -> str:

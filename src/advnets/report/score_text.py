@@ -89,13 +89,34 @@ def _table(records: Sequence[Record]) -> str:
     ]
     return "\n".join(
         (
-            "Scores of samples against test images; the row of real training images is the best "
-            "value attainable at this sample size",
+            "Scores of samples against test images; the row of real training images has their "
+            "scores at this sample size",
             *align_columns(rows, left=4),
             *(memorization if any(r["metric"] == "memorization" for r in records) else []),
+            *_class_accuracy_lines([r for r in records if r["metric"] == "usefulness"]),
             *comparability_lines(records),
         )
     )
+
+
+def _class_accuracy_lines(records: Sequence[Record]) -> list[str]:
+    """Return lines of the accuracy of each class, a column for each training set."""
+    if not records:
+        return []
+    rows = [("class", *(r["trained_on"] for r in records))]
+    for number in range(len(records[0]["class_accuracy"])):
+        cells = (
+            "–"
+            if r["class_accuracy"][number] is None
+            else f"{100 * r['class_accuracy'][number]:.1f} "
+            f"[{', '.join(f'{100 * bound:.1f}' for bound in r['class_intervals'][number])}]"
+            for r in records
+        )
+        rows.append((str(number), *cells))
+    return [
+        "Accuracy by class and training set in % [95 % interval]",
+        *align_columns(rows, left=len(rows[0])),
+    ]
 
 
 def describe_weights(record: Record) -> str:
