@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from advnets.config import Data
+from advnets.data import open_dataset
 from advnets.data.dataset import Dataset
 from advnets.data.huggingface.open import (
     Hub,
@@ -216,7 +217,7 @@ def test_one_of_several_splits_can_be_selected(tmp_path, table, caplog):
     ):
         open_huggingface_dataset(splits, DATA, Hub(split="extr"))
     del splits["train"]
-    with pytest.raises(DataError, match="no training split, got extra, val; name one"):
+    with pytest.raises(DataError, match="no training split, got extra, val; give one split alone"):
         open_huggingface_dataset(splits, DATA)
 
 
@@ -278,7 +279,9 @@ def test_labels_out_of_range_are_refused(png, bad):
         names = datasets.ClassLabel(names=["a", "b", "c"])
         info = datasets.DatasetInfo(features=datasets.Features({**rows.features, "label": names}))
         rows = datasets.Dataset(rows.data, info=info)
-    with pytest.raises(DataError, match=rf"train/000001 has {bad} in its column 'label'; .*=none"):
+    with pytest.raises(
+        DataError, match=rf"train/000001 has {bad} in its column 'label'; .*remove_columns"
+    ):
         open_huggingface_dataset(rows, DATA)
     assert levels(open_huggingface_dataset(rows, DATA, Hub(label="none")).train) == [1, 2]
 
@@ -360,14 +363,42 @@ def test_a_split_without_the_column_is_refused(table):
 
 
 def test_other_objects_are_refused(table):
-    with pytest.raises(UsageError, match="got a list; convert it"):
+    with pytest.raises(UsageError, match=r"data is of type list; give a datasets\.Dataset"):
         open_huggingface_dataset([1, 2], DATA)
+    with pytest.raises(UsageError, match=r"data\['a'\] is of type int; give a datasets.Dataset"):
+        open_dataset({"a": 1})
     with pytest.raises(UsageError, match="stream=True"):
         open_huggingface_dataset(table(range(3)).to_iterable_dataset(), DATA)
     with pytest.raises(DataError, match="has no rows"):
         open_huggingface_dataset(table([]), DATA)
     with pytest.raises(DataError, match="no training split, got no splits"):
         open_huggingface_dataset({}, DATA)
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_format_changes_nothing(table, kind, stream):
+    rows = table(range(60)).with_format(kind)
+    if stream:
+        rows = rows.to_iterable_dataset().with_format(kind)
+        read = open_dataset(rows, stream=True, size=8).train.head(60)
+        assert np.array_equal(read.labels, np.arange(60) % 3)
+    else:
+        opened = open_dataset(rows, size=8)
+        assert opened.digest() == open_dataset(table(range(60)), size=8).digest()
+
+
+def test_pixels_in_a_column_are_refused_with_what_reads_them():
+    import datasets
+
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
+    array = datasets.Features({"image": datasets.Array2D((8, 8), "uint8")})
+    for features in array, None:
+        rows = datasets.Dataset.from_dict({"image": pixels.tolist()}, features=features)
+        with pytest.raises(DataError, match=r"no image column, got image .* data=numpy.stack\("):
+            open_dataset(rows)
+    read = np.stack(rows.cast(array).with_format("numpy")["image"]).astype(np.uint8)
+    assert open_dataset(read).digest() == open_dataset(pixels).digest()
 
 
 def test_an_unreachable_name_is_reported(silent):

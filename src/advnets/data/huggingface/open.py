@@ -56,6 +56,11 @@ class _HubDataset:
     roots: tuple[Path, ...] | None = None
     """Folders that may contain the files that rows name; None: any, for datasets made in Python."""
 
+    @property
+    def from_python(self) -> bool:
+        """Whether Python passed the dataset, which then has no options in its name."""
+        return self.roots is None
+
 
 def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
     """Find a Parquet or tar file, a folder of them, or a folder of `save_to_disk`.
@@ -117,20 +122,30 @@ def open_huggingface_dataset(dataset: Any, data: Data, options: Hub | None = Non
     """
     datasets = datasets_module()
     splits = _by_name(dataset)
-    for split in splits.values():
+    for name, split in splits.items():
         if not isinstance(split, datasets.Dataset | datasets.IterableDataset):
+            what = f"data[{name!r}]" if isinstance(dataset, dict) else "data"
             raise UsageError(
-                f"expected a datasets.Dataset, an IterableDataset, or a dict of them by split, "
-                f"got a {type(split).__name__}; convert it"
+                f"{what} is of type {type(split).__name__}; give a datasets.Dataset, an "
+                "IterableDataset, or a dict of them by split"
             )
         if isinstance(split, datasets.IterableDataset) and not data.stream:
             raise UsageError("an IterableDataset cannot be packed; set stream=True to stream it")
+        splits[name] = _without_format(split)
     info = next(iter(splits.values())).info if splits else None
     name = str(getattr(info, "dataset_name", None) or "dataset")
     return to_dataset(
         _select_splits(_HubDataset(name, f"the dataset {name}", splits), options or Hub(), data),
         data,
     )
+
+
+def _without_format(split: Any) -> Any:
+    """Return a dataset whose rows are Python objects, not tensors; a transform is kept."""
+    kind = getattr(getattr(split, "_formatting", None), "format_type", None)  # of a stream
+    if hasattr(split, "format"):
+        kind = split.format["type"]
+    return split if kind in (None, "custom") else split.with_format(None)
 
 
 def _open_shards(path: Path, options: Hub, stream: bool) -> _HubDataset:
@@ -190,7 +205,7 @@ def _by_name(dataset: Any) -> dict[str, Any]:
 
 def _select_splits(source: _HubDataset, options: Hub, data: Data) -> Dataset | ImageFiles:
     datasets_module()  # before warnings are ignored, as its own filters must stay
-    splits = _choose_splits(source.splits, options.split, source.location)
+    splits = _choose_splits(source, options.split)
     frame = Frame.from_config(data)
     train = next(split for _, role, split in splits if role in ("", "train"))
     diagnose = partial(find_broken_shard, source.files)
@@ -199,7 +214,15 @@ def _select_splits(source: _HubDataset, options: Hub, data: Data) -> Dataset | I
     with convert_errors(source.location, _ADVICE, diagnose), ignore_warnings():
         # The class names of a stream would be known only at its end.
         text = not data.stream
-        columns = find_columns(train, options, frame, source.location, text=text, roots=roots)
+        columns = find_columns(
+            train,
+            options,
+            frame,
+            source.location,
+            text=text,
+            roots=roots,
+            from_python=source.from_python,
+        )
         selected = [
             (name, role, select_columns(split, columns, source.location))
             for name, role, split in splits
@@ -263,13 +286,14 @@ def _open_stream(
     )
 
 
-def _choose_splits(splits: Mapping[str, Any], requested: str, source: str) -> list[_Split]:
+def _choose_splits(dataset: _HubDataset, requested: str) -> list[_Split]:
     """Return the used splits: a single one to be assigned, or several with one for training.
 
     Raises:
         UnknownNameError: the requested split does not exist.
         DataError: there is no training split.
     """
+    splits, source = dataset.splits, dataset.location
     if requested and requested not in splits:
         raise UnknownNameError(f"split of {source}", requested, splits)
     if requested or len(splits) == 1:
@@ -279,14 +303,15 @@ def _choose_splits(splits: Mapping[str, Any], requested: str, source: str) -> li
     if "train" not in roles.values():
         raise DataError(
             f"{source} has no training split, got {', '.join(splits) or 'no splits'}; "
-            "name one with split=NAME"
+            + ("give one split alone" if dataset.from_python else "name one with split=NAME")
         )
     if others := [name for name, role in roles.items() if role is None]:
         logging.getLogger("advnets").warning(
             "%s: the splits %s are not for training, validation or test, and are not used; "
-            "to train on one, name it with split=NAME",
+            "to train on one, %s",
             printable(source),
             printable(", ".join(others)),
+            "give it alone" if dataset.from_python else "name it with split=NAME",
         )
     return [(name, role, splits[name]) for name, role in roles.items() if role is not None]
 

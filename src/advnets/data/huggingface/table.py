@@ -59,7 +59,8 @@ class Columns:
 
     `classes` are the names of the labels, where they have names. `key` is True if there is a
     column of WebDataset's keys. `roots` are the folders that may contain the files that rows name
-    by path; None: any folder.
+    by path; None: any folder. `from_python` is True for a dataset that Python passed, which has no
+    options in its name.
     """
 
     image: str
@@ -67,6 +68,7 @@ class Columns:
     classes: tuple[str, ...] = ()
     key: bool = False
     roots: tuple[Path, ...] | None = field(default=None, repr=False)
+    from_python: bool = field(default=False, repr=False)
 
     @property
     def all(self) -> list[str]:
@@ -82,6 +84,7 @@ def find_columns(
     *,
     text: bool = False,
     roots: tuple[Path, ...] | None = None,
+    from_python: bool = False,
 ) -> Columns:
     """Find the image column and, if there is one, the label column.
 
@@ -100,9 +103,14 @@ def find_columns(
         shown = ", ".join(
             f"{name} ({_describe_type(feature)})" for name, feature in features.items()
         )
+        advice = "name it with image=COLUMN"
+        if from_python:
+            advice = "cast it with cast_column(COLUMN, datasets.Image()), or give its pixels as an "
+            advice += 'array, data=numpy.stack(dataset.with_format("numpy")[COLUMN]), as uint8 or '
+            advice += "floats from 0 to 1"
         raise DataError(
             f"{source} has no image column, got {shown or 'no columns'}; expected a column of "
-            "datasets.Image or of the bytes of image files: name it with image=COLUMN"
+            f"datasets.Image or of the bytes of image files: {advice}"
         )
     _require_column(image, features, source)
     if _image_rank(features[image]) is None:
@@ -112,7 +120,7 @@ def find_columns(
         )
     label = _find_label_column(features, options.label, source, text=text)
     classes = tuple(map(str, getattr(features[label], "names", None) or ())) if label else ()
-    return Columns(image, label, classes, KEY in features, roots)
+    return Columns(image, label, classes, KEY in features, roots, from_python)
 
 
 def select_columns(dataset: Any, columns: Columns, source: str) -> Any:
@@ -124,10 +132,13 @@ def select_columns(dataset: Any, columns: Columns, source: str) -> Any:
     names = list(_features(dataset))
     for column in columns.all:
         if column not in names:
+            advice = "choose another with image= or label= (label=none: no labels), or one split "
+            advice += "with split=NAME"
+            if columns.from_python:
+                advice = "give splits with the same columns, or one of them alone"
             raise DataError(
                 f"{source} has no column {column!r} in one of its splits, only {', '.join(names)}; "
-                f"choose another with image= or label= (label=none: no labels), "
-                f"or one split with split=NAME"
+                f"{advice}"
             )
     dataset = dataset.select_columns(columns.all)
     datasets = datasets_module()
@@ -167,9 +178,12 @@ def check_label(value: Any, columns: Columns, row: str) -> int:
     bound = len(columns.classes) or _MAX_CLASSES
     if isinstance(value, int) and 0 <= value < bound:
         return int(value)
+    advice = f"add label={NO_LABELS} to read no labels"
+    if columns.from_python:
+        advice = f"leave the labels out with remove_columns({columns.label!r})"
     raise DataError(
         f"{row} has {value!r} in its column {columns.label!r}; expected a class from 0 to "
-        f"{bound - 1:,}: correct it, or add label={NO_LABELS} to read no labels"
+        f"{bound - 1:,}: correct it, or {advice}"
     )
 
 
