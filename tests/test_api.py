@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import advnets
 from advnets import presets
@@ -239,7 +240,11 @@ PIXELS = "expected pixels from 0 to 1"
         (lambda m: m.latents(-1), "the number of samples is -1; give at least 1"),
         (lambda m: m.decode(torch.zeros(2, 3)), r"z has shape \(2, 3\); expected \(n, 32\)"),
         (lambda m: m.decode("x"), r"z is 'x'; expected a float Tensor of shape \(n, latent\)"),
-        (lambda m: m.discriminator_logits("x"), "images is 'x'; expected Tensor or ndarray"),
+        (lambda m: m.discriminator_logits("x"), "images is of type str; give an array or ten"),
+        (lambda m: m.discriminator_logits([]), "images has no images; give at least one"),
+        (lambda m: m.invert([3]), "image 0 is of type int; give an array, tensor, PIL image or"),
+        (lambda m: m.discriminator_logits(IMAGES * np.nan), "images has values that are NaN; re"),
+        (lambda m: m.evaluate("fid", real=3), "real is of type int; give an array or tensor"),
         (lambda m: m.discriminator_logits(np.array(["x"])), "images is not an array of nu"),
         (lambda m: m.discriminator_logits(IMAGES[0, 0]), r"images has shape \(8, 8\); exp"),
         (lambda m: m.discriminator_logits(IMAGES + 2), f"values from 2 to 2; {PIXELS}"),
@@ -293,6 +298,18 @@ def test_numbers_of_numpy_are_numbers(model):
     expected = model.sample(3, seed=2, keep_fraction=0.5)
     given = model.sample(np.int64(3), seed=np.uint8(2), keep_fraction=np.float32(0.5))
     assert torch.equal(given, expected)
+
+
+def test_images_of_a_list_are_those_of_an_array(model, tmp_path):
+    pixels = np.rint(model.sample(3).numpy()[:, 0] * 255).astype(np.uint8)
+    images = [Image.fromarray(image) for image in pixels]
+    for number, image in enumerate(images):
+        image.save(tmp_path / f"{number}.png")
+    expected = model.discriminator_logits(pixels)
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for given in list(pixels), images, files:
+        assert torch.equal(model.discriminator_logits(given), expected)
+    assert torch.equal(model.invert(images, steps=3).z, model.invert(pixels, steps=3).z)
 
 
 def test_a_device_of_torch_is_a_device(model):

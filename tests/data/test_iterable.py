@@ -164,7 +164,7 @@ def test_a_stream_that_differs_each_time_is_said_to_be_unrepeatable(tiny, tmp_pa
     ("dataset", "error", "message"),
     [
         (Stream(list), UsageError, "data is a Stream, which has no images; give at least one"),
-        (Stream(lambda: [{}]), UsageError, "image 0 is of type dict; give an array or tensor"),
+        (Stream(lambda: [{}]), UsageError, "image 0 is of type dict; give an array, tensor"),
         (Stream(lambda: [1 / 0]), DataError, r"exception after 0 images \(ZeroDivisionError"),
         (Sized(images, 100), DataError, "Sized states 100 rows, .*but has 90; correct its"),
         (Stream(failing), DataError, r"after 40 images \(ConnectionError: the server is gone\);"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 import advnets
@@ -41,6 +42,37 @@ class Items(TorchDataset):
 
     def __getitem__(self, index):
         return self.items[index]
+
+
+class Unsized(TorchDataset):
+    def __getitem__(self, index):
+        return RGB[index]
+
+
+class Failing(Items):
+    def __getitem__(self, index):
+        if index == 5:
+            raise ValueError("no such file")
+        return super().__getitem__(index)
+
+
+def test_an_exception_in_a_dataset_names_the_item():
+    message = r"Failing raised an exception at item 5 \(ValueError: no such file\); correct it"
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(Failing(RGB))
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_images_that_are_resized_or_converted_are_noted():
+    """As image files are; arrays keep their shape."""
+    images = [Image.fromarray(image) for image in GRAY]
+    resized = open_dataset(images)
+    assert resized.shape == (3, 32, 32)
+    assert resized.notes == (
+        "PIL images, the first of 1 x 6 x 8, are read as 3 x 32 x 32; set size, width, channels",
+    )
+    kept = open_dataset(Items(images), size=6, width=8, channels=1)
+    assert (kept.shape, kept.notes, kept.digest()) == ((1, 6, 8), (), open_dataset(GRAY).digest())
 
 
 def test_each_image_is_in_one_split_and_a_tenth_each_is_held_out():
@@ -146,7 +178,7 @@ def test_few_images_are_all_for_training():
         (RGB.astype(np.int64), "values of type int64; expected uint8, or floats from 0 to 1"),
         (RGB.astype(np.float32), "values from 0 to 255; expected uint8, or floats from 0 .black"),
         (RGB / 127.5 - 1, "the array has values from -1 to 1"),
-        (RGB * np.nan, "the array has values from nan to nan"),
+        (RGB * np.nan, "the array has values that are NaN; replace them"),
         (RGB[..., :2], r"the array has shape \(120, 6, 8, 2\); expected \(N, height, width\)"),
         (RGB > 5, "values of type bool; expected uint8"),
         (RGB.astype(object), "values of type object; expected uint8"),
@@ -160,6 +192,11 @@ def test_few_images_are_all_for_training():
         (7, "data is of type int; give an array or tensor"),
         (iter(list(RGB)), "data is a list_iterator, which has no length or no order; give an"),
         ([object()], "image 0 is of type object; give an array"),
+        (Items([{"image": RGB[0]}]), "image 0 is of type dict; give an array, tensor, PIL image"),
+        ((RGB, LABELS), "data is a tuple of images and labels; give data=X and labels=y"),
+        ((RGB, list(LABELS)), "data is a tuple of images and labels; give data=X and labels=y"),
+        (DataLoader(Items(RGB)), "data is a DataLoader, which makes batches; give its dataset"),
+        (Unsized(), "data is a Unsized, a torch Dataset without __len__; define __len__, or"),
         ([RGB[0], RGB[0, :3]], r"image 1 has shape \(3, 3, 8\) and image 0 \(3, 6, 8\)"),
         (Items([(RGB[0], 1), RGB[0]]), "only some items are pairs of an image and a label"),
     ],

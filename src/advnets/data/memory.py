@@ -7,7 +7,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -17,14 +17,16 @@ import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import Dataset as TorchDataset
 
 from advnets.config import Data
 from advnets.data.dataset import ArraySplit, Dataset
+from advnets.data.huggingface.library import describe_error
 from advnets.data.image_folder.decode import Frame, decode
 from advnets.data.image_folder.files import MAX_FILE_BYTES
 from advnets.data.image_folder.splits import DeclaredSplits, assign_splits
-from advnets.errors import DataError, UsageError
+from advnets.errors import AdvnetsError, DataError, UsageError
 from advnets.files import read_regular_file
 
 _BLOCK = 1024
@@ -33,6 +35,8 @@ _ACCEPTED = (
     "an array or tensor of images, a torch Dataset, a Hugging Face dataset, or a list of paths or "
     "PIL images"
 )
+_ITEM = "an array, tensor, PIL image or path, or in a torch Dataset a pair of one and its label"
+_GRAY_MODES = ("1", "L", "LA", "I", "I;16", "F")
 Pixels = UInt8[np.ndarray, "n channels height width"]
 
 
@@ -58,9 +62,18 @@ def open_in_memory(images: object, labels: object, data: Data) -> Dataset:
         raise UsageError("stream applies to files, and the images are in memory; leave it out")
     name, pixels, own_labels = _read_images(images, data)
     values = own_labels if labels is None else labels
-    return assign_to_splits(
-        name, pixels, None if values is None else read_labels(values, len(pixels))
-    )
+    labeled = None if values is None else read_labels(values, len(pixels))
+    dataset = assign_to_splits(name, pixels, labeled)
+
+    # Say it where PIL images were resized or converted.
+    first = None if is_array(images) else split_pair(cast(Any, images)[0])[0]
+    if isinstance(first, Image.Image):
+        shape = (1 if first.mode in _GRAY_MODES else 3, first.height, first.width)
+        if shape != pixels.shape[1:]:
+            own, read = (" x ".join(map(str, numbers)) for numbers in (shape, pixels.shape[1:]))
+            note = f"PIL images, the first of {own}, are read as {read}; set size, width, channels"
+            dataset = replace(dataset, notes=(note,))
+    return dataset
 
 
 def as_dataset(images: object, labels: object, data: Data) -> Dataset:
@@ -84,13 +97,20 @@ def is_array(images: object) -> bool:
     return isinstance(images, np.ndarray | Tensor)
 
 
-def open_images(images: object, data: Data) -> ArraySplit:
+def is_labeled_array(pair: Sequence[Any]) -> bool:
+    """Return whether a pair is an array of images and their labels."""
+    return len(pair) == 2 and is_array(pair[0]) and pair[0].ndim > 2 and np.ndim(pair[1]) == 1
+
+
+def open_images(images: object, data: Data, name: str) -> ArraySplit:
     """Return all images in memory, in order and without labels, as `open_in_memory` reads them.
+
+    `name` is the name of the argument, for messages.
 
     Raises:
         UsageError, DataError: as for `open_in_memory`.
     """
-    return ArraySplit(_read_images(images, data)[1])
+    return ArraySplit(_read_images(images, data, name)[1])
 
 
 def array_to_pixels(array: np.ndarray, name: str, *, channels_last: bool) -> Pixels:
@@ -122,7 +142,9 @@ def array_to_pixels(array: np.ndarray, name: str, *, channels_last: bool) -> Pix
     for start in range(0, len(array), _BLOCK):
         block = array[start : start + _BLOCK].astype(np.float32)
         low, high = float(block.min()), float(block.max())
-        if not (low >= 0 and high <= 1):  # also true for NaN
+        if math.isnan(low):
+            raise UsageError(f"{name} has values that are NaN; replace them or leave them out")
+        if low < 0 or high > 1:
             raise UsageError(
                 f"{name} has values from {low:g} to {high:g}; expected uint8, or floats from 0 "
                 "(black) to 1 (white)"
@@ -131,21 +153,32 @@ def array_to_pixels(array: np.ndarray, name: str, *, channels_last: bool) -> Pix
     return pixels
 
 
-def _read_images(images: object, data: Data) -> tuple[str, Pixels, object]:
+def _read_images(
+    images: object, data: Data, name: str = "data"
+) -> tuple[str, Pixels, list[object] | None]:
     """Return the kind of the object, the pixels of its images, and its labels if it has any."""
     if isinstance(images, np.ndarray):
         return "array", array_to_pixels(images, "the array", channels_last=True), None
     if isinstance(images, Tensor):
         array = _tensor_to_array(images, "the tensor")
         return "tensor", array_to_pixels(array, "the tensor", channels_last=False), None
-    if isinstance(images, str | bytes | Path) or not isinstance(images, Sized | Iterable):
-        raise UsageError(f"data is of type {type(images).__name__}; give {_ACCEPTED}")
-    if not isinstance(images, Sized) or not hasattr(images, "__getitem__"):
+    kind = type(images).__name__
+    if isinstance(images, DataLoader):
+        raise UsageError(f"{name} is a {kind}, which makes batches; give its dataset, .dataset")
+    if isinstance(images, TorchDataset) and not isinstance(images, Sized | Iterable):
         raise UsageError(
-            f"data is a {type(images).__name__}, which has no length or no order; give {_ACCEPTED}"
+            f"{name} is a {kind}, a torch Dataset without __len__; define __len__, or derive it "
+            "from IterableDataset"
         )
+    if isinstance(images, str | bytes | Path) or not isinstance(images, Sized | Iterable):
+        raise UsageError(f"{name} is of type {kind}; give {_ACCEPTED}")
+    if isinstance(images, tuple) and is_labeled_array(images):
+        advice = "give data=X and labels=y" if name == "data" else "give the images alone"
+        raise UsageError(f"{name} is a tuple of images and labels; {advice}")
+    if not isinstance(images, Sized) or not hasattr(images, "__getitem__"):
+        raise UsageError(f"{name} is a {kind}, which has no length or no order; give {_ACCEPTED}")
     if not len(images):
-        raise UsageError("data has no images; give at least one")
+        raise UsageError(f"{name} has no images; give at least one")
     kind = "images" if isinstance(images, list | tuple) else "dataset"
     return kind, *_read_items(images, data, pairs=kind == "dataset")
 
@@ -158,7 +191,7 @@ def _read_items(items: Any, data: Data, *, pairs: bool) -> tuple[Pixels, list[ob
     pixels: np.ndarray | None = None
     labels: list[object] = []
     for index in range(len(items)):
-        item, label = split_pair(items[index]) if pairs else (items[index], None)
+        item, label = split_pair(_item(items, index)) if pairs else (items[index], None)
         if label is not None:
             labels.append(label)
         image = decode_item(item, f"image {index}", frame)
@@ -174,6 +207,23 @@ def _read_items(items: Any, data: Data, *, pairs: bool) -> tuple[Pixels, list[ob
     if labels and len(labels) < len(items):
         raise UsageError("only some items are pairs of an image and a label; give labels")
     return pixels, labels or None
+
+
+def _item(items: Any, index: int) -> object:
+    """Return an item of a dataset of the user.
+
+    Raises:
+        DataError: its code raises an exception.
+    """
+    try:
+        return items[index]
+    except (AdvnetsError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{type(items).__name__} raised an exception at item {index:,} "
+            f"({describe_error(error)}); correct it"
+        ) from error
 
 
 def _tensor_to_array(tensor: Tensor, name: str) -> np.ndarray:
@@ -221,7 +271,7 @@ def decode_item(item: object, name: str, frame: Frame) -> UInt8[np.ndarray, "c h
             return decode(content.getvalue(), frame)
         except DataError as error:
             raise DataError(f"{name} {error}; leave it out") from None
-    raise UsageError(f"{name} is of type {type(item).__name__}; give {_ACCEPTED}")
+    raise UsageError(f"{name} is of type {type(item).__name__}; give {_ITEM}")
 
 
 def read_labels(values: object, n: int) -> tuple[Int64[np.ndarray, " n"], tuple[str, ...]]:

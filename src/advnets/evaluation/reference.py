@@ -45,7 +45,7 @@ def reference_data(
     if isinstance(real, Dataset):
         name, images = real.name, real.test or real.train
     else:
-        name, images = "images", open_images(real, data)
+        name, images = "images", open_images(real, data, "real")
     if not isinstance(images, Split) or images.shape != info.shape:
         raise UsageError(
             f"real has images of shape {images.shape}, expected {info.shape} as in the run; give "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 
 from advnets.config import ALIGame, GANGame, InpaintingGame
 from advnets.data.class_proportions import Label, LabelIndex, class_indices
+from advnets.data.memory import is_array, open_images
 from advnets.errors import MissingExtraError, UsageError
 from advnets.plots.image_grid import grid
 from advnets.plots.points import points_image
@@ -36,7 +37,7 @@ NUM_IMAGES, NUM_POINTS = 25, 2500
 
 @torch.no_grad()
 def discriminator_logits(
-    model: TrainedModel, images: Tensor | np.ndarray, label: Label, label_index: LabelIndex
+    model: TrainedModel, images: object, label: Label, label_index: LabelIndex
 ) -> Float[Tensor, " n"]:
     """Return D's logits of images, as `TrainedModel.discriminator_logits` says."""
     game, net, x = model.config.stage.game, model.discriminator, _check_images(model, images)
@@ -60,7 +61,7 @@ def discriminator_logits(
 
 def invert_images(
     model: TrainedModel,
-    images: Tensor | np.ndarray,
+    images: object,
     label: Label,
     label_index: LabelIndex,
     *,
@@ -132,28 +133,32 @@ def _samples(model: TrainedModel, n: int) -> Float[Tensor, "n channels height wi
     return model.sample(n, label_index=present[torch.arange(n) % len(present)])
 
 
-def _check_images(
-    model: TrainedModel, images: Tensor | np.ndarray
-) -> Float[Tensor, "n channels height width"]:
+def _check_images(model: TrainedModel, images: object) -> Float[Tensor, "n channels height width"]:
     """Return images of shape (N, C, H, W), (N, H, W) or (N, H, W, C) as a tensor on the CPU.
 
-    Values of uint8 are divided by 255.
+    Values of uint8 are divided by 255. Files and PIL images are resized to the run's shape.
 
     Raises:
         UsageError: they have another shape than the run's images, or values outside [0, 1].
     """
+    shape = model.info.shape
+    if not is_array(images):
+        data = model.config.data
+        crop = "center" if data.crop == "random" else data.crop
+        data = replace(data, channels=shape[0], size=shape[1], width=shape[2], crop=crop)
+        images = open_images(images, data, "images").read(slice(None))
     try:
         x = torch.as_tensor(images).detach().cpu()
     except TypeError:  # an array of text or objects
         raise UsageError("images is not an array of numbers; give pixels from 0 to 1") from None
-    shape = model.info.shape
+    given = tuple(x.shape)
     if x.ndim == 3 and shape[0] == 1:
         x = x[:, None]
     elif x.ndim == 4 and x.shape[1:] != shape and (*x.shape[3:], *x.shape[1:3]) == shape:
         x = x.permute(0, 3, 1, 2)
     if x.ndim != 4 or not len(x) or tuple(x.shape[1:]) != shape:
         raise UsageError(
-            f"images has shape {tuple(images.shape)}; expected (n, {', '.join(map(str, shape))}), "
+            f"images has shape {given}; expected (n, {', '.join(map(str, shape))}), "
             f"as the images of {model.run.path}"
         )
     if x.dtype == torch.uint8 and not model.normalizer.for_points:
@@ -163,6 +168,8 @@ def _check_images(
             f"images is of {x.dtype}; expected uint8, or pixels from 0 to 1 of a float type"
         )
     low, high = float(x.min()), float(x.max())
+    if math.isnan(low):
+        raise UsageError("images has values that are NaN; replace them or leave them out")
     in_range = model.normalizer.for_points or (low >= 0 and high <= 1)
     if not (math.isfinite(low) and math.isfinite(high) and in_range):
         raise UsageError(f"images has values from {low:g} to {high:g}; expected pixels from 0 to 1")

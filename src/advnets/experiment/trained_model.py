@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -297,7 +296,7 @@ class TrainedModel:
     @public_function
     def discriminator_logits(
         self,
-        images: Tensor | np.ndarray,
+        images: object,
         *,
         label: Label = None,
         label_index: LabelIndex = None,
@@ -308,7 +307,9 @@ class TrainedModel:
         latent is given the mean of q(z | x).
 
         Args:
-            images: images with pixels in [0, 1], of the shape of the run's images.
+            images: arrays or tensors with pixels in [0, 1] or uint8, of the shape of the run's
+                images, or other images in memory as for `train`; those from files and PIL images
+                are resized to this shape.
             label: the name of the images' class, or n names, for a class-conditional run.
             label_index: the class index, or n indices, into `info.classes`, instead of `label`.
 
@@ -328,7 +329,7 @@ class TrainedModel:
     @public_function
     def invert(
         self,
-        images: Tensor | np.ndarray,
+        images: object,
         *,
         label: Label = None,
         label_index: LabelIndex = None,
@@ -342,7 +343,9 @@ class TrainedModel:
         the run has one. z is not restricted to values that the prior makes likely.
 
         Args:
-            images: images with pixels in [0, 1], of the shape of the run's images.
+            images: arrays or tensors with pixels in [0, 1] or uint8, of the shape of the run's
+                images, or other images in memory as for `train`; those from files and PIL images
+                are resized to this shape.
             label: the name of the images' class, or n names, for a class-conditional run.
             label_index: the class index, or n indices, into `info.classes`, instead of `label`.
             steps: number of steps of Adam.
