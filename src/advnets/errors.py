@@ -26,8 +26,8 @@ KeyboardInterrupt
 UserWarning
 ├── DivergedWarning       a training that was started from Python diverged
 ├── FewImagesWarning      a score is computed of too few images to be meaningful
-└── RunWarning            a run is used although a file is damaged, other versions wrote it, or its
-                          directory cannot be locked or written
+└── RunWarning            a run is used although a file is damaged, other versions wrote it, its
+                          directory cannot be locked or written, or its data cannot be checked
 """
 
 from __future__ import annotations

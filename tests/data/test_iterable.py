@@ -16,7 +16,7 @@ import advnets
 from advnets.data import open_dataset, stream
 from advnets.data.loader import BatchTransform, StreamingLoader
 from advnets.data.normalization import UnitNormalizer
-from advnets.errors import DataError, RunError, UsageError
+from advnets.errors import DataError, RunError, RunWarning, UsageError
 from advnets.experiment.stored_run import StoredRun
 from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
@@ -154,10 +154,13 @@ def test_a_stream_that_differs_each_time_is_said_to_be_unrepeatable(tiny, tmp_pa
     rng = np.random.default_rng(0)
     noisy = Stream(lambda: list(rng.integers(0, 256, (50, 8, 8), np.uint8)))
     given = {"data": noisy, "out": tmp_path / "run", "progress": False}
-    advnets.train(tiny, steps=2, **given)
+    message = "Stream gives other images each time it is iterated: a resumed run is not"
+    with pytest.warns(RunWarning, match=message):
+        advnets.train(tiny, steps=2, **given)
     (note, *_) = RunDirectory(tmp_path / "run").events()[0]["data"]["notes"]
-    assert note.startswith("Stream gives other images each time it is iterated: a resumed run is")
-    advnets.train(steps=4, resume=True, **given)
+    assert note.startswith(message)
+    with pytest.warns(RunWarning, match=message):
+        advnets.train(steps=4, resume=True, **given)
 
 
 @pytest.mark.parametrize(
@@ -187,8 +190,10 @@ def test_what_a_stream_cannot_be_is_one_sentence(dataset, error, message):
 
 def test_an_iterator_that_ends_for_good_is_named():
     once = iter(IMAGES)
+    with pytest.warns(RunWarning, match="Stream gives other images each time"):
+        opened = open_dataset(Stream(lambda: once))
     with pytest.raises(DataError, match="Stream gives no images in epoch 2; return a new iterator"):
-        seen(open_dataset(Stream(lambda: once)), 10)
+        seen(opened, 10)
 
 
 def test_labels_beside_a_stream_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,7 +23,7 @@ from advnets.data.stream import (
     StreamRow,
     shuffle_seed,
 )
-from advnets.errors import AdvnetsError, DataError, UsageError
+from advnets.errors import AdvnetsError, DataError, RunWarning, UsageError
 
 _Item = tuple[int, Any]
 """The index of an item of the dataset, and the item."""
@@ -118,6 +119,9 @@ def open_iterable(dataset: Iterable[Any], labels: object, data: Data) -> Dataset
 
     Raises:
         UsageError, DataError: as for `IterableStream`; or `labels` is given.
+
+    Warns:
+        RunWarning: it gives other images each time, so that resuming is not bit-exact.
     """
     if labels is not None:
         raise UsageError(
@@ -137,4 +141,5 @@ def open_iterable(dataset: Iterable[Any], labels: object, data: Data) -> Dataset
             f"{name} gives other images each time it is iterated: a resumed run is not bit-exact, "
             "and other data are not noticed"
         )
+        warnings.warn(note, RunWarning, stacklevel=2)
     return Dataset("iterable", train, valid=None, test=None, notes=(note,))
