@@ -104,14 +104,20 @@ def test_wandb_writes_an_offline_run_in_the_run_directory(scored, tmp_path, monk
     assert [row["_step"] for row in rows if any("samples" in key for key in row)] == [30, 60]
 
 
-def test_mlflow_stores_metrics_parameters_and_samples(scored, tmp_path, monkeypatch):
+def test_mlflow_without_settings_stores_curves_parameters_and_samples_in_mlruns(
+    scored, tmp_path, monkeypatch
+):
     import mlflow
 
-    mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"):  # restored at the end
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
+    monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     train(scored, run, [make_tracker("mlflow")])
 
+    assert {path.name for path in tmp_path.iterdir()} == {"mlruns", "run"}
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("advnets")
     (stored,) = client.search_runs([experiment.experiment_id])
@@ -121,6 +127,11 @@ def test_mlflow_stores_metrics_parameters_and_samples(scored, tmp_path, monkeypa
     assert stored.data.tags["reason"] == "done"
     samples = client.list_artifacts(stored.info.run_id, "samples")
     assert len(samples) == 2
+    # Settings and times are no curves.
+    assert stored.data.metrics.keys() == {
+        *("train.d_real", "train.d_fake", "train.value", "train.value.real", "train.value.fake"),
+        *("train.loss.discriminator", "train.loss.generator", "eval.ema.mean", "eval.last.mean"),
+    }
 
 
 def test_trackio_stores_metrics_and_samples(scored, tmp_path, monkeypatch):

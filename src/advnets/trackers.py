@@ -1,21 +1,25 @@
 """Experiment trackers as callbacks: TensorBoard, Weights & Biases, MLflow and trackio.
 
-Each logs the scalars of log and evaluate events with their step, grids of samples as images, and
-the config. A tracker that fails does not stop the training.
+Each logs the losses and other metrics of the training and its scores with their step, grids of
+samples as images, and the config. A tracker that fails does not stop the training.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 from advnets.config import Config
 from advnets.config.serialize import flat, to_json
 from advnets.errors import UnknownNameError, require
+from advnets.evaluation.registry import METRICS
 from advnets.training.callback import Callback
+
+_NOT_CURVES = {"epoch", "seconds", "cpu_seconds", "images_per_second"}
+"""Numbers of a log that are no losses or metrics of the game."""
 
 PROJECT = "advnets"
 """The default name of the project, which MLflow calls an experiment."""
@@ -28,23 +32,25 @@ class Tracker(Callback):
 
     def on_log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Log the metrics."""
-        self.log_scalars(step, _scalars(metrics, "train"))
+        names = metrics.keys() - _NOT_CURVES
+        self.log_scalars(step, _scalars(metrics, names, "train"))
 
     def on_evaluate(self, step: int, scores: Mapping[str, Any]) -> None:
         """Log the scores under the name of the weights."""
-        self.log_scalars(step, _scalars(scores, f"eval/{scores['weights']}"))
+        names = METRICS[scores["metric"]].values.keys()
+        self.log_scalars(step, _scalars(scores, names, f"eval/{scores['weights']}"))
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Log scalars by name."""
         raise NotImplementedError
 
 
-def _scalars(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """Return the scalars among metrics, with a prefix before their names."""
+def _scalars(metrics: Mapping[str, Any], names: Set[str], prefix: str) -> dict[str, float]:
+    """Return the numbers of these names, with a prefix before them."""
     return {
         f"{prefix}/{name}": value
         for name, value in metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if name in names and isinstance(value, int | float)
     }
 
 
@@ -120,13 +126,16 @@ class WandB(Tracker):
 
 
 class MLflow(Tracker):
-    """MLflow, at the server or folder of MLFLOW_TRACKING_URI, else in ./mlruns."""
+    """MLflow, at the server or folder of MLFLOW_TRACKING_URI, else in the folder ./mlruns."""
 
     def __init__(self) -> None:
         self.mlflow: Any = require("mlflow", "mlflow")
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
         """Start a run with the name of the run directory, and log the config as parameters."""
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a folder needs no database
+        if not self.mlflow.tracking.is_tracking_uri_set():
+            self.mlflow.set_tracking_uri(Path("mlruns").absolute().as_uri())
         self.mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
         self.mlflow.start_run(run_name=run.name)
         self.mlflow.log_params({**_flat_config(config), "first_step": step})

@@ -10,6 +10,7 @@ from PIL import Image
 
 import advnets
 from advnets import presets
+from advnets.errors import ConfigDiffersError
 from advnets.presets.resume import new_out, newest_out
 from advnets.run_directory import RunDirectory
 
@@ -31,8 +32,12 @@ def test_another_config_on_resume_is_refused_by_field(run_command, trained):
     )
     assert code == 1
     assert "was started with another config (stored, requested): " in err
-    assert "stages.0.generator_optimizer.lr: 0.001, 1.0" in err
-    assert "seed: 0, 9" in err
+    assert "--generator-optimizer.lr: 0.001, 1.0" in err
+    assert "--seed: 0, 9" in err
+    _, _, err = run_command("train", "--resume", "--out", trained, "--lr", "0.01")
+    assert "(stored, requested): --lr: 0.001, 0.01; resume" in err
+    with pytest.raises(ConfigDiffersError, match=r"requested\): lr: 0.001, 0.01; resume"):
+        advnets.train(out=trained, resume=True, lr=0.01, progress=False)
 
 
 def test_another_preset_on_resume_is_refused(run_command, trained):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import advnets
+from advnets.evaluation.registry import METRICS
 from advnets.run_directory import RunDirectory
 
 
@@ -133,11 +134,13 @@ def test_evaluate_computes_memorization_and_two_more_distances(run_command, trai
     counts = ("1,197 on 300 ", "1,197 on 300 ", "10,000 on 1,197 training images, 300 test images")
     for count, line in zip(counts, lines, strict=True):
         assert f"pixels, {count}" in line
-    assert "subsets of 300" in lines[0]
+    assert " subsets of 300" in lines[0]
     assert "over 1,000 directions" in lines[1]
     assert "are copies of a training image" in lines[2]
     metrics = {record["metric"] for record in RunDirectory(trained).scores()}
     assert {"mmd", "swd", "memorization"} <= metrics
+    record = next(r for r in RunDirectory(trained).scores() if r["metric"] == "mmd")
+    assert METRICS["mmd"].describe({**record, "subsets": 1}).endswith(" over 1 subset of 300")
     report = (trained / "report.html").read_text("utf-8")
     assert "are copies of a training image" in report
 

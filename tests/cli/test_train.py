@@ -210,6 +210,9 @@ def test_a_dry_run_writes_nothing_and_estimates_time_and_memory(
         2,
         "advnets: --verbose has an effect with --dry-run only; add it, or leave it out\n",
     )
+    code, _, err = run_command("train", "digits", "--track", *quick)
+    assert code == 2
+    assert err == "advnets: --track has no value; give tensorboard, wandb, mlflow or trackio\n"
 
 
 def test_the_expected_time_is_printed_once_it_is_measured(monkeypatch):

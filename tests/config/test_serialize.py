@@ -5,7 +5,8 @@ import pytest
 
 from advnets import presets
 from advnets.config import SGD, Config
-from advnets.config.serialize import differences, from_json, to_json
+from advnets.config.overrides import differences
+from advnets.config.serialize import from_json, to_json
 from advnets.errors import RunError
 
 
@@ -67,10 +68,13 @@ def test_records_that_are_not_objects_are_refused(record):
         from_json(record, Config)
 
 
-def test_differences_are_named_by_path():
+def test_differences_are_named_as_options_and_rates_of_both_players_are_one():
     run = presets.get_preset("digits")
     changed = replace(run.with_stage(replace(run.stage, generator_optimizer=SGD())), seed=4)
-    lines = differences(run, changed)
-    assert "seed: 0, 4" in lines
-    assert "stages.0.generator_optimizer.kind: 'Adam', 'SGD'" in lines
-    assert differences(run, run) == []
+    changes = differences(run, changed)
+    assert changes["seed"] == "0, 4"
+    assert changes["generator_optimizer.kind"] == "'Adam', 'SGD'"
+    assert differences(run, run.with_stage(run.stage.with_learning_rate(0.5))) == {
+        "lr": "0.001, 0.5"
+    }
+    assert differences(run, run) == {}

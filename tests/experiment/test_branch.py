@@ -100,9 +100,9 @@ def test_a_branch_records_how_its_config_differs(kept, tmp_path):
     changed = kept.with_stage(replace(kept.stage.with_learning_rate(1e-5), steps=50))
     train(changed, source, resume=True, branch=branch, step=20)
     assert StoredRun.read(branch).config.branched_from.differences == (
-        "stages.0.generator_optimizer.lr: 0.0002, 1e-05",
-        "stages.0.discriminator_optimizer.lr: 0.05, 1e-05",
-        "stages.0.steps: 60, 50",
+        "generator_optimizer.lr: 0.0002, 1e-05",
+        "discriminator_optimizer.lr: 0.05, 1e-05",
+        "steps: 60, 50",
     )
     first = read_checkpoint(RunDirectory(branch).checkpoint_file(20))
     same = read_checkpoint(RunDirectory(source).checkpoint_file(20))
@@ -318,7 +318,7 @@ def test_data_in_memory_are_branched_and_fine_tuned(tiny, tmp_path, monkeypatch)
     assert branch.config.branched_from.step == 20
     # Other data in memory are a difference like any other; none at all are asked for.
     other = advnets.train(resume=True, out="a", branch="c", **{**given, "data": images[:50]})
-    assert any("data.source" in text for text in other.config.branched_from.differences)
+    assert any(text.startswith("data: ") for text in other.config.branched_from.differences)
     with pytest.raises(DataError, match="was passed from Python, in memory"):
         advnets.train(resume=True, out="a", branch="d", steps=40, progress=False)
     fine = advnets.train(tiny, out="e", steps=20, init_from="a", **given)
@@ -340,8 +340,12 @@ def test_weights_that_do_not_fit_are_named_with_both_shapes(tiny, tmp_path):
         f"({sizes[0]}, {latent}) in {source} and the shape (7, {latent}) in the new run; "
         "use networks of the same sizes, or init_players without that player"
     )
-    with pytest.raises(UsageError, match="init_players has encoder, but the players of the game"):
-        train(tiny.with_stage(replace(stage, init_players=("encoder",))), run)
+    known = "but the players of the game are generator and discriminator"
+    for name, remedy in {"encoder": "leave it out", "G": r"did you mean generator\?"}.items():
+        with pytest.raises(UsageError, match=f"init_players has '{name}', {known}; {remedy}"):
+            train(tiny.with_stage(replace(stage, init_players=(name,))), run)
+    with pytest.raises(UsageError, match=r"on images, and .* for points; give a run on p"):
+        advnets.train("ring", out=run, init_from=source, steps=2, progress=False)
     with pytest.raises(UsageError, match="init_players is generator, but init_from is not given"):
         replace(tiny.stage, init_players=("generator",))
     with pytest.raises(RunError, match="holds no run"):

@@ -28,6 +28,16 @@ def test_the_logits_are_those_of_d(model):
     assert torch.equal(model.discriminator_logits(torch.from_numpy(x)), expected)
 
 
+def test_the_logits_of_points_are_those_of_d_at_normalized_points(tmp_path):
+    short = {"steps": 2, "progress": False, "device": "cpu", "threads": 1, "eval_every": 0}
+    for kind in "none", "standard":
+        model = advnets.train("ring", out=tmp_path / kind, normalize=kind, **short)
+        points = model.sample(4) * 5
+        normalized = model.normalizer.to_model(points)
+        assert torch.equal(model.discriminator_logits(points), model.discriminator(normalized))
+        assert torch.equal(normalized, points) == (kind == "none")
+
+
 def test_the_logits_of_conditional_models_depend_on_the_class(tiny, tmp_path):
     stage = replace(tiny.stage, game=config.ConditionalGame())
     model = advnets.train(tiny.with_stage(stage), out=tmp_path / "run", progress=False)

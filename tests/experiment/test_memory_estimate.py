@@ -80,7 +80,8 @@ def test_a_refused_training_leaves_no_files(run_command, tmp_path):
         code, _, err = run_command("train", "digits", *huge, "--out", out, *more)
         assert code == 1
         assert err.startswith("advnets: the training needs at least 18,")
-        assert "; give smaller networks (--generator.hidden-sizes" in err
+        networks = "--generator.latent-dim, --generator.hidden-sizes or"
+        assert f"; give smaller networks ({networks} --discriminator.hidden-sizes)\n" in err
         assert not out.exists()
 
 

@@ -1,6 +1,7 @@
 """A generator and a discriminator of the user: training, resuming, sampling, trust and errors."""
 
 import math
+import shlex
 import shutil
 from pathlib import Path
 
@@ -130,7 +131,12 @@ def test_the_code_of_a_run_runs_only_if_it_is_given_or_trusted(
         assert "--trust-code" in err
     for words in commands:
         new_process()
-        assert run_command(*words, "--trust-code")[0] == 0, words
+        code, out, _ = run_command(*words, "--trust-code")
+        assert code == 0, words
+    # The commands that a training prints are complete.
+    printed = [shlex.split(line)[1:] for line in out.splitlines() if line.startswith("  advnets")]
+    assert [words[0] for words in printed] == ["evaluate", "sample"]
+    assert all(words[-1] == "--trust-code" for words in printed)
     new_process()
     assert run_command(*commands[-1][:-1], "10", *MODELS)[0] == 0
     new_process()

@@ -78,9 +78,9 @@ class Train(ValidatedConfig):
     trust_code: Annotated[bool, FlagCreatePairsOff] = False
     """Run the Python files that a config.json (given as PRESET, or of the run to --resume) names as
     its game and models. Without it, only code that the command names as FILE.py:NAME is run."""
-    track: Annotated[tuple[str, ...], arg(metavar="TRACKER ...")] = ()
+    track: Annotated[tuple[str, ...] | None, arg(metavar="TRACKER ...")] = None
     """Experiment trackers to log the run to: tensorboard, wandb, mlflow, trackio. Each needs its
-    extra, for example `pip install 'advnets[tensorboard]'`."""
+    extra, for example `pip install 'advnets[tensorboard]'`. None: no tracker."""
     stage: Annotated[Stage, arg(name="")] = field(default_factory=Stage)
     runtime: Annotated[Runtime, arg(name="")] = field(default_factory=Runtime)
     intervals: Annotated[Intervals, arg(name="")] = field(default_factory=Intervals)
@@ -143,7 +143,7 @@ class Train(ValidatedConfig):
             return 0
 
         # Train.
-        trackers = [make_tracker(name) for name in self.track]
+        trackers = [make_tracker(name) for name in self.track or ()]
         new = self.out is None and not self.resume
         default = presets.default_out(config, argument) if new else None
         callback = console.Console(config.images_per_step, default_out=default)
@@ -173,10 +173,12 @@ class Train(ValidatedConfig):
         """Refuse an option that has no effect without another one.
 
         Raises:
-            UsageError: --verbose, --branch or --step was given alone.
+            UsageError: --verbose, --branch or --step was given alone, or --track without a name.
         """
         if self.verbose and not self.dry_run:
             raise UsageError("--verbose has an effect with --dry-run only; add it, or leave it out")
+        if self.track == ():
+            raise UsageError("--track has no value; give tensorboard, wandb, mlflow or trackio")
         if self.branch is not None and not self.resume:
             raise UsageError(
                 "--branch continues another run, but --resume is not given; add --resume, and name "

@@ -232,11 +232,13 @@ def result_text(result: TrainResult, seconds: float) -> str:
     """Return the last lines of a training: its files, and the commands to run next."""
     run = result.run
     files = [f"  {path}" for path in _output_files(run)]
+    trust = " --trust-code" if result.trust_to_load else ""
     if result.signal is not None:
+        trust = " --trust-code" if result.trust_to_resume else ""
         name = signal.Signals(result.signal).name
         return printable_lines(
             f"stopped by {name} at step {result.step:,}; everything is saved. Resume with:\n"
-            f"  advnets train --resume --out {shell_quote(run)}"
+            f"  advnets train --resume --out {shell_quote(run)}{trust}"
         )
     if result.problem is not None:
         return "\n".join([f"ended after {duration(seconds)}:", *files])
@@ -251,11 +253,12 @@ def result_text(result: TrainResult, seconds: float) -> str:
     if metric := result.default_metric:
         lines += [
             f"next: evaluate the generator ({METRICS[metric].title}) and draw samples:",
-            f"  advnets evaluate {shell_quote(run)} --metrics {metric}",
+            f"  advnets evaluate {shell_quote(run)} --metrics {metric}{trust}",
         ]
     else:
         lines.append("next: draw samples (there are no test images to evaluate on):")
-    lines.append(f"  advnets sample {shell_quote(run)} --num-samples 64 --seed 1 --out samples.png")
+    sample = f"  advnets sample {shell_quote(run)} --num-samples 64 --seed 1 --out samples.png"
+    lines.append(f"{sample}{trust}")
     return printable_lines("\n".join(lines))
 
 

@@ -49,6 +49,7 @@ from advnets.config.run import (
     OptimizerConfig,
     Runtime,
     Stage,
+    custom_parts,
     update_custom_paths,
 )
 from advnets.config.validation import ValidatedConfig, check_min, check_sizes, check_values
@@ -99,6 +100,7 @@ __all__ = [
     "check_min",
     "check_sizes",
     "check_values",
+    "custom_parts",
     "update_custom_paths",
     "with_wider_latent",
 ]

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from tyro.conf import Suppress
 
 from advnets.config.run import Config
-from advnets.config.serialize import structure
+from advnets.config.serialize import list_to_dict, structure, to_json
 from advnets.errors import UnknownNameError, UsageError, suggestion
 
 _SECTIONS = ("data", "stage", "runtime", "intervals")
@@ -86,6 +86,41 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
         return _replace_nested(config, tree)
     except UsageError as error:
         raise UsageError(_use_option_names(str(error), overrides)) from None
+
+
+def differences(first: Config, second: Config) -> dict[str, str]:
+    """Return `first value, second value` by option, or by field, in which two configs differ.
+
+    Learning rates of both players that differ in the same way are one, `lr`.
+    """
+    # Name the options as the flags are.
+    names: dict[str, str] = {}
+    for config in (first, second):
+        for name, option in _options(config).items():
+            path = ".".join(option.path)
+            names[path.replace("stage.", f"stages.{len(config.stages) - 1}.", 1)] = name
+    found = _differences("", to_json(first), to_json(second))
+    stage = f"stages.{len(second.stages) - 1}."
+    values = {names.get(path, path.removeprefix(stage)): change for path, change in found}
+
+    rates = [f"{player}_optimizer.lr" for player in ("generator", "discriminator")]
+    if len({values.get(rate, rate) for rate in rates}) == 1:
+        values = {"lr": values[rates[0]], **{n: v for n, v in values.items() if n not in rates}}
+    return values
+
+
+def _differences(path: str, first: object, second: object) -> list[tuple[str, str]]:
+    first, second = list_to_dict(first), list_to_dict(second)
+    if first == second:
+        return []
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return [(path, f"{first!r}, {second!r}")]
+    left, right = cast(dict[str, object], first), cast(dict[str, object], second)
+    return [
+        change
+        for key in dict.fromkeys((*left, *right))
+        for change in _differences(f"{path}.{key}".lstrip("."), left.get(key), right.get(key))
+    ]
 
 
 def _options(config: Config) -> dict[str, _Option]:

@@ -461,7 +461,7 @@ def update_custom_paths(stored: Config, requested: Config) -> Config:
 
     They are matched by name and content.
     """
-    paths = {_identity(part): part.source for part in _custom_parts(requested)}
+    paths = {_identity(part): part.source for part in custom_parts(requested)}
 
     def updated(stage: Stage) -> Stage:
         changed = {
@@ -474,7 +474,8 @@ def update_custom_paths(stored: Config, requested: Config) -> Config:
     return replace(stored, stages=tuple(map(updated, stored.stages)))
 
 
-def _custom_parts(run: Config) -> list[CustomGame | CustomModel]:
+def custom_parts(run: Config) -> list[CustomGame | CustomModel]:
+    """Return the games and models of a config that the user's code defines."""
     parts = [p for stage in run.stages for p in (stage.game, stage.generator, stage.discriminator)]
     return [part for part in parts if isinstance(part, CustomGame | CustomModel)]
 

@@ -14,7 +14,7 @@ from cattrs.v import format_exception
 
 from advnets.config.games import GameConfig
 from advnets.config.models import DiscriminatorConfig, GeneratorConfig
-from advnets.config.run import Config, OptimizerConfig
+from advnets.config.run import OptimizerConfig
 from advnets.errors import AdvnetsError, RunError
 
 T = TypeVar("T")
@@ -139,25 +139,6 @@ def _error_message(error: BaseException, expected_type: Any) -> str:
     if type(error) in (TypeError, ValueError) and error.args:
         return f"{message}, got {str(error)[:120]}"
     return message
-
-
-def differences(first: Config, second: Config) -> list[str]:
-    """Return every field in which two configs differ, as `path: first value, second value`."""
-    return _differences("", to_json(first), to_json(second))
-
-
-def _differences(path: str, first: object, second: object) -> list[str]:
-    first, second = list_to_dict(first), list_to_dict(second)
-    if first == second:
-        return []
-    if not (isinstance(first, dict) and isinstance(second, dict)):
-        return [f"{path}: {first!r}, {second!r}"]
-    left, right = cast(dict[str, object], first), cast(dict[str, object], second)
-    return [
-        line
-        for key in dict.fromkeys((*left, *right))
-        for line in _differences(f"{path}.{key}".lstrip("."), left.get(key), right.get(key))
-    ]
 
 
 def flat(record: object, prefix: str = "") -> dict[str, Any]:

@@ -166,6 +166,12 @@ class IdentityNormalizer(Normalizer):
         """Return x."""
         return pixels
 
+    def from_unit_range(
+        self, images: Float[Tensor, "batch *shape"]
+    ) -> Float32[Tensor, "batch *shape"]:
+        """Normalize points, which have any range and are not rounded."""
+        return self.to_model(images.to(torch.float32))
+
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
         """Return x."""
         return images.to(torch.float32)

@@ -116,8 +116,9 @@ MMD = _feature_distance(
     title="MMD",
     help="squared maximum mean discrepancy of features, cubic polynomial kernel",
     describe=lambda r: (
-        f"MMD² {r['value']:.3g} ± {r['standard_error']:.1g} over {r['subsets']:,} subsets of "
-        f"{r['subset_size']:,}"
+        f"MMD² {r['value']:.3g} ± {r['standard_error']:.1g} over "
+        + ("1 subset" if r["subsets"] == 1 else f"{r['subsets']:,} subsets")
+        + f" of {r['subset_size']:,}"
     ),
     details=("standard_error", "std"),
     aliases=("kid",),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from advnets import config
+from advnets.config.overrides import option_names
 from advnets.data.dataset import (
     Dataset,
     Split,
@@ -214,7 +215,15 @@ def memory_advice(run: config.Config, fraction: float = 0.5) -> str:
     own = run.data.size > 1 and has_own_images(run.data.source)
     size = f"a smaller --size (such as {run.data.size // 2}), " if own else ""
     either = "or " if batch or size else ""
-    return f"give {batch}{size}{either}smaller networks (hidden_sizes, base_channels or latent_dim)"
+    sizes = ("hidden_sizes", "base_channels", "latent_dim")
+    flags = [
+        f"--{name.replace('_', '-')}"
+        for name in option_names(run)
+        if name.startswith(("generator.", "discriminator.")) and name.endswith(sizes)
+    ]
+    *others, last = flags or [""]
+    named = f"{', '.join(others)} or {last}" if others else last
+    return f"give {batch}{size}{either}smaller networks" + (named and f" ({named})")
 
 
 def estimate_memory(run: config.Config, stage_index: int, info: DatasetInfo) -> MemoryEstimate:

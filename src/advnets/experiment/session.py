@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.config.serialize import differences, to_json
+from advnets.config.overrides import differences, option_names
+from advnets.config.serialize import to_json
 from advnets.data.dataset import Dataset
 from advnets.data.prepared import (
     PreparedData,
@@ -131,7 +132,9 @@ def branch_session(
         run=str(source.absolute()),
         step=metadata["step"],
         identity=stored.identity,
-        differences=tuple(differences(stored.config, resolved)),
+        differences=tuple(
+            f"{name}: {values}" for name, values in differences(stored.config, resolved).items()
+        ),
     )
     resolved = replace(resolved, branched_from=point)
     session = Session(
@@ -293,9 +296,11 @@ def _merge_configs(stored: config.Config, requested: config.Config, path: Path) 
         runtime=requested.runtime,
         data=replace(stored.data, source=requested.data.source, directory=requested.data.directory),
     )
-    if others := differences(merged, requested):
+    if changed := differences(merged, requested):
+        flags = {name: f"--{name.replace('_', '-')}" for name in option_names(requested)}
+        listed = "; ".join(f"{flags.get(name, name)}: {v}" for name, v in changed.items())
         raise ConfigDiffersError(
-            f"{path} was started with another config (stored, requested): {'; '.join(others)}; "
+            f"{path} was started with another config (stored, requested): {listed}; "
             "resume without these options, or set branch to the directory of a new run that "
             "continues with them"
         )

@@ -251,15 +251,24 @@ def _check_same_images(path: str, source: StoredRun, data: config.Data, info: Da
         UsageError: they were.
     """
     old, new = source.info.shape, info.shape
+    other, kind = (
+        "points" if option.normalize in ("none", "standard") else "images"
+        for option in (source.config.data, data)
+    )
+    if other != kind:
+        raise UsageError(
+            f"init_from does not fit: the networks of {path} were trained on {other}, and those of "
+            f"the new run are for {kind}; give a run on {kind}"
+        )
     options = (
-        ("channels", old[0], new[0]),
+        ("channels" if kind == "images" else "dimensions", old[0], new[0]),
         ("size", f"{old[1]} x {old[2]}", f"{new[1]} x {new[2]}"),
         ("normalize", source.config.data.normalize, data.normalize),
     )
     for name, there, here in options:
         if there != here:
             raise UsageError(
-                f"init_from does not fit: the networks of {path} were trained on images with "
+                f"init_from does not fit: the networks of {path} were trained on {kind} with "
                 f"{name} {there}, and those of the new run have {name} {here}; give data or "
                 f"{name} that agree"
             )
@@ -275,9 +284,10 @@ def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) 
     stored, digest = _stored_weights(cast(str, stage.init_from))[1], hashlib.blake2b(digest_size=16)
     for name in stage.init_players:
         if name not in players:
+            near = next((p for p in players if p.startswith(name.lower()[:1])), "")
             raise UsageError(
-                f"init_players has {name}, but the players of the game are "
-                f"{' and '.join(players)}; leave it out"
+                f"init_players has {name!r}, but the players of the game are "
+                f"{' and '.join(players)}; " + (f"did you mean {near}?" if near else "leave it out")
             )
         if name not in stored:
             raise UsageError(

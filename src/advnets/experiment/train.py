@@ -79,6 +79,10 @@ class TrainResult:
     """The most informative metric for the data; "" for data without test images."""
     eval_seconds: float = 0.0
     """The time of the evaluations, in seconds."""
+    trust_to_load: bool = False
+    """Whether Python files define its networks, so that commands on the run need --trust-code."""
+    trust_to_resume: bool = False
+    """Whether they define its game or networks."""
 
     def __repr__(self) -> str:
         state = f"stopped by signal {self.signal}" if self.signal else self.problem or "complete"
@@ -225,6 +229,7 @@ def _run_session(
     callbacks.on_event(event)
     callbacks.on_end(session.step, event["reason"])
     callbacks.check()
+    custom = [part for part in config.custom_parts(session.config) if ".py:" in part.source]
     return TrainResult(
         run=run.path,
         complete=complete,
@@ -236,6 +241,8 @@ def _run_session(
         best_step=best_step(run.events(), run.checkpoints_by_step()),
         default_metric=default_metric(session.data),
         eval_seconds=session.eval_seconds,
+        trust_to_load=any(isinstance(part, config.CustomModel) for part in custom),
+        trust_to_resume=bool(custom),
     )
 
 
