@@ -271,6 +271,7 @@ PIXELS = "expected pixels from 0 to 1"
         (lambda m: advnets.compare(3), "runs is 3; expected a string, Path, TrainedM"),
         (lambda m: advnets.compare([m, 3]), r"runs\[1\] is 3; expected a string, Path or Tra"),
         (lambda m: advnets.train(3), "preset is 3; expected a string, Path, Preset, Config"),
+        (lambda m: advnets.train(""), "no preset, dataset, file or folder is called ''; `adv"),
         (lambda m: advnets.train("digits", steps="x"), "steps is 'x'; expected an integer or N"),
         (
             lambda m: m.sample(2, label=["0", 3]),

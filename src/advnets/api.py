@@ -156,7 +156,7 @@ def train(
     elif resume:
         config = resumed_config(path, name, data.source if isinstance(data, Data) else source)
     else:
-        config = presets.starting_config(name or presets.DEFAULT)
+        config = presets.starting_config(presets.DEFAULT if name is None else name)
     if isinstance(data, Data):
         config = replace(config, data=data)
 
