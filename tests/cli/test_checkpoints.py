@@ -77,6 +77,17 @@ def test_what_is_selected_by_must_be_evaluated_and_have_a_direction(run_command,
         (("--keep-best", "fid", *NEVER), "--keep-best is fid, but --eval-every is 0, so that not"),
         (("--keep-best", "fid", "--steps", "9"), "--keep-best is fid, but a training of 9 steps "),
         ((*EVALUATED, "--keep-best", "n_real"), "no score of the metric frechet is called"),
+        (
+            (*EVALUATED, "--keep-best", "KID"),
+            "--keep-best is KID, but the evaluations are by frechet, which has no such score; set "
+            "--eval-metric to mmd\n",
+        ),
+        (
+            ("--eval-every", "5", "--keep-best", "modes_found"),
+            "--keep-best is modes_found, but the evaluations are by parzen, which has no such "
+            "score; set --eval-metric to modes or mixture\n",
+        ),
+        (("--keep-best", "precision"), "no metric of a training curve is called 'prdc'; known: "),
         (("--keep-checkpoints", "0"), "--keep-checkpoints is 0; it must be at least 1"),
         (("--keep-checkpoints", "some"), "--keep-checkpoints is 'some'; it must be"),
     ):
@@ -85,6 +96,21 @@ def test_what_is_selected_by_must_be_evaluated_and_have_a_direction(run_command,
         assert err.startswith(f"advnets: {message}"), err
         assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("frechet", "frechet"), ("fid", "frechet"), ("KID", "mmd"), ("parzen", "parzen")],
+)
+def test_the_metric_to_keep_by_is_that_of_the_evaluations(run_command, tmp_path, name, metric):
+    """Also after the advice for a short training is followed."""
+    command = ("train", "digits", "--steps", "20", "--keep-best", name, "--out", tmp_path / "run")
+    code, _, err = run_command(*command)
+    assert (code, err.endswith("by default; set --eval-every to 2\n")) == (2, True), err
+    code, out, _ = run_command(*command, "--eval-every", "10")
+    events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
+    assert (code, "the best checkpoint is of step " in out) == (0, True)
+    assert {event["metric"] for event in events} == {metric}
 
 
 def test_training_ends_early_and_says_so(run_command, tmp_path, quick):

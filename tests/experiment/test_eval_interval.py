@@ -90,6 +90,9 @@ def test_points_have_the_metric_of_their_density(source, metric):
     run, data = resolved(replace(run, data=replace(run.data, source=source)))
     intervals = resolve_intervals(run, data)
     assert (intervals.eval_metric, intervals.eval_every) == (metric, 2000)
+    # A value that other metrics have too is that of the metric that suits the data.
+    kept = resolve_intervals(replace(run, intervals=config.Intervals(keep_best="kl")), data)
+    assert kept.eval_metric == metric
 
 
 @pytest.mark.parametrize(

@@ -316,13 +316,13 @@ class Intervals(ValidatedConfig):
     evaluations take less than 5 % of the time, where the data have a cheap score."""
     eval_metric: Annotated[str | None, arg(metavar="METRIC")] = None
     """Metric of these evaluations, one of those with an asterisk in `advnets evaluate --help`.
-    None: parzen, or if --eval-every is not given mixture or kl-jsd of points, frechet or mmd of
-    images, of as many samples as there are test images, at most 1,000."""
+    None: that of --keep-best, else parzen, or if --eval-every is not given mixture or kl-jsd of
+    points, frechet or mmd of images, of as many samples as there are test images, at most 1,000."""
     keep_checkpoints: int | Literal["all"] = 2
     """Number of newest checkpoints to keep, or all."""
     keep_best: str | None = None
-    """Score of --eval-metric by which the best checkpoint is kept as well: its name (fid), or one
-    of its values (modes_found). None: none is."""
+    """Metric (fid, kid) by which the best checkpoint is kept as well, or one of its values
+    (modes_found); the metric of the evaluations if --eval-metric is not given. None: none is."""
     patience: int = 0
     """Number of evaluations without a better score after which the training ends early. 0: it
     never does."""
@@ -342,7 +342,7 @@ class Intervals(ValidatedConfig):
             if value and self.eval_every == 0:
                 raise UsageError(
                     f"{name} is {value}, but eval_every is 0, so that nothing is evaluated; "
-                    "set eval_every to 1000"
+                    "set eval_every to a number of steps, or leave it out"
                 )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from advnets import config
 from advnets.data.prepared import PreparedData
-from advnets.errors import UnknownNameError
+from advnets.errors import UnknownNameError, UsageError
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.registry import (
     METRICS,
@@ -38,18 +38,37 @@ _NOT_IN_EVENTS = {
 
 
 def eval_metric(intervals: config.Intervals) -> MetricSpec:
-    """Return the metric that --eval-metric names.
+    """Return the metric that --eval-metric names, or else --keep-best; by default parzen.
 
     Raises:
         UnknownNameError: there is no such metric, or it cannot be computed in training.
     """
     suitable = [name for name, spec in METRICS.items() if spec.curve is not None]
-    name = intervals.eval_metric or "parzen"
+    name = intervals.eval_metric or metric_to_keep_by(intervals) or "parzen"
     spec = find_metric(name)
     if spec is None or spec.name not in suitable:
         aliases = [alias for metric in suitable for alias in METRICS[metric].aliases]
         raise UnknownNameError("metric of a training curve", name, suitable, aliases)
     return spec
+
+
+def metric_to_keep_by(intervals: config.Intervals) -> str | None:
+    """Return the metric that --keep-best names, or of which alone it names a value, if any."""
+    score = intervals.keep_best or ""
+    if spec := find_metric(score):
+        return spec.name
+    owners = _metrics_with(score)
+    return owners[0] if len(owners) == 1 else None
+
+
+def _metrics_with(score: str) -> list[str]:
+    """Return the metrics of training curves of which a score is the name or a value."""
+    return [
+        name
+        for name, spec in METRICS.items()
+        if spec.curve is not None
+        if score.lower() in (spec.name, *spec.aliases) or score in spec.values
+    ]
 
 
 def num_images(data: PreparedData) -> int:
@@ -62,6 +81,7 @@ def selection(intervals: config.Intervals) -> Selection | None:
 
     Raises:
         UnknownNameError: --keep-best is no score of --eval-metric that has a direction.
+        UsageError: it is a score of another metric.
     """
     if not (intervals.keep_best or intervals.patience):
         return None
@@ -74,6 +94,12 @@ def selection(intervals: config.Intervals) -> Selection | None:
     if name.lower() in (spec.name, *spec.aliases):
         name = curve if curve in directions else next(iter(directions))
     better = directions.get(name)
+    others = [metric for metric in _metrics_with(name) if metric != spec.name]
+    if better is None and others:
+        raise UsageError(
+            f"keep_best is {name}, but the evaluations are by {spec.name}, which has no such "
+            f"score; set eval_metric to {' or '.join(others)}"
+        )
     if better is None:
         known = [spec.name, *directions]
         raise UnknownNameError(f"score of the metric {spec.name}", name, known)

@@ -15,8 +15,13 @@ from advnets import config
 from advnets.data.prepared import PreparedData
 from advnets.errors import UsageError
 from advnets.evaluation.modes import NUM_POINTS, default_metric
-from advnets.evaluation.registry import MIN_SAMPLES, default_extractor
-from advnets.evaluation.training_eval import eval_metric, num_images, selection
+from advnets.evaluation.registry import METRICS, MIN_SAMPLES, default_extractor
+from advnets.evaluation.training_eval import (
+    eval_metric,
+    metric_to_keep_by,
+    num_images,
+    selection,
+)
 from advnets.experiment.stored_run import meta_players, parameter_count
 from advnets.sampling.sampler import real_images
 
@@ -40,15 +45,16 @@ def resolve_intervals(run: config.Config, data: PreparedData) -> config.Interval
     """
     given = run.intervals
     if given.eval_every is not None:
-        resolved = replace(given, eval_metric=given.eval_metric or "parzen")
+        resolved = replace(given, eval_metric=eval_metric(given).name)
     else:
-        metric = given.eval_metric or natural_metric(run, data)
+        metric = _default_metric(run, data)
         every = _interval(run, data, metric)
         for name in ("keep_best", "patience"):
             if (value := getattr(given, name)) and not every:
                 raise UsageError(
                     f"{name} is {value}, but a training of {run.stage.steps or 0:,} steps on "
-                    f"{data.info.name} is not evaluated by default; set eval_every to 1000"
+                    f"{data.info.name} is not evaluated by default; set eval_every to "
+                    f"{max((run.stage.steps or 0) // 10, 1)}"
                 )
         resolved = replace(given, eval_every=every, eval_metric=metric or "parzen")
     spec = eval_metric(resolved)
@@ -56,6 +62,20 @@ def resolve_intervals(run: config.Config, data: PreparedData) -> config.Interval
     if resolved.eval_every:
         spec.check_data(data)
     return resolved
+
+
+def _default_metric(run: config.Config, data: PreparedData) -> str:
+    """Return the metric where --eval-every is not given; "" where there is none.
+
+    It is that of --eval-metric, else one that has the score of --keep-best, else the natural one.
+    """
+    given = run.intervals
+    if given.eval_metric:
+        return eval_metric(given).name
+    natural = natural_metric(run, data)
+    if natural and given.keep_best in METRICS[natural].values:
+        return natural
+    return metric_to_keep_by(given) or natural
 
 
 def natural_metric(run: config.Config, data: PreparedData) -> str:
