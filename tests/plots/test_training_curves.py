@@ -198,6 +198,35 @@ def test_curves_of_several_runs_are_beside_their_legend(images_per_step, label, 
     assert box.x1 <= figures[0].bbox.x1
 
 
+@pytest.mark.parametrize(
+    "prefix", ["seed ", "runs/digits-with-a-long-name-of-its-folder-", "a" * 99]
+)
+@pytest.mark.parametrize("count", [5, 10, 32])
+def test_every_curve_of_many_runs_is_named_below_the_panel(count, prefix, figures):
+    """The names are inside the figure, below the axis, and no two curves look the same."""
+    events = [{"step": step, "d_real": 0.99 - step / 1000} for step in range(10, 101, 10)]
+    runs = [
+        RunCurve("digits: D(x)", "probability of real", f"{prefix}{i}", events, "d_real", 96)
+        for i in (*range(count), 0)
+    ]
+    open_png(run_curves(runs))
+    axes, below = figures[0].axes
+    lines = axes.lines[: count + 1]
+    looks = [(line.get_color(), line.get_linestyle()) for line in lines]
+    assert len({*looks[:-1]}) == count
+    assert looks[-1] == looks[0]
+    texts = below.get_legend().get_texts()
+    assert [text.get_text().replace("\n", "") for text in texts[:count]] == [
+        f"{prefix}{i}" for i in range(count)
+    ]
+    assert texts[count].get_text() == "1/2: optimum"
+    box = below.get_legend().get_window_extent()
+    assert box.y1 <= axes.xaxis.label.get_window_extent().y0
+    assert figures[0].bbox.y0 <= box.y0
+    assert figures[0].bbox.x0 <= box.x0
+    assert box.x1 <= figures[0].bbox.x1
+
+
 def test_curves_without_finite_values(figures):
     """A training that diverged at once has an image."""
     event = {"kind": "evaluate", "step": 1, "epoch": 0.1, "mean": math.nan, "standard_error": 1}

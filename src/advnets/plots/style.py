@@ -113,10 +113,14 @@ Corner = Literal["upper left", "upper right", "center left", "lower left"]
 
 
 def legend(
-    axes: Axes, theme: Theme = LIGHT, *, columns: int = 3, corner: Corner | None = None
+    axes: Axes, theme: Theme = LIGHT, *, columns: int = 3, corner: Corner | None = None, **of: Any
 ) -> None:
-    """Add a legend to the right of the title, or in a corner of the axes."""
+    """Add a legend to the right of the title, or in a corner of the axes.
+
+    `of` are `handles` and `labels` of curves in other axes; without, it is that of its own curves.
+    """
     axes.legend(
+        **of,
         loc=corner or "lower right",
         bbox_to_anchor=None if corner else (1.0, 1.0),
         ncols=columns,

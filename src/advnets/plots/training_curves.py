@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -221,7 +222,8 @@ def run_curves(curves: Sequence[RunCurve]) -> bytes:
     """Plot curves of several runs as a PNG file, with a panel for each title.
 
     The x axis is the number of real examples that D was shown. Curves with the same label have one
-    color; up to four labels of a panel have a legend.
+    color and line style, which no other label has, up to 32 labels. The legend is beside the
+    panel, or below it for more than four labels or long ones.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -234,27 +236,68 @@ def run_curves(curves: Sequence[RunCurve]) -> bytes:
         most = max([most, *(step * curve.images_per_step for step in series.x)])
     scale, millions = (1e6, ", millions") if most >= 1e6 else (1.0, "")
 
-    figure = new_figure(5.6, 2.0 * len(panels))
-    all_axes = figure.subplots(len(panels), squeeze=False)[:, 0]
-    for axes, (title, in_panel) in zip(all_axes, panels.items(), strict=True):
-        unit = in_panel[0][0].unit
+    # Below a panel of many labels, or of long ones, there is room for the lines of its legend.
+    labels = {
+        title: list(dict.fromkeys(curve.label for curve, _ in in_panel))
+        for title, in_panel in panels.items()
+    }
+    heights: list[float] = []
+    for names in labels.values():
+        heights.append(2.0)
+        if not _fits_beside(names):
+            lines = max(_wrap(name).count("\n") + 1 for name in names)
+            heights.append(_LEGEND_LINE * lines * (len(names) // _legend_columns(names) + 1))
+    figure = new_figure(5.6, sum(heights))
+    every_axes = iter(figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0])
+    for title, in_panel in panels.items():
+        axes, unit, unlabeled = next(every_axes), in_panel[0][0].unit, {*labels[title]}
         style_axes(axes, title, unit, x=f"real examples shown{millions}")
-        labels = list(dict.fromkeys(curve.label for curve, _ in in_panel))
-        few, is_probability = len(labels) <= len(LIGHT.hues), unit == SINGLE_SAMPLES.unit
-        unlabeled = {*labels} if few else set[str]()
         for curve, series in in_panel:
             x = [step * curve.images_per_step / scale for step in series.x]
-            color = LIGHT.hues[labels.index(curve.label) % len(LIGHT.hues)]
-            label = curve.label if curve.label in unlabeled else None
+            color, style = _curve_style(labels[title].index(curve.label))
+            label = _wrap(curve.label) if curve.label in unlabeled else None
             unlabeled.discard(curve.label)
-            axes.plot(x, series.y, "o-", color=color, ms=2, lw=1.2, alpha=0.8, label=label)
-        if is_probability:
+            axes.plot(x, series.y, style, color=color, marker="o", ms=2, lw=1.2, label=label)
+        if unit == SINGLE_SAMPLES.unit:
             reference_line(axes, 0.5, "1/2: optimum")
-        if few or is_probability:
+        if _fits_beside(labels[title]):
             # A long title leaves no room beside it, and in the panel it would cover points.
             legend(axes, columns=1, corner="upper left")
             axes.get_legend().set_bbox_to_anchor((1.0, 1.0))
+            continue
+        below, (handles, texts) = next(every_axes), axes.get_legend_handles_labels()
+        below.axis("off")
+        columns = _legend_columns(labels[title])
+        legend(below, columns=columns, corner="upper left", handles=handles, labels=texts)
     return png(figure)
+
+
+_LEGEND_LINE = 0.19
+"""The height of a line of a legend, in inches."""
+_LEGEND_WIDTH, _WIDTH_BESIDE, _HANDLE_WIDTH = 66, 24, 7
+"""The widths of a legend below and of a label beside a panel, and of a line in a legend, in
+characters."""
+
+
+def _fits_beside(labels: Sequence[str]) -> bool:
+    """Return whether a legend fits beside its panel."""
+    return len(labels) <= len(LIGHT.hues) and max(map(len, labels)) <= _WIDTH_BESIDE
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """Return the number of columns of a legend that fit below a panel."""
+    return max(1, _LEGEND_WIDTH // (max(map(len, labels)) + _HANDLE_WIDTH))
+
+
+def _wrap(label: str) -> str:
+    """Return a label in lines that are no wider than the figure."""
+    return "\n".join(textwrap.wrap(label, _LEGEND_WIDTH - _HANDLE_WIDTH))
+
+
+def _curve_style(number: int) -> tuple[str, str]:
+    """Return the color and line style of a label in a panel."""
+    hues, styles = (*LIGHT.hues, *DARK.hues), ("-", "--", ":", "-.")
+    return hues[number % len(hues)], styles[number // len(hues) % len(styles)]
 
 
 def _plot_discriminator(
