@@ -279,6 +279,19 @@ def test_a_change_of_threads_or_precision_is_applied_and_reported(run_command, t
     assert marks == [None, 40, 40]
 
 
+def test_a_run_without_remaining_steps_says_so(run_command, tmp_path, trained):
+    """On resume, and as a branch of its last step; not where steps remain."""
+    line = "nothing is left to train: all 30 steps are done; give more --steps or --epochs"
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    branch = ("--branch", tmp_path / "branch")
+    for flags in ((), branch):
+        code, _, err = run_command("train", "--resume", "--out", copy, *flags)
+        assert (code, err.splitlines().count(line)) == (0, 1), err
+    code, _, err = run_command("train", "--resume", "--out", copy, "--steps", "31")
+    assert (code, "nothing is left" in err) == (0, False)
+
+
 def test_resuming_a_finished_run_changes_nothing(run_command, tmp_path, quick):
     run = tmp_path / "run"
     assert run_command("train", "digits", "--out", run, *quick)[0] == 0

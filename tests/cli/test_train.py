@@ -98,6 +98,24 @@ def test_without_a_terminal_each_log_is_one_plain_line(run_command, tmp_path, qu
     )
 
 
+def test_the_first_line_names_other_data_and_the_weights_that_it_starts_from(
+    run_command, trained, tmp_path, quick
+):
+    """Not the data of the preset, nor weights that a resumed run had started from."""
+    for i in range(30):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    command = ("train", "digits", "--data", tmp_path, "--channels", "1", "--out", tmp_path / "run")
+    code, _, err = run_command(*command, *quick, "--steps", "1")
+    assert code == 0, err
+    assert err.startswith(f"training the preset digits on {tmp_path.name}: 1 steps, on cpu")
+    command = ("train", "digits", "--init-from", trained, "--out", tmp_path / "fine", *quick)
+    code, _, err = run_command(*command)
+    weights = f", from the weights of generator and discriminator of {trained}, on cpu"
+    assert (code, err.startswith(f"training digits: 30 steps{weights}")) == (0, True), err
+    code, _, err = run_command(*command, "--resume", "--steps", "31")
+    assert (code, err.startswith("resuming digits: 31 steps, from step 30, on")) == (0, True), err
+
+
 def test_a_batch_larger_than_the_data_is_reported(run_command, tmp_path, quick):
     arguments = ("digits", "--out", tmp_path / "run", *quick, "--steps", "1", "--batch-size")
     code, _, err = run_command("train", *arguments, "1198")

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from advnets.config.serialize import list_to_dict, to_json
-from advnets.errors import printable, printable_lines
+from advnets.errors import by_interface, printable, printable_lines
 from advnets.evaluation.registry import METRICS
 from advnets.files import shell_quote
 from advnets.output import TextStream, make_tolerant
 from advnets.plots.training_curves import curve_spec, metric_names
+from advnets.presets import PRESETS
 from advnets.report.score_text import describe_result
 from advnets.training.callback import Callback
 
@@ -54,7 +55,8 @@ class Console(Callback):
         self.steps: int = 0
         self.unit: str = "images"
         self._start_time, self._start_step = time.monotonic(), 0
-        self._run, self._preset = "", ""
+        self._run, self._preset, self._init = "", "", ""
+        self._has_preset_data = True
         self._first_step: tuple[int, float] | None = None
         self._is_time_known = False
 
@@ -63,6 +65,11 @@ class Console(Callback):
         if self.default_out not in (None, run):
             self.line(f"advnets: {self.default_out} is taken; the run is {run}")
         self._run, self._preset, self._start_step = str(run), config.preset, step
+        preset = PRESETS.get(config.preset)
+        self._has_preset_data = not preset or config.data.source == preset.config.data.source
+        if (other := config.stage.init_from) and not step:
+            players = " and ".join(config.stage.init_players)
+            self._init = f", from the weights of {players} of {other}"
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Print an event."""
@@ -119,15 +126,21 @@ class Console(Callback):
             time.monotonic(),
             event["step"],
         )
-        first = "" if event["kind"] == "start" else f", from step {event['step']:,}"
+        first = self._init if event["kind"] == "start" else f", from step {event['step']:,}"
         if "branched_from" in event:
             first = f", from step {event['step']:,} of {event['branched_from']}"
         action = "training" if event["kind"] == "start" else "resuming"
+        name = self._preset
+        if "data" in event and not self._has_preset_data:
+            name = f"the preset {name} on {event['data']['name']}"
         threads = "1 thread" if event["threads"] == 1 else f"{event['threads']} threads"
         self.line(
-            f"{action} {self._preset}: {self.steps:,} steps{first}, on {event['device']} in "
+            f"{action} {name}: {self.steps:,} steps{first}, on {event['device']} in "
             f"{event['precision']} with {threads}, in {self._run}"
         )
+        if event["step"] == self.steps:
+            more = by_interface("give more --steps or --epochs", "give more steps or epochs")
+            self.line(f"nothing is left to train: all {self.steps:,} steps are done; {more}")
         if repeated := event.get("repeated"):
             result = "" if event.get("changed") else ", with the same result to the bit"
             self.line(
