@@ -19,7 +19,7 @@ from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.extractors.builtin import Pixels, load_classifier
 from advnets.report.score_text import score_lines
-from advnets.sampling.sampler import ComputeSettings, real_images
+from advnets.sampling.sampler import ComputeSettings, read_images, real_images
 
 
 class Showing(nn.Module):
@@ -286,7 +286,7 @@ def test_an_unsuitable_extractor_is_refused(digits):
 
 
 def test_too_few_images_for_neighbors_are_reported(digits, monkeypatch):
-    monkeypatch.setattr(context, "MAX_TEST_IMAGES", 5)
+    monkeypatch.setattr(context, "read_images", lambda split, _rows: read_images(split, slice(5)))
     images = real_images(digits.dataset.train, 600, 1)
     with pytest.raises(
         DataError, match="digits has 5 images to compare, and the metric prdc needs more than 5"
@@ -297,7 +297,7 @@ def test_too_few_images_for_neighbors_are_reported(digits, monkeypatch):
 def test_a_failed_metric_keeps_the_scores_of_the_others(tiny, tmp_path, console, monkeypatch):
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", [console])
     trained = load(tmp_path / "run")
-    monkeypatch.setattr(context, "MAX_TEST_IMAGES", 5)
+    monkeypatch.setattr(context, "read_images", lambda split, _rows: read_images(split, slice(5)))
     with pytest.raises(DataError, match="the metric prdc needs more than 5"):
         trained.evaluate(("swd", "prdc"))
     assert {record["metric"] for record in trained.run.scores()} == {"swd"}

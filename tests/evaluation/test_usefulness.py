@@ -106,16 +106,18 @@ def test_the_accuracy_of_each_class_is_printed_with_its_interval():
         "n_train": 40,
         "n_test": 30,
         "accuracy": 17 / 30,
+        "interval": {"accuracy": [0.4, 0.7]},
         "class_accuracy": [c and c["accuracy"] for c in known],
         "class_intervals": [c and rule(c, "accuracy") for c in known],
     }
     text = score_lines([{**record, "trained_on": name} for name in ("samples", "real + flips")])
-    heading, *lines = text[text.index("Accuracy by") :].splitlines()[:6]
+    heading, *lines = text[text.index("Accuracy by") :].splitlines()[:7]
     assert heading == "Accuracy by class and training set in % [95 % interval]"
     assert lines[0].split() == ["class", "samples", "real", "+", "flips"]
+    assert lines[1].split() == ["all", *2 * ["56.7", "[40.0,", "70.0]"]]
     low, high = wilson(np.arange(10) < 7)
     cells = ["0.0 [0.0, 27.8]", f"70.0 [{100 * low:.1f}, {100 * high:.1f}]", "–"]
-    for line, cell in zip(lines[1:], [*cells, "100.0 [72.2, 100.0]"], strict=True):
+    for line, cell in zip(lines[2:], [*cells, "100.0 [72.2, 100.0]"], strict=True):
         assert line.split()[1:] == 2 * cell.split()
 
 

@@ -100,18 +100,21 @@ def _table(records: Sequence[Record]) -> str:
 
 
 def _class_accuracy_lines(records: Sequence[Record]) -> list[str]:
-    """Return lines of the accuracy of each class, a column for each training set."""
+    """Return lines of the accuracy of all and of each class, a column for each training set."""
     if not records:
         return []
-    rows = [("class", *(r["trained_on"] for r in records))]
+
+    def cell(accuracy: float | None, interval: Sequence[float] | None) -> str:
+        if accuracy is None or interval is None:
+            return "–"
+        return f"{100 * accuracy:.1f} [{', '.join(f'{100 * bound:.1f}' for bound in interval)}]"
+
+    rows = [
+        ("class", *(r["trained_on"] for r in records)),
+        ("all", *(cell(r["accuracy"], r["interval"]["accuracy"]) for r in records)),
+    ]
     for number in range(len(records[0]["class_accuracy"])):
-        cells = (
-            "–"
-            if r["class_accuracy"][number] is None
-            else f"{100 * r['class_accuracy'][number]:.1f} "
-            f"[{', '.join(f'{100 * bound:.1f}' for bound in r['class_intervals'][number])}]"
-            for r in records
-        )
+        cells = (cell(r["class_accuracy"][number], r["class_intervals"][number]) for r in records)
         rows.append((str(number), *cells))
     return [
         "Accuracy by class and training set in % [95 % interval]",
