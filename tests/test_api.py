@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from PIL import Image
 
 import advnets
 from advnets import presets
+from advnets.config.overrides import option_names
 from advnets.config.serialize import to_json
 from advnets.errors import RunError, UsageError, in_python_words
 from advnets.presets.config_file import read_config_file
@@ -51,6 +55,9 @@ def test_keywords_and_overrides_reach_every_option():
         ({"latent_dim": 1}, TypeError, r"did you mean overrides=\{'generator.latent_dim': …\}\?"),
         ({"lr": 1.0, "overrides": {"lr": 1}}, UsageError, "lr was given as a keyword and in over"),
         ({"size": 8}, UsageError, "size applies to your own images, and digits is .*leave size o"),
+        ({"track": ("wandb",)}, TypeError, r'argument \'track\'; .* callbacks=\["tensorboard"\]'),
+        ({"dry_run": True}, TypeError, "'dry_run'; the command `advnets train --dry-run` prints"),
+        ({"verbose": True}, TypeError, "'verbose'; the command `advnets train --dry-run --verb"),
         ({"batch_size": 0}, UsageError, "batch_size is 0; it must be at least 1"),
         (
             {"overrides": {"batch_size": "8"}},
@@ -69,6 +76,40 @@ def test_wrong_arguments(keywords, error, message):
     with pytest.raises(error, match=message):
         quick("digits", **keywords)
     assert not Path("runs").exists()
+
+
+def test_an_unknown_keyword_that_is_like_none_lists_all():
+    with pytest.raises(TypeError, match="its arguments are preset, data, labels, ") as caught:
+        quick("digits", exist_ok=True)
+    named = str(caught.value).partition("its arguments are ")[2].split(", ")
+    declared = {name for name in signature(advnets.train).parameters if name != "options"}
+    options = {name for name in option_names(presets.get_preset("digits")) if "." not in name}
+    assert sorted(named) == sorted(declared | options)
+
+
+def test_the_docstring_of_evaluate_names_all_keywords_of_the_method():
+    for name in signature(advnets.TrainedModel.evaluate).parameters.keys() - {"self"}:
+        assert name in advnets.evaluate.__doc__
+
+
+def test_a_warning_shows_the_line_of_the_user(tmp_path):
+    """In a process whose functions are not checked, as the checks' own lines call them."""
+    script = tmp_path / "user.py"
+    script.write_text(
+        "import advnets\n"
+        "m = advnets.train('digits', steps=2, eval_every=0, threads=1, progress=False)\n"
+        "m.evaluate('swd', num_samples=20)\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert f"{script}:3: RunWarning: the EMA of G" in ended.stderr
+
+
+def test_init_from_takes_a_model_as_its_checkpoint():
+    model = quick("digits", out="a")
+    other = quick("digits", out="b", init_from=model, seed=1)
+    same = quick("digits", out="c", init_from="a/checkpoints/step-00000002.safetensors", seed=1)
+    assert torch.equal(other.sample(2), same.sample(2))
+    assert other.config.stage.init_from == same.config.stage.init_from
 
 
 def test_a_message_names_keywords_in_python_and_flags_on_the_command_line(run_command):

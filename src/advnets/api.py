@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from advnets.config import Config, Data
 from advnets.config.overrides import apply_overrides, option_names
 from advnets.data.memory import as_dataset, is_array
 from advnets.data.spec import MEMORY_PREFIX, check_own_images
-from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword
+from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword, warn_user
 from advnets.evaluation.comparison import compare as compare_scores
 from advnets.evaluation.registry import resolve_metrics
 from advnets.evaluation.spec import MetricNames
@@ -41,6 +41,14 @@ from advnets.training.callback import Callback, as_callback
 
 _IMAGE_OPTIONS = ("size", "width", "channels", "crop", "background", "white_level")
 """Options that apply to image files of the user, not to named datasets or arrays."""
+
+
+_FLAGS_ONLY = {
+    "track": 'give the names of trackers as callbacks, such as callbacks=["tensorboard"]',
+    "dry_run": "the command `advnets train --dry-run` prints the estimate",
+    "verbose": "the command `advnets train --dry-run --verbose` prints the resolved config",
+}
+"""Flags of `advnets train` that are no keywords, with what to use."""
 
 
 @public_function
@@ -74,19 +82,21 @@ def train(
 ) -> TrainedModel:
     """Train a GAN and return the trained model.
 
-    Every flag of `advnets train` is a keyword (with underscores) or a key of `overrides`. An
-    argument that is None keeps the value of the preset, or with `resume` that of the run. An
-    interrupted training is saved, and the model of its last checkpoint is returned.
+    Every flag of `advnets train` is a keyword (with underscores) or a key of `overrides`, except
+    `--track`, whose names `callbacks` takes, `--dry-run` and `--verbose`. An argument that is None
+    keeps the value of the preset, or with `resume` that of the run. An interrupted training is
+    saved, and the model of its last checkpoint is returned.
 
     Args:
         preset: a preset or its name, FILE.py:NAME of a custom game, a config, or the path of a
             run's config.json or of a YAML or TOML file with a `preset` and options; None: digits.
         data: a named dataset, the path of your own data, a data config, or images in memory: an
             array or tensor of shape (N, H, W), (N, C, H, W) or (N, H, W, C), uint8 or floats from 0
-            to 1, a torch Dataset, a Hugging Face dataset, a list of paths or PIL images, or a
-            dataset that `advnets.data.open_dataset` returned. Of 50 or more images in memory, a
-            tenth each is held out for validation and test; an iterable torch Dataset is streamed,
-            all of it for training. `resume` needs the same images, and checks that they are.
+            to 1, points of shape (N, 1) or (N, 2), a torch Dataset, a Hugging Face dataset, a list
+            of paths or PIL images, or a dataset that `advnets.data.open_dataset` returned. Of 50 or
+            more images in memory, a tenth each is held out for validation and test; an iterable
+            torch Dataset is streamed, all of it for training. `resume` needs the same images, and
+            checks that they are.
         labels: the class of each image in memory, an integer or a name.
         data_dir: the directory of named datasets.
         out: the run directory; None: runs/NAME, with the name of the preset or of your data, or
@@ -117,7 +127,8 @@ def train(
         generator: a custom generator: a class or function that is called with the shape of images
             and the number of classes, and returns a torch module; or FILE.py:NAME of one.
         discriminator: a custom discriminator, given in the same way.
-        options: further options whose names have no dot, such as `hflip` or `log_every`.
+        options: further options whose names have no dot, such as `hflip` or `log_every`;
+            `init_from` also takes a `TrainedModel`, whose checkpoint it is.
 
     Raises:
         TypeError: there is no keyword of this name.
@@ -186,6 +197,8 @@ def train(
     if twice := sorted(given.keys() & (overrides or {}).keys()):
         raise UsageError(f"{twice[0]} was given as a keyword and in overrides; give one of them")
     given |= overrides or {}
+    if isinstance(model := given.get("init_from"), TrainedModel):
+        given["init_from"] = str(model.run.checkpoint_file(model.step))
     config = apply_overrides(config, given)
     dataset = None
     if in_memory:
@@ -229,7 +242,7 @@ def train(
     for warning in result.warnings:
         console.line(f"advnets: {warning}")
     if result.problem is not None:
-        warnings.warn(str(result.problem), DivergedWarning, stacklevel=3)
+        warn_user(str(result.problem), DivergedWarning)
     return load(result.run, data=dataset)
 
 
@@ -251,7 +264,8 @@ def evaluate(
         data: the data of a run directory or checkpoint, as for `load`; also `labels`, `data_dir`.
         labels: the class of each image in memory.
         data_dir: the directory of a named dataset.
-        options: the keywords of `TrainedModel.evaluate`.
+        options: the keywords of `TrainedModel.evaluate`: `extractor`, `trust_code`, `real`, `seed`,
+            `keep_fraction`, `num_samples`, `probe_labels` and `class_proportions`.
 
     Raises:
         AdvnetsError: as for `load` and `TrainedModel.evaluate`.
@@ -342,19 +356,12 @@ def compare(
 
 def _unknown_option(name: str, config: Config) -> TypeError:
     """Return the error for a keyword that train does not have; it suggests the nearest option."""
+    if name in _FLAGS_ONLY:
+        return TypeError(f"train has no argument {name!r}; {_FLAGS_ONLY[name]}")
     known = option_names(config)
     if dotted := [option for option in known if option.rpartition(".")[2] == name]:
         examples = " or ".join(f"overrides={{{option!r}: …}}" for option in dotted)
         return TypeError(f"train has no argument {name!r}; did you mean {examples}?")
     keywords = [option for option in known if "." not in option]
-    keywords += [
-        "out",
-        "overrides",
-        "resume",
-        "branch",
-        "step",
-        "trust_code",
-        "callbacks",
-        "progress",
-    ]
-    return unknown_keyword("train", name, keywords)
+    own = [parameter for parameter in signature(train).parameters if parameter != "options"]
+    return unknown_keyword("train", name, list(dict.fromkeys((*own, *keywords))))

@@ -39,6 +39,7 @@ import inspect
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -478,6 +479,16 @@ class RunWarning(UserWarning):
 
     A file is damaged, other versions wrote it, or its directory cannot be locked or written.
     """
+
+
+def warn_user(message: str, category: type[Warning] = RunWarning) -> None:
+    """Give a warning whose line is that of the user's code, which called this package."""
+    frame, level, outside = inspect.currentframe(), 1, 1
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+            outside = level + 1
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=outside)
 
 
 def require(library: str, extra: str) -> ModuleType:

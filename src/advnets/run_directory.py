@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import warnings
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Literal
 
 from filelock import Timeout
 
-from advnets.errors import CheckpointError, RunBusyError, RunError, RunWarning, WriteError
+from advnets.errors import CheckpointError, RunBusyError, RunError, WriteError, warn_user
 from advnets.files import created_folder, file_lock, write_atomically, write_json
 from advnets.run_records import FORMAT, config_record, event_records, score_records, unreadable
 
@@ -122,11 +121,9 @@ class RunDirectory:
                     "another directory"
                 ) from None
             if not locked:
-                warnings.warn(
+                warn_user(
                     f"the file system of {self.path} cannot lock files; do not start a second "
-                    "process on this run",
-                    RunWarning,
-                    stacklevel=4,
+                    "process on this run"
                 )
             try:
                 yield

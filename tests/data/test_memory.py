@@ -322,3 +322,26 @@ def test_real_images_replace_the_test_images(tiny, in_folder):
         model.evaluate("parzen", real=real)
     named = model.evaluate("frechet", real="digits", num_samples=200)
     assert named[0]["value"] == own[0]["value"]
+
+
+def test_points_in_memory_are_trained_on_and_compared_as_those_of_a_file(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    points = np.random.default_rng(0).normal(size=(300, 2))
+    np.save("p.npy", points)
+    short = {"steps": 2, "progress": False, "device": "cpu", "threads": 1, "eval_every": 0}
+    model = advnets.train("ring", data=points, out="a", **short)
+    file = advnets.train("ring", data="p.npy", out="b", **short)
+    assert torch.equal(model.sample(5), file.sample(5))
+    given = torch.from_numpy(points)
+    assert advnets.train(data=given, out="a", resume=True, steps=4, progress=False).step == 4
+
+    (record,) = advnets.evaluate(model, "swd", real=points.astype(np.float32), num_samples=300)
+    assert (record["n_real"], record["data"]) == (300, "images")
+    for other in points[:, :1], np.zeros((9, 8, 8)):
+        with pytest.raises(UsageError, match=r"real has .*, expected points of 2 coordinates as"):
+            advnets.evaluate(model, "swd", real=other, num_samples=30)
+    for wrong in points[:0], points * np.nan, points.astype(str):
+        with pytest.raises(UsageError, match=r"expected one or more rows of finite numbers"):
+            advnets.train("ring", data=wrong, **short)
+    with pytest.raises(UsageError, match="labels was given, and data are points; leave it out"):
+        advnets.train("ring", data=points, labels=[0] * 300, **short)

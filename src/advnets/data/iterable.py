@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,7 +22,7 @@ from advnets.data.stream import (
     StreamRow,
     shuffle_seed,
 )
-from advnets.errors import AdvnetsError, DataError, RunWarning, UsageError
+from advnets.errors import AdvnetsError, DataError, UsageError, warn_user
 
 _Item = tuple[int, Any]
 """The index of an item of the dataset, and the item."""
@@ -141,5 +140,5 @@ def open_iterable(dataset: Iterable[Any], labels: object, data: Data) -> Dataset
             f"{name} gives other images each time it is iterated: a resumed run is not bit-exact, "
             "and other data are not noticed"
         )
-        warnings.warn(note, RunWarning, stacklevel=2)
+        warn_user(note)
     return Dataset("iterable", train, valid=None, test=None, notes=(note,))

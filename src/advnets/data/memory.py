@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
@@ -45,9 +45,11 @@ def open_in_memory(images: object, labels: object, data: Data) -> Dataset:
 
     The validation and test splits have a tenth of the images each. Arrays have shape (N, H, W),
     (N, C, H, W) or (N, H, W, C), C = 1 or 3, and are uint8, or floats from 0 to 1, which are
-    rounded to 256 levels; they are not resized. Files and PIL images are resized and converted as
-    `data` says. The items of a torch Dataset are images, or pairs of an image and a label;
-    an iterable one is streamed. `labels` are integers or names, one for each image.
+    rounded to 256 levels; they are not resized. Arrays of shape (N, 1) or (N, 2) are points, of
+    whose kernel density estimate all splits are drawn, as for a file of points. Files and PIL
+    images are resized and converted as `data` says. The items of a torch Dataset are images, or
+    pairs of an image and a label; an iterable one is streamed. `labels` are integers or names, one
+    for each image.
 
     Raises:
         UsageError: the object is of another type, or images or labels have an invalid shape or
@@ -60,6 +62,12 @@ def open_in_memory(images: object, labels: object, data: Data) -> Dataset:
         return open_iterable(cast(Iterable[Any], images), labels, data)
     if data.stream:
         raise UsageError("stream applies to files, and the images are in memory; leave it out")
+    if _are_points(images):
+        from advnets.data.synthetic.kde import open_points
+
+        if labels is not None:
+            raise UsageError("labels was given, and data are points; leave it out")
+        return open_points(_points_array(images))
     name, pixels, own_labels = _read_images(images, data)
     values = own_labels if labels is None else labels
     labeled = None if values is None else read_labels(values, len(pixels))
@@ -103,14 +111,45 @@ def is_labeled_array(pair: Sequence[Any]) -> bool:
 
 
 def open_images(images: object, data: Data, name: str) -> ArraySplit:
-    """Return all images in memory, in order and without labels, as `open_in_memory` reads them.
+    """Return all images or points in memory, in order and without labels.
+
+    They are read as `open_in_memory` reads them.
 
     `name` is the name of the argument, for messages.
 
     Raises:
         UsageError, DataError: as for `open_in_memory`.
     """
+    if _are_points(images):
+        points = _points_array(images).astype(np.float32)
+        return ArraySplit(points[:, :, None, None], white_level=1)
     return ArraySplit(_read_images(images, data, name)[1])
+
+
+def _are_points(images: object) -> bool:
+    """Return whether an object is an array or tensor of shape (N, 1) or (N, 2)."""
+    if isinstance(images, Tensor) and (images.layout != torch.strided or images.is_meta):
+        return False
+    if not isinstance(images, np.ndarray | Tensor):
+        return False
+    return images.ndim == 2 and images.shape[1] in (1, 2)
+
+
+def _points_array(points: object) -> Float64[np.ndarray, "n dims"]:
+    """Return an array or tensor of points as float64.
+
+    Raises:
+        UsageError: there are none, or they are not finite numbers.
+    """
+    if isinstance(points, Tensor):
+        points = points.detach().cpu().double().numpy()
+    array = cast(np.ndarray, points)
+    if not len(array) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise UsageError(
+            f"the points have shape {array.shape} and values of type {array.dtype}; expected one "
+            "or more rows of finite numbers"
+        )
+    return array.astype(np.float64)
 
 
 def array_to_pixels(array: np.ndarray, name: str, *, channels_last: bool) -> Pixels:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from advnets import config
-from advnets.data.dataset import Dataset, Split
+from advnets.data.dataset import Dataset, Shape, Split
 from advnets.data.memory import open_images
 from advnets.data.normalization import Normalizer
 from advnets.data.prepared import DatasetInfo, PreparedData
@@ -48,9 +48,17 @@ def reference_data(
         name, images = "images", open_images(real, data, "real")
     if not isinstance(images, Split) or images.shape != info.shape:
         raise UsageError(
-            f"real has images of shape {images.shape}, expected {info.shape} as in the run; give "
-            "images of that shape"
+            f"real has {_describe(images.shape)}, expected {_describe(info.shape)} as in the run; "
+            "give those"
         )
     dataset = Dataset(name=name, train=images, valid=None, test=images)
     recorded = replace(info, name=name, digest=dataset.digest())
     return PreparedData(dataset, normalizer, recorded)
+
+
+def _describe(shape: Shape) -> str:
+    """Return a phrase for images or points of a shape."""
+    dims, height, width = shape
+    if height == width == 1:
+        return f"points of {dims} coordinate{'s' if dims > 1 else ''}"
+    return f"images of shape {shape}"

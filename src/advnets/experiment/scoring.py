@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advnets.data.class_proportions import ProportionKind
-from advnets.errors import CustomCodeError, RunWarning, WriteError
+from advnets.errors import CustomCodeError, WriteError, warn_user
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.reference import reference_data
 from advnets.evaluation.registry import (
@@ -106,7 +105,7 @@ def score_model(
         _save_scores(model, records)
         results += records
     if any(spec.samples != "none" for spec in specs) and (warning := _young_ema_warning(model)):
-        warnings.warn(warning, RunWarning, stacklevel=4)
+        warn_user(warning)
     return results
 
 
@@ -132,9 +131,7 @@ def _save_scores(model: TrainedModel, records: list[dict[str, Any]]) -> None:
     try:
         model.run.add_scores(records, record_identity)
     except WriteError as error:
-        warnings.warn(
-            f"the scores of {records[0]['metric']} are not saved: {error}", RunWarning, stacklevel=5
-        )
+        warn_user(f"the scores of {records[0]['metric']} are not saved: {error}")
 
 
 def _find_extractor(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from advnets.config import Config, CustomGame, CustomModel
 from advnets.config.serialize import from_json, to_json, without_defaults
 from advnets.data.normalization import Normalizer
 from advnets.data.prepared import DatasetInfo, run_normalizer
-from advnets.errors import OutOfMemoryError, RunError, RunWarning, UsageError
+from advnets.errors import OutOfMemoryError, RunError, UsageError, warn_user
 from advnets.experiment.players import build_players
 from advnets.run_directory import RunDirectory
 from advnets.run_records import versions
@@ -198,7 +197,7 @@ class StoredRun:
 
     def warn(self, message: str) -> None:
         """Issue a `RunWarning`."""
-        warnings.warn(message, RunWarning, stacklevel=3)
+        warn_user(message)
 
 
 def run_and_step(checkpoint: Path) -> tuple[Path, int]:

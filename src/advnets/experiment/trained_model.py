@@ -6,7 +6,6 @@ that drawing a sample imports little.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from advnets.config import Config, CustomDiscriminator, CustomGenerator, Runtime
 from advnets.data.class_proportions import Label, LabelIndex, Labels, ProportionKind, class_indices
-from advnets.errors import RunWarning, UsageError, WriteError, check_type, public_function
+from advnets.errors import UsageError, WriteError, check_type, public_function, warn_user
 from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
 from advnets.models.custom import Factory, check_custom_models, load_custom_models, register_model
 from advnets.models.layers import use_batch_statistics
@@ -528,7 +527,7 @@ class TrainedModel:
         try:
             write_report(self.run.path)
         except WriteError as error:
-            warnings.warn(f"the report is not updated: {error}", RunWarning, stacklevel=2)
+            warn_user(f"the report is not updated: {error}")
         return self.run.path / "report.html"
 
 

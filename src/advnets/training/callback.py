@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from advnets.config import Config
 from advnets.custom_code import describe_exception
-from advnets.errors import CallbackError, CustomCodeError, RunWarning, UnknownNameError, UsageError
+from advnets.errors import CallbackError, CustomCodeError, UnknownNameError, UsageError, warn_user
 
 
 class Callback:
@@ -185,9 +184,7 @@ class CallbackList(Callback):
                     self.error.__cause__ = error
                 else:
                     self.callbacks.remove(callback)
-                    warnings.warn(
+                    warn_user(
                         f"{name} raised {raised!r} in {method} at step {step:,}; the training "
-                        "continues without it",
-                        RunWarning,
-                        stacklevel=3,
+                        "continues without it"
                     )

@@ -122,6 +122,15 @@ def open_point_file(path: Path, options: PointsOptions) -> Dataset:
     return open_distribution(path.stem, points)
 
 
+def open_points(centers: Float64[np.ndarray, "m dims"]) -> Dataset:
+    """Open points in memory as a file of them with the default options.
+
+    Raises:
+        UsageError: the points (nearly) coincide.
+    """
+    return open_distribution("points", KernelDensity(centers=centers))
+
+
 # Files of points.
 
 _MAX_BYTES = 64 << 20
