@@ -316,7 +316,8 @@ def test_real_images_replace_the_test_images(tiny, in_folder):
     own = model.evaluate("frechet", num_samples=200)
     assert len(model.run.scores()) == 1 + len(own)  # scores on other images are kept beside them
 
-    with pytest.raises(UsageError, match=r"real has images of shape \(1, 6, 8\), expected \(1, 8"):
+    sizes = r"real has images of shape \(1, 6, 8\), expected images of shape \(1, 8, 8\)"
+    with pytest.raises(UsageError, match=sizes):
         model.evaluate("frechet", real=GRAY)
     with pytest.raises(UsageError, match="parzen needs other images of the run too; leave real"):
         model.evaluate("parzen", real=real)
