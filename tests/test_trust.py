@@ -499,7 +499,7 @@ def test_neither_results_nor_records_run(tmp_path, canary):
     code.write_text(canary.source + GAME)
     from advnets.cli.arguments import config_of
 
-    with pytest.raises(UsageError, match=r"names the Python file .* which is not run"):
+    with pytest.raises(UsageError, match=r"names the Python file .* whose code is not run"):
         config_of(f"advnets train {code}:game --steps 5")
     assert not canary.sang()
 
@@ -528,6 +528,7 @@ EXECUTING = {
     ("errors.py", "importlib.import_module"): "a library by a name that stands in the source",
     ("lazy.py", "importlib.import_module"): "a module of the package's own",
     ("bench/runner.py", "subprocess.Popen"): "this package's own worker",
+    ("presets/config_file.py", "yaml.load"): "with a subclass of SafeLoader",
     ("metrics/linear_probe.py", "torch.compile"): "",
 }
 """All calls in the package that run, import or unpickle, with their arguments."""

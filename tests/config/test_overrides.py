@@ -106,7 +106,7 @@ def test_of_two_stages_the_last_one_is_changed():
         ({"generator.output_bias": "x"}, "it must be a number or 'marginals'"),
         ({"game.objective": "hing"}, "must be one of non-saturating.*; did you mean hinge"),
         ({"epochs": 1, "steps": 1}, "epochs is 1 and steps is 1; give one of them"),
-        ({"lr": 0}, "lr is 0, which trains neither player; give a positive lr, or freeze one"),
+        ({"lr": 0}, "lr is 0, which trains neither player; give a positive lr, or 0 for one"),
         ({"lr": 1, "generator_optimizer.lr": 1}, "lr and generator_optimizer.lr were both given"),
         ({"game.k": 2, "game.updates": "simultaneous"}, "game.k is 2, but simultaneous updates"),
         ({"schedule_steps": 3}, "no option is called 'schedule_steps'"),

@@ -77,7 +77,6 @@ def apply_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
                 )
             rates = tree.setdefault("stage", {}).setdefault(name, {})
             rates["lr"] = _convert("lr", lr, float)
-            config.stage.with_learning_rate(rates["lr"])  # refuses 0
 
     # Replace each section once, as its values are checked together.
     try:

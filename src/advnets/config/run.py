@@ -197,6 +197,11 @@ class Stage(ValidatedConfig):
                 f"ema_rampup is {self.ema_rampup} but ema_half_life is 0, which disables the EMA; "
                 "set ema_half_life to 100000, or ema_rampup to 0"
             )
+        optimizers = self.generator_optimizer, self.discriminator_optimizer
+        if all(not spec.lr and not getattr(spec, "lr_final", None) for spec in optimizers):
+            raise UsageError(
+                "lr is 0, which trains neither player; give a positive lr, or 0 for one player only"
+            )
         if self.init_players and self.init_from is None:
             raise UsageError(
                 f"init_players is {' '.join(self.init_players)}, but init_from is not given; "
@@ -224,16 +229,7 @@ class Stage(ValidatedConfig):
         return replace(self, epochs=epochs, steps=steps)
 
     def with_learning_rate(self, lr: float) -> Stage:
-        """Return the stage with this learning rate for both players.
-
-        Raises:
-            UsageError: it is 0, which would train neither of them.
-        """
-        if lr == 0:
-            raise UsageError(
-                "lr is 0, which trains neither player; give a positive lr, or freeze one player: "
-                "set generator_optimizer.lr or discriminator_optimizer.lr to 0"
-            )
+        """Return the stage with this learning rate for both players."""
         return replace(
             self,
             generator_optimizer=replace(self.generator_optimizer, lr=lr),
