@@ -86,7 +86,7 @@ sys.exit(main())
 def test_a_folder_that_a_killed_process_left_before_its_run_began_is_used_again(
     run, uninterrupted, tmp_path
 ):
-    for function in ("session._open_new_data", "RunDirectory.write_config"):
+    for function in ("session._open_data", "RunDirectory.write_config"):
         code, _, _ = run.finish(run.begin(code=DIES_BEFORE.format(function=function)))
         assert code == -signal.SIGKILL
         assert not (run.path / "config.json").exists() and (run.path / ".lock").exists()
