@@ -316,7 +316,7 @@ def test_a_folder_has_no_folds(context, tmp_path):
     assert not tables(half)
     assert "portraits has no folds, so this column is omitted" in words(half)
     run = trainings.faces_run(context)
-    assert (run.name, run.config.intervals.eval_every) == ("faces-quick", 0)
+    assert (run.name, run.config.intervals.eval_every) == ("faces-quick", None)
     assert not context.runs_dir.exists()
 
 
