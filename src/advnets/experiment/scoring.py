@@ -104,12 +104,14 @@ def score_model(
             raise CustomCodeError(f"{error}; correct it: the training is saved") from error
         _save_scores(model, records)
         results += records
-    if any(spec.samples != "none" for spec in specs) and (warning := _young_ema_warning(model)):
+    if any(spec.samples != "none" for spec in specs) and (
+        warning := _initial_weights_warning(model)
+    ):
         warn_user(warning)
     return results
 
 
-def _young_ema_warning(model: TrainedModel) -> str | None:
+def _initial_weights_warning(model: TrainedModel) -> str | None:
     """Return a warning where the EMA of G still has much of its initial weights."""
     stages, number = model.config.stages, len(model.config.stages) - 1
     stage, steps = stages[number], model.step - model.config.steps_before(number)
