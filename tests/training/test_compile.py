@@ -174,6 +174,7 @@ def test_the_default_step_function_is_eager():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # import of the compiler
 @pytest.mark.parametrize("pair", PAIRS)
 def test_with_torch_compile_the_weights_are_the_same_up_to_rounding(pair):
     """The real compiler fuses operations, which changes rounding."""
