@@ -94,7 +94,9 @@ def test_the_accuracies_of_all_training_sets_are_those_of_scikit_learn(model, re
 
 
 def test_the_accuracy_of_each_class_is_printed_with_its_interval():
-    """Of 10 test images; a class without images has none, and one without hits begins at 0."""
+    """The data has 10 test images; a class without images has no interval, and that of a class
+    without hits begins at 0.
+    """
     rule = proportion_interval("n")
     hits = [0, 7, None, 10]
     known = [None if h is None else {"accuracy": h / 10, "n": 10} for h in hits]

@@ -264,7 +264,7 @@ def test_weights_of_other_images_are_refused_with_what_differs(tiny, tmp_path):
 def test_weights_are_taken_without_running_the_code_of_their_networks(
     tiny, tmp_path, monkeypatch, run_command
 ):
-    """Of networks and games in files; a file that is gone is not missed."""
+    """The code of networks and games in files is not needed; the file may be gone."""
     source, code = tmp_path / "source", tmp_path / "nets.py"
     example = Path(__file__).parents[2] / "examples" / "custom_models.py"
     code.write_text(example.read_text("utf-8"))

@@ -99,7 +99,7 @@ def test_points_have_the_metric_of_their_density(source, metric):
     ("count", "size", "metric"), [(30, 4, ""), (200, 4, "frechet"), (200, 8, "mmd")]
 )
 def test_images_have_a_distance_that_their_number_allows(count, size, metric, tmp_path):
-    """Of 200 images 20 are for tests: more than 16 pixels and fewer than 64. Of 30 none are."""
+    """A test set has 20 of 200 images, more than 16 pixels and fewer than 64, and none of 30."""
     for i in range(count):
         Image.new("L", (size, size), i).save(tmp_path / f"{i}.png")
     data = config.Data(source=str(tmp_path), size=size, channels=1, batch_size=10)

@@ -30,7 +30,7 @@ class ExtractorSpec:
 
     load: Callable[[], Extractor]
     help: str
-    """What network it is and what it was trained on, in a few words."""
+    """The network and the data that it was trained on, in a few words."""
     published: Mapping[str, PublishedScore] = field(default_factory=dict[str, PublishedScore])
     """By metric: the published score in these features; its real images are training images."""
     checked: bool = True
