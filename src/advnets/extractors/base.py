@@ -92,6 +92,21 @@ def check_pixels(name: str, pixels: Tensor, expected: InputShape) -> Tensor:
     return images
 
 
+def check_color_pixels(name: str, pixels: Tensor) -> Tensor:
+    """Return images of any size as `check_pixels` does, for networks that take RGB images.
+
+    Raises:
+        DataError: they have not 1 or 3 channels, or are not in [0, 1].
+    """
+    images = check_pixels(name, pixels, (None, None, None))
+    if images.shape[1] not in (1, 3):
+        raise DataError(
+            f"extractor {name!r} expects images of 1 or 3 channels, got {images.shape[1]}; choose "
+            "another extractor"
+        )
+    return images
+
+
 def check_image_shape(name: str, pixels: Tensor, expected: InputShape = ANY_SHAPE) -> Tensor:
     """Return images of any range as float32 on the CPU, after a check of their shape.
 

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advnets.errors import DataError
-from advnets.extractors.base import check_pixels, extract_in_batches, file_digest, weights_path
+from advnets.extractors.base import (
+    check_color_pixels,
+    extract_in_batches,
+    file_digest,
+    weights_path,
+)
 
 WEIGHTS_VARIABLE = "ADVNETS_DINOV2"
 """The environment variable with the path of the weights."""
@@ -174,12 +179,7 @@ class DINOv2:
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
         """Return the class token, one row for each image: 1,024 features of ViT-L/14."""
-        pixels = check_pixels(self.name, pixels, (None, None, None))
-        if pixels.shape[1] not in (1, 3):
-            raise DataError(
-                f"extractor {self.name!r} expects images of 1 or 3 channels, got "
-                f"{pixels.shape[1]}; choose another extractor"
-            )
+        pixels = check_color_pixels(self.name, pixels)
         return extract_in_batches(
             self.name, lambda block: self.net(prepare_images(block)), pixels, max_batch=_BATCH
         )

