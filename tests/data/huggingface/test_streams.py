@@ -224,6 +224,7 @@ def test_a_program_can_end_in_the_middle_of_an_epoch(tmp_path, write_parquet, wr
     write = write_parquet if kind == "parquet" else write_tar
     for i in range(3):
         write(tmp_path / f"train-{i}.{kind}", range(20 * i, 20 * i + 20))
+    (tmp_path / "README.md").write_text("# A card without metadata")
     command = [sys.executable, "-c", CODE, str(tmp_path), "3", end]
     completed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (completed.returncode, completed.stdout, completed.stderr) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -27,6 +28,8 @@ def datasets_module() -> Any:
         datasets: Any = require("datasets", "hub")
         if "DATASETS_VERBOSITY" not in os.environ:
             datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+        if "HF_HUB_VERBOSITY" not in os.environ:  # it warns of dataset cards without metadata
+            require("huggingface_hub.utils.logging", "hub").set_verbosity(logging.CRITICAL)
         # The library waits seconds after every epoch to avoid a crash that Arrow 25 has fixed.
         if (
             int(require("pyarrow", "hub").__version__.partition(".")[0])
