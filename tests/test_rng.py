@@ -61,6 +61,23 @@ def test_split_streams_draw_what_separate_batches_draw():
     assert torch.equal(second, NOISE.split_streams("fake").normal("x", 1, 5))
 
 
+def test_chosen_rows_are_those_of_all_streams():
+    """In any order and repeated, of streams of equal or given sizes; other streams begin anew."""
+    rows, streams = (5, 0, 7, 5), NOISE.split_streams("real", "fake")
+    for rng, total in ((streams, 8), (NOISE.split_streams("real", "fake", sizes=(2, 6)), 8)):
+        chosen = rng.take_rows(rows, total)
+        for draw in (
+            lambda rng, n: rng.uniform("x", n, 3),
+            lambda rng, n: rng.fast_normal("x", n, 3),
+            lambda rng, n: rng.dropout_mask("x", n, 5, keep_prob=0.5),
+        ):
+            assert torch.equal(draw(chosen, 4), draw(rng, total)[list(rows)])
+    with pytest.raises(ValueError, match="5 rows cannot be split"):
+        streams.take_rows(rows, 8).uniform("x", 5, 3)
+    again = streams.take_rows(rows, 8).split_streams("real", "fake")
+    assert torch.equal(again.normal("x", 8, 3), streams.normal("x", 8, 3))
+
+
 def test_rows_that_do_not_divide_among_streams_are_refused():
     with pytest.raises(ValueError, match="9 rows cannot be split over 2 streams"):
         NOISE.split_streams("real", "fake").uniform("x", 9, 2)

@@ -41,6 +41,8 @@ class RNG:
     """Names of the independent streams from which the parts of a batch are drawn."""
     sizes: tuple[int, ...] = ()
     """Rows of each stream; empty: equally many."""
+    rows: tuple[int, ...] = ()
+    """Rows to draw, among those of all streams, which are then `sizes`; empty: all of them."""
 
     def fold_in(self, purpose: str) -> RNG:
         """Return the generator for a purpose within this one's."""
@@ -61,7 +63,12 @@ class RNG:
         A discriminator that is applied to real and generated images in one pass then draws the
         numbers that two passes draw. `sizes` are the rows of the batches; empty: equally many.
         """
-        return replace(self, streams=streams, sizes=tuple(sizes))
+        return replace(self, streams=streams, sizes=tuple(sizes), rows=())
+
+    def take_rows(self, rows: Sequence[int], total: int) -> RNG:
+        """Return a generator that draws these of the `total` rows of all streams."""
+        sizes = self.sizes or (total // len(self.streams),) * len(self.streams)
+        return replace(self, rows=tuple(rows), sizes=sizes)
 
     def uniform(
         self, purpose: str, rows: int, *shape: int, low: float = 0.0, high: float = 1.0
@@ -137,7 +144,7 @@ class RNG:
     ) -> np.ndarray:
         row_bytes = math.prod(shape) * dtype.itemsize
         sizes = self.sizes or (rows // len(self.streams),) * len(self.streams)
-        if sum(sizes) != rows:
+        if (len(self.rows) or sum(sizes)) != rows:
             raise ValueError(f"{rows} rows cannot be split over {len(self.streams)} streams")
         start = self.first_row * row_bytes
         parts: list[np.ndarray] = []
@@ -148,7 +155,8 @@ class RNG:
             # These are the bytes of Generator.bytes, in a fifth of the time.
             words = philox.random_raw(-(-(skip + size) // 8)).astype("<u8", copy=False)
             parts.append(words.view(np.uint8)[skip : skip + size])
-        return np.concatenate(parts).view(dtype).reshape(rows, *shape)
+        values = np.concatenate(parts).view(dtype).reshape(sum(sizes), *shape)
+        return values[list(self.rows)] if self.rows else values
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(self.device)
@@ -163,13 +171,16 @@ class RandomDraw:
     """The purpose of the generator, relative to that of the recording one."""
     streams: tuple[str, ...]
     sizes: tuple[int, ...]
+    rows: tuple[int, ...]
     arguments: tuple[Any, ...]
     options: Mapping[str, Any]
 
     def replay(self, rng: RNG) -> Tensor:
         """Return the tensor that the same call draws from `rng`, for its seed and step."""
         purpose = rng.purpose + self.purpose
-        generator = replace(rng, purpose=purpose, streams=self.streams, sizes=self.sizes)
+        generator = replace(
+            rng, purpose=purpose, streams=self.streams, sizes=self.sizes, rows=self.rows
+        )
         return getattr(generator, self.method)(*self.arguments, **self.options)
 
 
@@ -199,7 +210,9 @@ class RecordingRNG(RNG):
 
     def _record(self, method: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
         purpose = self.purpose.removeprefix(self.root)
-        self.draws.append(RandomDraw(method, purpose, self.streams, self.sizes, arguments, options))
+        self.draws.append(
+            RandomDraw(method, purpose, self.streams, self.sizes, self.rows, arguments, options)
+        )
         return getattr(RNG, method)(self, *arguments, **options)
 
 

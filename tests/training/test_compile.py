@@ -26,6 +26,19 @@ PAIRS = {
     "two steps of D": (MLP, MAXOUT, config.GANGame(k=2)),
     "simultaneous": (MLP, MAXOUT, config.GANGame(updates="simultaneous")),
     "penalties": (MLP, MAXOUT, config.GANGame(r1=0.1, r2=0.1)),
+    "finite differences": (
+        MLP,
+        MAXOUT,
+        config.GANGame(
+            updates="simultaneous",
+            penalty="finite-difference",
+            r1=1.0,
+            r1_final=0.1,
+            r2=0.1,
+            augment_prob=0.9,
+            pac=2,
+        ),
+    ),
     "schedules": (MLP, MAXOUT, config.GANGame(r1=1.0, r1_final=0.1, augment_prob=0.9)),
     "packs": (MLP, MAXOUT, config.GANGame(objective="wasserstein", gp_weight=10.0, pac=2)),
     "convolutions": (

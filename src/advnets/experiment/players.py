@@ -33,7 +33,7 @@ from advnets.models.factory import (
 )
 from advnets.models.layers import Shape
 from advnets.models.mlp import MLPEncoder, MLPGenerator, StackedGenerator
-from advnets.protocols import Game
+from advnets.protocols import Game, is_per_sample
 
 Players = dict[str, nn.Module]
 
@@ -99,15 +99,27 @@ def build_players(
     the data.
 
     Raises:
-        UsageError: the game needs labels that the data do not have, does not fit its models, or
-            uses augmentations that have no effect on images of this size.
+        UsageError: the game needs labels that the data do not have, does not fit its models,
+            estimates penalties of a D with batch norm, or uses augmentations that have no effect on
+            images of this size.
     """
     context = BuildContext(run.stages[: stage + 1], shape, mean_image, classes, run.data.source)
     game = context.stage.game
     check_augmentations(game.discriminator_augmentations, *shape[1:])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed(run.seed, stage))
-        return GAMES[type(game)].build_players(game, context)
+        players = GAMES[type(game)].build_players(game, context)
+    if (
+        isinstance(game, config.GANGame)
+        and game.estimates_penalty
+        and not is_per_sample(players["discriminator"])
+    ):
+        raise UsageError(
+            f"penalty is {game.penalty}, which compares D's logits of single images, but those of "
+            "this discriminator may depend on the whole batch (batch norm); turn its batch norm "
+            "off, declare per_sample = True in a model of your own, or set penalty to exact"
+        )
+    return players
 
 
 def build_gan_players(game: config.GANGame, context: BuildContext) -> Players:

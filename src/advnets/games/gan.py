@@ -17,6 +17,7 @@ from advnets.losses import (
     OBJECTIVES,
     Metrics,
     Objective,
+    finite_difference_penalty,
     input_gradients,
     linearized_logits,
     pair_metrics,
@@ -47,6 +48,8 @@ Packs = Float[Tensor, "packs pack_channels height width"]
 """Packs of one or more images, concatenated along the channels."""
 PackLogits = Float[Tensor, " packs"]
 """Logits of packs."""
+Rows = Int[Tensor, " images"]
+"""Indices of rows of the minibatch."""
 
 
 class DiscriminatorLoss(NamedTuple):
@@ -72,6 +75,7 @@ class GAN:
         self.spec = spec
         self.objective: Objective = OBJECTIVES[spec.objective]
         self.has_gradient_penalty: bool = spec.has_gradient_penalty
+        self.estimates_penalty: bool = spec.estimates_penalty
         self.schedules: dict[str, Schedule] = schedules(spec)
 
     def phases(self) -> tuple[Phase, ...]:
@@ -136,12 +140,17 @@ class GAN:
         """Return D's loss on the minibatch and on samples, in one pass of D."""
         # Compute D's logits of real and generated images.
         packs = pack_channels(torch.cat((batch.images, fake)), self.spec.pac)
-        if self.has_gradient_penalty and not packs.requires_grad:
+        if self.has_gradient_penalty and not (self.estimates_penalty or packs.requires_grad):
             packs.requires_grad_()
         streams = rng.split_streams("real", "fake")
-        logits = logits_for_g = self.logits(
-            players, self.augment_packs(packs, batch, streams), batch, streams
-        )
+        augmented = self.augment_packs(packs, batch, streams)
+        if self.estimates_penalty:
+            logits, squared_norms = self.logits_and_squared_norms(
+                players, batch, packs.detach(), augmented, streams
+            )
+        else:
+            logits, squared_norms = self.logits(players, augmented, batch, streams), None
+        logits_for_g = logits
 
         # Compute the objective and its metrics.
         real_logits, fake_logits = self.split_logits(logits)
@@ -151,17 +160,17 @@ class GAN:
         # Add the zero-centered gradient penalties R1 (real images) and R2 (samples). The gradients
         # are those in the images before augmentation.
         if self.has_gradient_penalty:
-            gradients = input_gradients(logits, packs)
-            real_norm, fake_norm = (
-                part.mean() for part in zero_centered_gradient_penalty(gradients).chunk(2)
-            )
+            if squared_norms is None:
+                gradients = input_gradients(logits, packs)
+                squared_norms = zero_centered_gradient_penalty(gradients)
+                if fake.requires_grad and is_per_sample(players["discriminator"]):
+                    logits_for_g = linearized_logits(logits, packs, gradients)
+            real_norm, fake_norm = (part.mean() for part in squared_norms.chunk(2))
             r1 = batch.scheduled.get("r1", self.spec.r1)
             r2 = batch.scheduled.get("r2", self.spec.r2)
             loss = loss + 0.5 * (r1 * real_norm + r2 * fake_norm)
             metrics["grad_norm_sq/real"] = real_norm.detach()
             metrics["grad_norm_sq/fake"] = fake_norm.detach()
-            if fake.requires_grad and is_per_sample(players["discriminator"]):
-                logits_for_g = linearized_logits(logits, packs, gradients)
 
         # Add the WGAN-GP penalty on images interpolated between real and generated ones.
         if self.spec.gp_weight:
@@ -169,6 +178,42 @@ class GAN:
             loss = loss + self.spec.gp_weight * penalty
             metrics["gradient_penalty/interpolated"] = penalty.detach()
         return DiscriminatorLoss(loss, self.split_logits(logits_for_g)[1], metrics)
+
+    def logits_and_squared_norms(
+        self, players: Players, batch: Batch, packs: Packs, augmented: Packs, streams: RNG
+    ) -> tuple[PackLogits, Float[Tensor, " estimates"]]:
+        """Return D's logits of packs, and estimates of ‖∇_x a(x)‖² from finite differences.
+
+        `packs` are real images followed by as many samples; the estimates are for every
+        `penalty_every`-th of the former, then of the latter. `augmented` are the packs that D is
+        given, and `streams` their random numbers.
+        """
+        # Add h or -h to each pixel of the chosen packs, and subtract it, for each direction.
+        spec, n = self.spec, len(packs) // 2
+        chosen = [first + row for first in (0, n) for row in range(0, n, spec.penalty_every)]
+        all_rows = torch.arange(2 * n, device=packs.device)
+        index = all_rows.unflatten(0, (2, n))[:, :: spec.penalty_every].flatten()
+        shape = (spec.penalty_directions, *packs.shape[1:])
+        rng = streams.take_rows(chosen, 2 * n)
+        bits = rng.dropout_mask("penalty direction", len(chosen), *shape, keep_prob=0.5)
+        change = spec.penalty_step * (2 * bits - 1)
+        shifted = torch.stack((packs[index, None] + change, packs[index, None] - change))
+        shifted = shifted.transpose(1, 2).flatten(0, 2)
+
+        # Augment each as its pack. Compute all logits in one pass with the same dropout masks, as D
+        # may change from pass to pass (spectral norm).
+        chosen *= 2 * spec.penalty_directions
+        images = [spec.pac * row + i for row in chosen for i in range(spec.pac)]
+        shifted = self.augment_packs(shifted, batch, streams.take_rows(images, 2 * spec.pac * n))
+        rows = torch.cat((all_rows, index.repeat(2 * spec.penalty_directions))) % n
+        streams = streams.take_rows([*range(2 * n), *chosen], 2 * n)
+        all_logits = self.logits(players, torch.cat((augmented, shifted)), batch, streams, rows)
+
+        # Average the squared slopes of each pack over the directions.
+        logits, shifted_logits = all_logits.split((2 * n, len(chosen)))
+        forward, backward = shifted_logits.chunk(2)
+        squared_norms = finite_difference_penalty(forward, backward, spec.penalty_step)
+        return logits, squared_norms.unflatten(0, (spec.penalty_directions, -1)).mean(0)
 
     def interpolation_penalty(
         self, players: Players, batch: Batch, packs: Packs, rng: RNG
@@ -195,8 +240,12 @@ class GAN:
         images: Images,
         batch: Batch,  # noqa: ARG002 - used by subclasses whose D is conditional
         rng: RNG,
+        rows: Rows | None = None,  # noqa: ARG002 - likewise
     ) -> Logits:
-        """Return a(x) of one or several concatenated sets of images, each as many as the batch."""
+        """Return a(x) of images, whose labels or masks are those of these rows of the batch.
+
+        Without `rows`, they are one or several concatenated sets, each as many as the batch.
+        """
         return cast(Discriminator, players["discriminator"])(images, rng)
 
     def augmented_logits(
@@ -283,11 +332,14 @@ class ConditionalGAN(GAN):
         net = cast(ConditionalGenerator, players["generator"])
         return net(net.latent(len(batch.images), rng, labels_of(batch)), rng)
 
-    def logits(self, players: Players, images: Images, batch: Batch, rng: RNG) -> Logits:
-        """Return a(x | y); each of several concatenated sets has the labels of the minibatch."""
+    def logits(
+        self, players: Players, images: Images, batch: Batch, rng: RNG, rows: Rows | None = None
+    ) -> Logits:
+        """Return a(x | y), with the labels of these rows of the minibatch, or of each set of it."""
         labels = labels_of(batch)
+        labels = labels.repeat(len(images) // len(labels)) if rows is None else labels[rows]
         net = cast(ConditionalDiscriminator, players["discriminator"])
-        return net(images, rng, labels.repeat(len(images) // len(labels)))
+        return net(images, rng, labels)
 
 
 def labels_of(batch: Batch) -> Int[Tensor, " batch"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets import config
-from advnets.games.gan import GAN
+from advnets.games.gan import GAN, Rows
 from advnets.protocols import Batch, Discriminator, Generator, Images, Inpainter, Logits, Players
 from advnets.rng import RNG
 
@@ -36,10 +36,12 @@ class Inpainting(GAN):
         latent = net.condition(z, batch.images, self.known_mask(batch, rng))
         return cast(Generator, players["generator"])(latent, rng)
 
-    def logits(self, players: Players, images: Images, batch: Batch, rng: RNG) -> Logits:
-        """Return a(x, m); each of several concatenated sets has the masks of the minibatch."""
+    def logits(
+        self, players: Players, images: Images, batch: Batch, rng: RNG, rows: Rows | None = None
+    ) -> Logits:
+        """Return a(x, m), with the masks of these rows of the minibatch, or of each set of it."""
         known = self.known_mask(batch, rng.split_streams(""))
-        known = known.repeat(len(images) // len(known), 1, 1, 1)
+        known = known.repeat(len(images) // len(known), 1, 1, 1) if rows is None else known[rows]
         masked = torch.cat((images, known.to(images)), 1)
         return cast(Discriminator, players["discriminator"])(masked, rng)
 
