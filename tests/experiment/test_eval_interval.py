@@ -12,7 +12,7 @@ from advnets import config, presets
 from advnets.data.prepared import open_training_data
 from advnets.errors import UsageError
 from advnets.experiment import eval_interval, setup
-from advnets.experiment.eval_interval import natural_metric, resolve_intervals
+from advnets.experiment.eval_interval import cheap_metric, resolve_intervals
 from advnets.experiment.stored_run import meta_players
 from advnets.experiment.train import train
 from advnets.run_directory import RunDirectory
@@ -104,7 +104,7 @@ def test_images_have_a_distance_that_their_number_allows(count, size, metric, tm
         Image.new("L", (size, size), i).save(tmp_path / f"{i}.png")
     data = config.Data(source=str(tmp_path), size=size, channels=1, batch_size=10)
     run, data = resolved(with_steps(replace(presets.get_preset("digits"), data=data), 10_000))
-    assert natural_metric(run, data) == metric
+    assert cheap_metric(run, data) == metric
     assert bool(resolve_intervals(run, data).eval_every) == bool(metric)
 
 
@@ -145,5 +145,5 @@ def test_the_operations_of_a_step_are_not_overestimated(name, tmp_path):
 def test_a_run_without_a_trained_generator_is_not_evaluated(tiny):
     run, data = resolved(with_steps(tiny, 10_000))
     game = config.LatentRegressionGame(generator_run="runs/x")
-    assert natural_metric(run, data) == "frechet"
-    assert natural_metric(run.with_stage(replace(run.stage, game=game)), data) == ""
+    assert cheap_metric(run, data) == "frechet"
+    assert cheap_metric(run.with_stage(replace(run.stage, game=game)), data) == ""

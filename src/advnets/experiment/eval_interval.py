@@ -1,4 +1,4 @@
-"""The evaluations of a training: their metric and interval where `--eval-every` is not given.
+"""The metric and the interval of evaluations during training if `--eval-every` is not given.
 
 They follow from the config and the data, never from measured times: a resumed run, and every seed
 of a sweep, is evaluated at the same steps on any machine, and selects the same best checkpoint.
@@ -26,37 +26,43 @@ from advnets.experiment.stored_run import meta_players, parameter_count
 from advnets.sampling.sampler import real_images
 
 MIN_INTERVAL = 500
-"""The smallest number of steps between evaluations, as small networks take most of their time for
-other work than arithmetic."""
+"""The smallest number of steps between evaluations: most of the time of small networks is overhead,
+which floating-point operations do not measure."""
 MAX_SHARE = 0.02
-"""The largest share of evaluations in the estimated operations: with their other work they take
-less than 5 % of the time."""
+"""The largest ratio of the floating-point operations of evaluations to those of training steps;
+with overhead, evaluations take less than 5 % of the time."""
 _GPU_SPEED = 50
-"""The speed of a GPU in units of a CPU's, on which most of an evaluation runs."""
+"""The assumed ratio of the speed of training on a GPU to that of evaluations, which run mostly on
+the CPU."""
+_MAX_REAL_IMAGES = 11_000
+"""The largest number of validation and test images to which distances are computed."""
 
 
 def resolve_intervals(run: config.Config, data: PreparedData) -> config.Intervals:
-    """Return the intervals of a resolved config with the metric and interval of evaluations.
+    """Return the intervals of a resolved config, with the metric and interval of its evaluations.
 
     Raises:
-        UnknownNameError: there is no such metric, or no such score of it.
+        UnknownNameError: eval_metric or keep_best is no metric or score of evaluations.
         DataError: the data lacks what the metric needs.
         UsageError: the best checkpoint or an early stop is requested, and nothing is evaluated.
     """
-    given = run.intervals
-    if given.eval_every is not None:
-        resolved = replace(given, eval_metric=eval_metric(given).name)
+    # Choose the metric and the interval if none is given.
+    intervals = run.intervals
+    if intervals.eval_every is not None:
+        resolved = replace(intervals, eval_metric=eval_metric(intervals).name)
     else:
-        metric = _default_metric(run, data)
+        metric = _resolve_metric(run, data)
         every = _interval(run, data, metric)
         for name in ("keep_best", "patience"):
-            if (value := getattr(given, name)) and not every:
+            if (value := getattr(intervals, name)) and not every:
                 raise UsageError(
                     f"{name} is {value}, but a training of {run.stage.steps or 0:,} steps on "
                     f"{data.info.name} is not evaluated by default; set eval_every to "
                     f"{max((run.stage.steps or 0) // 10, 1)}"
                 )
-        resolved = replace(given, eval_every=every, eval_metric=metric or "parzen")
+        resolved = replace(intervals, eval_every=every, eval_metric=metric or "parzen")
+
+    # Check that the data and the options fit the metric.
     spec = eval_metric(resolved)
     selection(resolved)
     if resolved.eval_every:
@@ -64,25 +70,26 @@ def resolve_intervals(run: config.Config, data: PreparedData) -> config.Interval
     return resolved
 
 
-def _default_metric(run: config.Config, data: PreparedData) -> str:
-    """Return the metric where --eval-every is not given; "" where there is none.
+def _resolve_metric(run: config.Config, data: PreparedData) -> str:
+    """Return the metric of evaluations if --eval-every is not given; "" if there is none.
 
-    It is that of --eval-metric, else one that has the score of --keep-best, else the natural one.
+    It is that of --eval-metric, else one that has the score of --keep-best, else the cheap one.
     """
-    given = run.intervals
-    if given.eval_metric:
-        return eval_metric(given).name
-    natural = natural_metric(run, data)
-    if natural and given.keep_best in METRICS[natural].values:
-        return natural
-    return metric_to_keep_by(given) or natural
+    intervals = run.intervals
+    if intervals.eval_metric:
+        return eval_metric(intervals).name
+    cheap = cheap_metric(run, data)
+    if cheap and intervals.keep_best in METRICS[cheap].values:
+        return cheap
+    return metric_to_keep_by(intervals) or cheap
 
 
-def natural_metric(run: config.Config, data: PreparedData) -> str:
-    """Return the cheap metric that suits the data; "" where there is none.
+def cheap_metric(run: config.Config, data: PreparedData) -> str:
+    """Return the metric that suits the data and is cheap to compute; "" if there is none.
 
-    Points have the metric of their density. Images have the Fréchet distance of the dataset's
-    extractor, or, where its features are too many for the number of test images, the MMD (KID).
+    For points, it is the metric of their density. For images, it is the Fréchet distance in the
+    features of the dataset's extractor, or the MMD (KID) if there are fewer test images than
+    features.
     """
     if isinstance(run.stage.game, config.LatentRegressionGame):
         return ""  # its generator is not trained
@@ -97,7 +104,10 @@ def natural_metric(run: config.Config, data: PreparedData) -> str:
 
 
 def _interval(run: config.Config, data: PreparedData, metric: str) -> int:
-    """Return the smallest of 500, 1000, 2000, 5000, … steps with a cheap evaluation; 0: none."""
+    """Return the number of steps between evaluations; 0: none.
+
+    It is the smallest of 500, 1000, 2000, 5000, … at which evaluations are cheap.
+    """
     steps = run.stage.steps or 0
     if not metric or steps < MIN_INTERVAL:
         return 0
@@ -107,6 +117,7 @@ def _interval(run: config.Config, data: PreparedData, metric: str) -> int:
 
 
 def _round_numbers() -> Iterator[int]:
+    """Yield 1, 2, 5, 10, 20, 50, …"""
     power = 1
     while True:
         yield from (power, 2 * power, 5 * power)
@@ -114,17 +125,22 @@ def _round_numbers() -> Iterator[int]:
 
 
 def _step_cost(run: config.Config, data: PreparedData) -> int:
-    """Return a lower bound of the operations of a step, which counts each weight once an image."""
+    """Return a low estimate of the floating-point operations of a step.
+
+    A forward pass is counted as one multiplication and addition for each weight and image, and a
+    backward pass as two forward passes.
+    """
     players = meta_players(run, len(run.stages) - 1, data.info)
-    weights = {name: parameter_count(net) for name, net in players.items()}
-    # G draws images twice and goes back once; D does both for real and for generated images.
-    passes = sum(count * (4 if name == "generator" else 6) for name, count in weights.items())
-    cost = 2 * passes * run.data.batch_size
+    # G has two forward passes and a backward one; D has both for real and for generated images.
+    multiplications = run.data.batch_size * sum(
+        parameter_count(net) * (4 if name == "generator" else 6) for name, net in players.items()
+    )
+    cost = 2 * multiplications
     return cost if run.runtime.device == "cpu" else cost // _GPU_SPEED + 1
 
 
 def _evaluation_cost(run: config.Config, data: PreparedData, metric: str) -> int:
-    """Return an upper bound of the operations of an evaluation."""
+    """Return a high estimate of the floating-point operations of an evaluation."""
     players = meta_players(run, len(run.stages) - 1, data.info)
     per_sample = 2 * parameter_count(players["generator"])
     if data.dataset.distribution is not None:
@@ -132,8 +148,8 @@ def _evaluation_cost(run: config.Config, data: PreparedData, metric: str) -> int
     n, image = num_images(data), real_images(data.dataset.train, 1, run.seed)
     with FlopCounterMode(display=False) as counter:
         width = default_extractor(data.info.name).features(image).shape[1]
-    # Covariances, their roots and standard errors; or kernels of all pairs.
+    # Count covariances, their roots and standard errors; or the kernel of all pairs of images.
     comparison = {"frechet": 100 * n * width**2, "mmd": 6 * n**2 * width}
-    # Of other metrics, distances to validation and test images.
-    distances = 2 * n * 11_000 * image.numel()
+    # For other metrics, count the distances to validation and test images.
+    distances = 2 * n * _MAX_REAL_IMAGES * image.numel()
     return n * (per_sample + counter.get_total_flops()) + comparison.get(metric, distances)
