@@ -91,7 +91,7 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
     """
     check_trusted(run_config, trust_code=trust_code)
     load_custom_models(run_config, trust_code=False)
-    run_config = setup.with_pretrained(run_config, trust_code=trust_code)
+    run_config = setup.with_pretrained_generator(run_config, trust_code=trust_code)
     before = cached_dataset_folders()
     data = open_training_data(run_config.data)
     new = cached_dataset_folders() - before

@@ -25,12 +25,12 @@ from advnets.sampling.sampler import NUM_SAMPLES
 from advnets.training.ema import initial_share
 from advnets.training.memory import explain_errors
 
-MAX_INITIAL_SHARE = 0.1
-"""The share of the initial weights in the EMA above which its scores say little of the training."""
-
 if TYPE_CHECKING:
     from advnets.experiment.trained_model import TrainedModel
     from advnets.extractors.base import Extractor
+
+MAX_INITIAL_SHARE = 0.1
+"""The largest fraction of initial weights in the EMA with which its scores need no warning."""
 
 
 def score_model(
@@ -46,8 +46,11 @@ def score_model(
     probe_labels: tuple[int, ...],
     class_proportions: ProportionKind,
 ) -> list[dict[str, Any]]:
-    """Return the new records, as `TrainedModel.evaluate` says."""
-    # Check the arguments before the work.
+    """Compute metrics, add the records to scores.json, and return them.
+
+    Arguments and errors are those of `TrainedModel.evaluate`.
+    """
+    # Check the arguments before the data is opened.
     names = resolve_metrics(metrics)
     check_evaluation(
         names,
@@ -104,6 +107,8 @@ def score_model(
             raise CustomCodeError(f"{error}; correct it: the training is saved") from error
         _save_scores(model, records)
         results += records
+
+    # Warn if these are scores of an EMA with much of the initial weights.
     if any(spec.samples != "none" for spec in specs) and (
         warning := _initial_weights_warning(model)
     ):
@@ -112,7 +117,7 @@ def score_model(
 
 
 def _initial_weights_warning(model: TrainedModel) -> str | None:
-    """Return a warning where the EMA of G still has much of its initial weights."""
+    """Return the warning that the EMA of G has much of its initial weights; None if it has not."""
     stages, number = model.config.stages, len(model.config.stages) - 1
     stage, steps = stages[number], model.step - model.config.steps_before(number)
     if model.weights != "ema" or "generator" not in stage.ema_players:
@@ -137,16 +142,16 @@ def _save_scores(model: TrainedModel, records: list[dict[str, Any]]) -> None:
 
 
 def _find_extractor(
-    model: TrainedModel, spec: str | None, data: str, *, trust_code: bool
+    model: TrainedModel, spec: str | None, dataset_name: str, *, trust_code: bool
 ) -> Extractor:
-    """Return this run's D, the D of another run, or an extractor by name or file.
+    """Return the extractor that `spec` names: this run's D, that of another run, a name or a file.
 
-    None is the default extractor of the dataset.
+    If `spec` is None, return the default extractor of the dataset.
     """
-    from advnets.experiment.trained_model import load  # imports this module
+    from advnets.experiment.trained_model import load  # that module imports this one
 
     if spec == OWN_DISCRIMINATOR:
         return model.discriminator_extractor()
     if spec is not None and RunDirectory(Path(spec)).exists:
         return replace(load(spec).discriminator_extractor(), name=f"D of {Path(spec).name}")
-    return default_extractor(data, spec, trust_code=trust_code)
+    return default_extractor(dataset_name, spec, trust_code=trust_code)

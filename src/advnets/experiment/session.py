@@ -86,7 +86,7 @@ def start_session(run: RunDirectory, run_config: config.Config, dataset: Dataset
     """Start a run: open its data, resolve its config, and write both to config.json."""
     resolved_runtime = devices.resolve(run_config.runtime)
     run_config = replace(run_config, branched_from=None)
-    run_config = setup.with_pretrained(setup.with_absolute_paths(run_config))
+    run_config = setup.with_pretrained_generator(setup.with_absolute_paths(run_config))
     if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
     data = _open_data(run_config.data, dataset)

@@ -167,7 +167,9 @@ def run_record(
     }
 
 
-def with_pretrained(run_config: config.Config, *, trust_code: bool = False) -> config.Config:
+def with_pretrained_generator(
+    run_config: config.Config, *, trust_code: bool = False
+) -> config.Config:
     """Return the config with the generator and normalization of the run that its game names.
 
     A game without a pretrained generator leaves the config as it is.

@@ -132,7 +132,9 @@ def train(
             selection(intervals)
             eval_metric(intervals)
         setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage)
-        setup.with_pretrained(run_config, trust_code=trust_code)  # loads the code of that run
+        setup.with_pretrained_generator(
+            run_config, trust_code=trust_code
+        )  # loads the code of that run
 
     run = RunDirectory(out if branch is None else branch)
     with run.lock(), devices.catch_stop_signals() as interruption:
