@@ -39,11 +39,14 @@ NUM_IMAGES, NUM_POINTS = 25, 2500
 def discriminator_logits(
     model: TrainedModel, images: object, label: Label, label_index: LabelIndex
 ) -> Float[Tensor, " n"]:
-    """Return D's logits of images, as `TrainedModel.discriminator_logits` says."""
+    """Return D's logits of images.
+
+    Arguments and errors are those of `TrainedModel.discriminator_logits`.
+    """
     game, net, x = model.config.stage.game, model.discriminator, _check_images(model, images)
     if isinstance(game, GANGame) and game.pac > 1:
         raise UsageError(
-            f"D rates packs of {game.pac} images, not single ones; give a run that was trained "
+            f"D takes packs of {game.pac} images, not single ones; give a run that was trained "
             "without --game.pac"
         )
     labels = _class_labels(model, len(x), label, label_index)
@@ -69,7 +72,7 @@ def invert_images(
     lr: float,
     seed: int,
 ) -> Inversion:
-    """Return the latents of images, as `TrainedModel.invert` says."""
+    """Find the latents of images; arguments and errors are those of `TrainedModel.invert`."""
     # Check the arguments.
     x = _check_images(model, images)
     if isinstance(model.config.stage.game, InpaintingGame):
@@ -110,9 +113,9 @@ def model_html(model: TrainedModel) -> str:
         image = grid(_samples(model, NUM_IMAGES))
     file = io.BytesIO()
     image.save(file, "PNG")
-    pictures = {"samples": file.getvalue()}
+    pngs = {"samples": file.getvalue()}
     with contextlib.suppress(MissingExtraError):
-        pictures["training curves"] = curves_png(model.run.events())
+        pngs["training curves"] = curves_png(model.run.events())
     images = [
         void(
             "img",
@@ -120,13 +123,14 @@ def model_html(model: TrainedModel) -> str:
             alt=name,
             style="max-width: min(100%, 36em); vertical-align: top",
         )
-        for name, png in pictures.items()
+        for name, png in pngs.items()
         if png
     ]
     return element("figure", *images, element("figcaption", repr(model)))
 
 
 def _samples(model: TrainedModel, n: int) -> Float[Tensor, "n channels height width"]:
+    """Draw n samples, of each class of the training images in turn."""
     if not model.conditional:
         return model.sample(n)
     present = model.info.class_proportions("uniform").present

@@ -71,7 +71,7 @@ class Session:
     eval_seconds: float = 0.0
     """The time of evaluations, in seconds."""
     intervals: config.Intervals = field(init=False)
-    """Those of the config, with the metric and the interval of evaluations."""
+    """The intervals of the config, with the metric and the interval of evaluations."""
 
     def __post_init__(self) -> None:
         self.intervals = resolve_intervals(self.config, self.data)
@@ -83,7 +83,17 @@ class Session:
 
 
 def start_session(run: RunDirectory, run_config: config.Config, dataset: Dataset | None) -> Session:
-    """Start a run: open its data, resolve its config, and write both to config.json."""
+    """Start a run: open its data, resolve its config, and write both to config.json.
+
+    `dataset` is the data itself if it is in memory.
+
+    Raises:
+        DataError: the data is missing or invalid.
+        UsageError: options do not fit the data or each other, or the run is to be in the directory
+            of its data.
+        OutOfMemoryError: the training would need more memory than is free.
+    """
+    # Open the data, and resolve the config by it.
     resolved_runtime = devices.resolve(run_config.runtime)
     run_config = replace(run_config, branched_from=None)
     run_config = setup.with_pretrained_generator(setup.with_absolute_paths(run_config))
@@ -91,9 +101,13 @@ def start_session(run: RunDirectory, run_config: config.Config, dataset: Dataset
         raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
     data = _open_data(run_config.data, dataset)
     resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
+
+    # Check that the training fits into memory, and that initial weights fit its networks.
     check_memory(resolved, data.info, torch.device(resolved.runtime.device))
     resolved = setup.with_init_digest(resolved, data.info)
     nets = players_of_run(resolved, len(resolved.stages) - 1, data.info)
+
+    # Write config.json last, since it makes the folder a run.
     session = Session(resolved, data, stage=0, identity=identity(resolved, data.info))
     run.write_config(setup.run_record(resolved, data.info, nets, shlex.join(sys.argv)))
     return session
@@ -111,7 +125,22 @@ def branch_session(
     step: Step | None,
     dataset: Dataset | None,
 ) -> Session:
-    """Start a run from the state of another run, which does not change."""
+    """Start a run from the state of another run, which does not change.
+
+    Args:
+        run: the directory of the new run.
+        requested: the config of the new run.
+        source: the directory of the other run.
+        step: the step of a kept checkpoint of it, or "best"; None: the newest one.
+        dataset: the data itself if it is in memory.
+
+    Raises:
+        RunError: there is no other run, or its checkpoint has weights alone.
+        CheckpointError: the checkpoint cannot be used or read.
+        DataError: the data is missing or invalid.
+        UsageError: there is no checkpoint of the step, or its state does not fit the config.
+        OutOfMemoryError: the training would need more memory than is free.
+    """
     # Read the state to start from.
     stored = StoredRun.read(source)
     loaded = stored.checkpoint_of(step)
@@ -182,7 +211,7 @@ def _check_branch(
     """Check that a checkpoint has the tensors of the networks, optimizers and EMAs of a stage.
 
     Raises:
-        UsageError: it does not; the message names the first one with both shapes.
+        UsageError: a tensor is missing or has another shape; the message has both shapes.
     """
     try:
         for name, net in nets.items():
@@ -203,7 +232,7 @@ def _require_training_state(loaded: NewestCheckpoint, run: Path) -> None:
     """Refuse a checkpoint that holds weights only.
 
     Raises:
-        RunError: it does.
+        RunError: the checkpoint holds weights only.
     """
     if loaded.checkpoint.metadata.get(WEIGHTS_ONLY):
         raise RunError(
@@ -213,7 +242,18 @@ def _require_training_state(loaded: NewestCheckpoint, run: Path) -> None:
 
 
 def resume_session(run: RunDirectory, requested: config.Config, dataset: Dataset | None) -> Session:
-    """Continue a run from its newest checkpoint."""
+    """Continue a run from its newest checkpoint.
+
+    `requested` may differ from the stored config in its length, intervals and runtime; `dataset`
+    is the data itself if it is in memory.
+
+    Raises:
+        RunError: there is no run, its newest checkpoint has weights alone, or the data has changed.
+        ConfigDiffersError: `requested` differs in another field.
+        CheckpointError: no checkpoint can be used, or one cannot be read.
+        UsageError: the run has more steps than requested, or its device is missing.
+        OutOfMemoryError: the training would need more memory than is free.
+    """
     stored = StoredRun.read(run.path)
 
     # Resolve the config: the stored one, with the requested length, intervals and runtime.
@@ -262,7 +302,7 @@ def _require_device(runtime: config.Runtime, path: Path) -> None:
     """Refuse to continue if the device on which a run was trained is not available.
 
     Raises:
-        UsageError: it is not; the message says how to continue without it.
+        UsageError: the device is missing; the message says how to continue without it.
     """
     try:
         devices.resolve(runtime)

@@ -250,7 +250,7 @@ def _check_same_images(path: str, source: StoredRun, data: config.Data, info: Da
     """Refuse weights that were trained on images of another shape or normalization.
 
     Raises:
-        UsageError: they were.
+        UsageError: the shape or the normalization differs.
     """
     old, new = source.info.shape, info.shape
     other, kind = (

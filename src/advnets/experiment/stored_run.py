@@ -1,4 +1,4 @@
-"""A stored run: its config, dataset, identity and newest usable checkpoint."""
+"""Stored runs: config, dataset, identity and checkpoints, read from a run directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ from advnets.training.selection import best_step
 # Errors that building a network with invalid sizes may raise.
 _BUILD_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, MemoryError)
 
-
 FLOAT_BYTES = 4
 """The size of a float32 number, in bytes."""
 
@@ -63,7 +62,7 @@ def check_weights(run: Config, stage: int, info: DatasetInfo) -> None:
     """Check that the weights of a stage's players fit into free memory.
 
     Raises:
-        OutOfMemoryError: they do not.
+        OutOfMemoryError: the weights need more memory than is free.
     """
     needed = sum(map(parameter_count, meta_players(run, stage, info).values())) * FLOAT_BYTES
     available = available_bytes(torch.device("cpu"))
@@ -161,11 +160,11 @@ class StoredRun:
             run.checkpoint_files(), self.identity, lambda metadata: metadata["stage"] < stages
         )
         for path, reason in newest.unusable.items():
-            self.warn(f"{path} {reason}; using {newest.path.name}, the newest usable one")
+            warn_user(f"{path} {reason}; using {newest.path.name}, the newest usable one")
         if others := self.other_versions:
             now = {"advnets": __version__, **versions()}
             differing = ", ".join(f"{n} {then}, now {now[n]}" for n, then in others.items())
-            self.warn(
+            warn_user(
                 f"{run.config_file} was written with other versions ({differing}); results may "
                 "differ"
             )
@@ -194,10 +193,6 @@ class StoredRun:
                 f"{', '.join(map(str, saved))}"
             )
         return NewestCheckpoint(saved[found], read_run_checkpoint(saved[found], self.identity))
-
-    def warn(self, message: str) -> None:
-        """Issue a `RunWarning`."""
-        warn_user(message)
 
 
 def run_and_step(checkpoint: Path) -> tuple[Path, int]:
@@ -252,7 +247,7 @@ def identity(config: Config, info: DatasetInfo) -> str:
 
 
 def _has_schedules(stage: Mapping[str, Any]) -> bool:
-    """Return whether a value in a stage is scheduled over its length."""
+    """Return whether a field of a stage changes over the training by a schedule."""
     return any(
         key in SCHEDULED_FIELDS or (_is_section(value) and _has_schedules(value))
         for key, value in stage.items()

@@ -1,4 +1,4 @@
-"""Training a run from a config to a run directory."""
+"""The training of a run, from a config to a run directory."""
 
 from __future__ import annotations
 
@@ -62,19 +62,21 @@ GRID_IMAGES, PLOT_POINTS = 100, 2500
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The end of a training."""
+    """The result of a training, complete or not."""
 
     run: Path
     complete: bool
+    """Whether the last stage reached its end."""
     signal: int | None
+    """The signal that stopped the training, if one did."""
     step: int
     problem: Problem | None = None
     """Why the last state of a complete training is not usable; None: it passes the checks."""
     warnings: tuple[str, ...] = ()
     ended_early: str = ""
-    """Why the training ended before its last step; "": it did not."""
+    """Why the training ended before its last step; "": it reached it."""
     best_step: int | None = None
-    """The step of the best checkpoint that is kept; None: none is."""
+    """The step of the best checkpoint; None: none was kept as the best."""
     default_metric: str = "parzen"
     """The most informative metric for the data; "" for data without test images."""
     eval_seconds: float = 0.0
@@ -82,7 +84,7 @@ class TrainResult:
     trust_to_load: bool = False
     """Whether Python files define its networks, so that commands on the run need --trust-code."""
     trust_to_resume: bool = False
-    """Whether they define its game or networks."""
+    """Whether Python files define its game or networks, so that resuming needs --trust-code."""
 
     def __repr__(self) -> str:
         state = f"stopped by signal {self.signal}" if self.signal else self.problem or "complete"
@@ -136,6 +138,7 @@ def train(
             run_config, trust_code=trust_code
         )  # loads the code of that run
 
+    # Open the run, then train; remove what was written of a run that fails before its first step.
     run = RunDirectory(out if branch is None else branch)
     with run.lock(), devices.catch_stop_signals() as interruption:
         if run.exists and (branch is not None or not resume):
@@ -152,9 +155,13 @@ def train(
         session.trust_code, first_step = trust_code, session.step
         try:
             with explain_errors(memory_advice(session.config)):
-                listed = CallbackList(callbacks)
-                resumed = resume and branch is None
-                return _run_session(run, session, interruption, listed, resume=resumed)
+                return _run_session(
+                    run,
+                    session,
+                    interruption,
+                    CallbackList(callbacks),
+                    resume=resume and branch is None,
+                )
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
             raise
@@ -177,6 +184,7 @@ def _run_session(
     resume: bool,
 ) -> TrainResult:
     """Train the remaining steps of a run, and log its start and end as events."""
+    # Set up the process, then call on_start: a failing callback stops the training here.
     device = devices.setup_process(session.config.runtime)
     callbacks.on_start(run.path, session.config, session.step)
     callbacks.check()
@@ -249,7 +257,7 @@ def _run_session(
 
 
 def _keep_weights_only(run: RunDirectory) -> None:
-    """Replace the checkpoints of a run by their weights, the newest one last: it can be resumed."""
+    """Reduce the checkpoints of a run to their weights, the newest one last, for resuming."""
     for path in run.checkpoint_files():
         with suppress(UnusableCheckpointError):  # it stays as it is
             write_checkpoint(path, weights_only(read_checkpoint(path)))

@@ -64,6 +64,7 @@ class TrainedModel:
         data_dir: str | Path | None = None,
         trust_code: bool = False,
     ) -> None:
+        # Read the run and its checkpoint.
         stored = StoredRun.read(path)
         load_custom_models(stored.config, trust_code=trust_code)
         self.run: RunDirectory = stored.directory
@@ -78,7 +79,7 @@ class TrainedModel:
         if self.weights == "ema" and not ema_players:
             raise UsageError(
                 f"{path} was trained without an EMA of the weights (ema_half_life is 0); give "
-                "weights last"
+                "--weights last"
             )
 
         # Build the networks and load their weights.
@@ -217,7 +218,7 @@ class TrainedModel:
         batch_statistics: bool = False,
         keep_fraction: float = 1.0,
     ) -> Iterator[Float[Tensor, "_ channels height width"]]:
-        """Return the images of `sample` as an iterator over blocks of at most 500.
+        """Return an iterator over the images of `sample`, in blocks of at most 500.
 
         The arguments are those of `sample`.
 
@@ -282,10 +283,10 @@ class TrainedModel:
             z: latents, as `latents` returns them.
 
         Raises:
-            UsageError: z has another shape.
+            UsageError: z is not of shape (n, latent).
         """
         latent_dim = cast(Generator, self.generator).latent_dim
-        if z.shape[1] != latent_dim:
+        if z.ndim != 2 or z.shape[1] != latent_dim:
             raise UsageError(f"z has shape {tuple(z.shape)}; expected (n, {latent_dim})")
         blocks = z.to(self.device).split(BLOCK)
         return torch.cat(
@@ -384,7 +385,7 @@ class TrainedModel:
         return len(self.info.classes) if self.conditional else 0
 
     def initial_players(self) -> dict[str, nn.Module]:
-        """Build the players with their initial weights; an output bias of G is zero."""
+        """Build the players with their initial weights, but with zero as the output bias of G."""
         nets = players_of_run(self.config, len(self.config.stages) - 1, self.info)
         return {n: net.eval().requires_grad_(requires_grad=False) for n, net in nets.items()}
 
@@ -400,10 +401,10 @@ class TrainedModel:
 
     @public_function
     def open_data(self) -> PreparedData:
-        """Open the data that the run was trained on: where it is recorded, or as given to `load`.
+        """Open the data that the run was trained on: the recorded source, or the data of `load`.
 
         Raises:
-            DataError: the data is not there, or cannot be opened.
+            DataError: the data is missing, or cannot be opened.
             RunError: the data is not what the run was trained on (its digest differs).
         """
         from advnets.data.prepared import open_run_data
@@ -426,7 +427,7 @@ class TrainedModel:
         label_index: LabelIndex,
         class_proportions: ProportionKind,
     ) -> Labels | None:
-        """Return the class index of each sample, or the proportions that classes are drawn by."""
+        """Return the class of each sample, or the proportions of classes; None: no classes."""
         if n < 1:
             raise UsageError(f"the number of samples is {n}; give at least 1")
         named = label is not None or label_index is not None

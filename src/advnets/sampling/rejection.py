@@ -50,7 +50,7 @@ class DiscriminatorRejection:
             raise UsageError(f"keep_fraction is {self.keep_fraction}; expected {1 / BLOCK} to 1")
         if isinstance(self.game, config.GANGame) and self.game.pac > 1:
             raise UsageError(
-                f"keep_fraction is {self.keep_fraction}, and D rates packs of {self.game.pac} "
+                f"keep_fraction is {self.keep_fraction}, and D takes packs of {self.game.pac} "
                 "images, not single ones; leave keep_fraction out"
             )
 
