@@ -1,6 +1,7 @@
-"""Callbacks hear of every part of a training, and an exception in one loses nothing."""
+"""Callbacks are called for every part of a training, and an exception in one loses nothing."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ class Recorder(Callback):
         self.calls.append(("samples", step, path.name, path.exists()))
 
     def on_evaluate(self, step, scores):
-        self.calls.append(("evaluate", step, scores["weights"]))
+        self.calls.append(("evaluate", step, scores["weights"], scores["mean"]))
 
     def on_checkpoint(self, step, path):
         self.calls.append(("checkpoint", step, path.name, path.exists()))
@@ -50,9 +51,13 @@ class Raising(Callback):
         self.later_calls += step > self.step
 
 
-def test_a_callback_hears_of_logs_samples_scores_checkpoints_and_the_end(tiny, tmp_path):
+def test_a_callback_is_called_for_logs_samples_scores_checkpoints_and_the_end(tiny, tmp_path):
     recorder = Recorder()
-    train(tiny, tmp_path / "run", [recorder])
+    train(
+        replace(tiny, intervals=replace(tiny.intervals, eval_every=30)),
+        tmp_path / "run",
+        [recorder],
+    )
     run = RunDirectory(tmp_path / "run")
     logs = [event for event in run.events() if event["kind"] == "log"]
     assert recorder.calls[0] == ("start", 0, "run", tiny.seed)
@@ -62,6 +67,13 @@ def test_a_callback_hears_of_logs_samples_scores_checkpoints_and_the_end(tiny, t
     assert [call[1:] for call in recorder.calls if call[0] == "samples"] == [
         (30, "step-00000030.png", True),
         (60, "step-00000060.png", True),
+    ]
+    evaluations = [event for event in run.events() if event["kind"] == "evaluate"]
+    assert {(event["step"], event["weights"]) for event in evaluations} == {
+        *((30, "ema"), (60, "ema"), (30, "last"), (60, "last")),
+    }
+    assert [call for call in recorder.calls if call[0] == "evaluate"] == [
+        ("evaluate", event["step"], event["weights"], event["mean"]) for event in evaluations
     ]
     steps = [call[1] for call in recorder.calls if call[0] == "checkpoint"]
     assert steps == [0, 20, 40, 60]
@@ -96,7 +108,7 @@ def test_an_exception_before_the_first_step_leaves_the_name_free(tiny, tmp_path)
     assert not RunDirectory(tmp_path / "run").exists
 
 
-def test_a_callback_that_is_not_required_is_left_out_after_its_first_exception(tiny, tmp_path):
+def test_a_callback_that_is_not_required_is_dropped_after_its_first_exception(tiny, tmp_path):
     callback = Raising(5, required=False)
     with pytest.warns(RunWarning, match="in on_step at step 5; the training continues"):
         assert train(tiny, tmp_path / "run", [callback]).complete
@@ -120,7 +132,7 @@ def test_an_object_with_methods_of_callbacks_is_a_callback(tiny, tmp_path):
     assert ends.reason == "done"
 
 
-class Misspelt(Callback):
+class Misspelled(Callback):
     def on_logg(self, step, metrics):
         pass
 
@@ -128,7 +140,7 @@ class Misspelt(Callback):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (Misspelt(), r"no method of callbacks\[1\] is called 'on_logg'; did you mean on_log\?"),
+        (Misspelled(), r"no method of callbacks\[1\] is called 'on_logg'; did you mean on_log\?"),
         (Callback, r"callbacks\[1\] is the class Callback; give an instance of it"),
         (3, r"callbacks\[1\] is of type int; expected an advnets.Callback, an object with some"),
     ],

@@ -1,4 +1,4 @@
-"""Callbacks: observers of a training, such as the console, a tracker or code of the user."""
+"""Callbacks, which observe a training: the console, trackers, and classes of the user."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Callback:
         """
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Handle any event of events.jsonl; the other methods handle particular kinds of events.
+        """Handle any event of events.jsonl; `on_log` and `on_evaluate` are for two kinds of them.
 
         Args:
             event: the event; its keys `kind` and `step` say what happened and when.
@@ -68,7 +68,7 @@ class Callback:
 
         Args:
             step: step that the training has reached.
-            scores: `metric`, `weights`, and the values of the metric.
+            scores: `metric`, the name; `weights`, "ema" or "last"; and the metric's values by name.
         """
 
     def on_checkpoint(self, step: int, path: Path) -> None:
@@ -80,11 +80,11 @@ class Callback:
         """
 
     def on_end(self, step: int, reason: str) -> None:
-        """Handle the end: "done", "early stop", "stopped", or why the last state is not usable.
+        """Handle the end of the training, complete or stopped.
 
         Args:
             step: step that the training has reached.
-            reason: why the training ended.
+            reason: "done", "early stop", "stopped" by a signal, or why the last state is unusable.
         """
 
 
@@ -96,8 +96,10 @@ def as_callback(item: object, name: str) -> Callback:
         name: the name of the argument, for messages.
 
     Raises:
-        UsageError: it has none of the methods, or a method `on_…` that is never called.
+        UsageError: it is a class, or has none of the methods.
+        UnknownNameError: it has another method whose name begins with on_.
     """
+    # Check its methods.
     methods = [m for m in dir(item) if m.startswith("on_") and callable(getattr(item, m, None))]
     known = [method for method in dir(Callback) if method.startswith("on_")]
     if isinstance(item, type):
@@ -112,13 +114,15 @@ def as_callback(item: object, name: str) -> Callback:
             raise UnknownNameError(f"method of {name}", method, known)
     if isinstance(item, Callback):
         return item
-    content: dict[str, object] = {method: staticmethod(getattr(item, method)) for method in methods}
-    content["required"] = getattr(item, "required", True)
-    return cast(Callback, type(type(item).__name__, (Callback,), content)())
+
+    # Make a subclass of Callback, of the same name, with its methods.
+    members: dict[str, object] = {method: staticmethod(getattr(item, method)) for method in methods}
+    members["required"] = getattr(item, "required", True)
+    return cast(Callback, type(type(item).__name__, (Callback,), members)())
 
 
 class CallbackList(Callback):
-    """Several callbacks, called in order; an exception in one of them never loses the training."""
+    """A list of callbacks, called in order; the training is saved if one raises an exception."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks: list[Callback] = list(callbacks)
@@ -127,7 +131,7 @@ class CallbackList(Callback):
         stops."""
 
     def check(self) -> None:
-        """Raise the first exception of a required callback, if there was one.
+        """Raise the first exception of a required callback or a custom metric, if there was one.
 
         Raises:
             CallbackError: a callback raised it.
@@ -145,11 +149,11 @@ class CallbackList(Callback):
             self.error.__cause__ = error
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
-        """Call on_start of all."""
+        """Call on_start of all callbacks."""
         self._call("on_start", step, run, config, step)
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Call on_event of all, and the method for this kind of event."""
+        """Call on_event of all callbacks, then on_log or on_evaluate for an event of that kind."""
         step, kind = event["step"], event["kind"]
         self._call("on_event", step, event)
         if kind in ("log", "evaluate"):
@@ -157,22 +161,23 @@ class CallbackList(Callback):
             self._call(f"on_{kind}", step, step, content)
 
     def on_step(self, step: int) -> None:
-        """Call on_step of all."""
+        """Call on_step of all callbacks."""
         self._call("on_step", step, step)
 
     def on_samples(self, step: int, path: Path) -> None:
-        """Call on_samples of all."""
+        """Call on_samples of all callbacks."""
         self._call("on_samples", step, step, path)
 
     def on_checkpoint(self, step: int, path: Path) -> None:
-        """Call on_checkpoint of all."""
+        """Call on_checkpoint of all callbacks."""
         self._call("on_checkpoint", step, step, path)
 
     def on_end(self, step: int, reason: str) -> None:
-        """Call on_end of all."""
+        """Call on_end of all callbacks."""
         self._call("on_end", step, step, reason)
 
     def _call(self, method: str, step: int, *arguments: object) -> None:
+        """Call a method of all callbacks; store the exception of a required one, drop others."""
         for callback in tuple(self.callbacks):
             try:
                 getattr(callback, method)(*arguments)
