@@ -19,7 +19,7 @@ from advnets.evaluation.registry import METRICS
 from advnets.training.callback import Callback
 
 _NOT_CURVES = {"epoch", "seconds", "cpu_seconds", "images_per_second"}
-"""Numbers of a log that are no losses or metrics of the game."""
+"""The values of a log that are not tracked: they are no losses or metrics of the game."""
 
 PROJECT = "advnets"
 """The default name of the project, which MLflow calls an experiment."""
@@ -41,7 +41,7 @@ class Tracker(Callback):
         self.log_scalars(step, _scalars(scores, names, f"eval/{scores['weights']}"))
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Log scalars by name."""
+        """Log scalars by name; each tracker implements it."""
         raise NotImplementedError
 
 
@@ -55,8 +55,13 @@ def _scalars(metrics: Mapping[str, Any], names: Set[str], prefix: str) -> dict[s
 
 
 def _flat_config(config: Config) -> dict[str, Any]:
-    """Return the options of a config by dotted names."""
+    """Return the options of a config by dotted names, such as stages.0.game.r1."""
     return flat(to_json(config))
+
+
+def _run_name(run: Path, step: int) -> str:
+    """Return the name of a run directory, and the step that it was resumed from."""
+    return run.name if step == 0 else f"{run.name} from step {step:,}"
 
 
 class TensorBoard(Tracker):
@@ -105,7 +110,7 @@ class WandB(Tracker):
         """Start a run; a resumed training is a new run in the group of the run directory."""
         self.run = self.wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
-            name=run.name if step == 0 else f"{run.name} from step {step:,}",
+            name=_run_name(run, step),
             group=run.name,
             dir=str(run),
             config=_flat_config(config),
@@ -120,13 +125,13 @@ class WandB(Tracker):
         self.run.log({"samples": self.wandb.Image(str(path))}, step=step)
 
     def on_end(self, step: int, reason: str) -> None:  # noqa: ARG002
-        """Finish the run."""
+        """Store why the training ended, and finish the run."""
         self.run.summary["reason"] = reason
         self.run.finish()
 
 
 class MLflow(Tracker):
-    """MLflow, at the server or folder of MLFLOW_TRACKING_URI, else in the folder ./mlruns."""
+    """MLflow, at the server or folder of MLFLOW_TRACKING_URI, or else in the folder ./mlruns."""
 
     def __init__(self) -> None:
         self.mlflow: Any = require("mlflow", "mlflow")
@@ -153,7 +158,7 @@ class MLflow(Tracker):
         self.mlflow.log_artifact(str(path), "samples")
 
     def on_end(self, step: int, reason: str) -> None:  # noqa: ARG002
-        """End the run."""
+        """Tag the run with why the training ended, and end it."""
         self.mlflow.set_tag("reason", reason)
         self.mlflow.end_run("FINISHED" if reason in ("done", "early stop") else "KILLED")
 
@@ -166,7 +171,7 @@ class Trackio(Tracker):
 
     def on_start(self, run: Path, config: Config, step: int) -> None:
         """Start a run with the name of the run directory."""
-        name = run.name if step == 0 else f"{run.name} from step {step:,}"
+        name = _run_name(run, step)
         self.trackio.init(project=PROJECT, name=name, config=_flat_config(config))
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -195,7 +200,7 @@ def make_tracker(name: str) -> Tracker:
     """Return a tracker by name.
 
     Raises:
-        UnknownNameError: there is no such tracker.
+        UnknownNameError: there is no tracker of this name.
         MissingExtraError: its library is not installed.
     """
     if name not in TRACKERS:
