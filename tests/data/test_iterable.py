@@ -17,7 +17,6 @@ from advnets.data import open_dataset, stream
 from advnets.data.loader import BatchTransform, StreamingLoader
 from advnets.data.normalization import UnitNormalizer
 from advnets.errors import DataError, RunError, RunWarning, UsageError
-from advnets.experiment.stored_run import StoredRun
 from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 
@@ -105,7 +104,7 @@ def test_labels_are_those_of_the_images():
     assert batch.labels.tolist() == [label[image.tobytes()] for image in read]
 
 
-def test_pil_images_and_paths_are_resized_and_cropped(tmp_path):
+def test_pil_images_and_paths_are_resized_and_cropped(tmp_path, caplog):
     files = [tmp_path / f"{i}.png" for i in range(30)]
     for file, image in zip(files, IMAGES, strict=False):
         Image.fromarray(image).save(file)
@@ -115,9 +114,11 @@ def test_pil_images_and_paths_are_resized_and_cropped(tmp_path):
         Stream(lambda: [Image.fromarray(image) for image in IMAGES[:30]]), size=4, crop="random"
     )
     assert seen(drawn, 2).shape == (40, 3 * 4 * 4)
-    # A broken file is skipped, and named once.
+    # A broken file is skipped in both epochs, and named once.
     files[3].write_bytes(b"x")
     assert len(seen(open_dataset(Stream(lambda: files), size=8), 3)) == 60
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith(f"Stream: image 3, {files[3]}, cannot be used: ")
 
 
 def test_a_run_on_a_stream_ends_in_the_same_state_after_resuming(tiny, tmp_path, monkeypatch):
@@ -169,7 +170,7 @@ def test_a_stream_that_differs_each_time_is_said_to_be_unrepeatable(tiny, tmp_pa
         (Stream(list), UsageError, "data is a Stream, which has no images; give at least one"),
         (Stream(lambda: [{}]), UsageError, "image 0 is of type dict; give an array, tensor"),
         (Stream(lambda: [1 / 0]), DataError, r"exception after 0 images \(ZeroDivisionError"),
-        (Sized(images, 100), DataError, "Sized states 100 rows, .*but has 90; correct its"),
+        (Sized(images, 100), DataError, "Sized states 100 rows.*but has 90; correct its __len__$"),
         (Stream(failing), DataError, r"after 40 images \(ConnectionError: the server is gone\);"),
         (
             Stream(lambda: [*IMAGES[:40], IMAGES[0, :4]]),
@@ -179,7 +180,7 @@ def test_a_stream_that_differs_each_time_is_said_to_be_unrepeatable(tiny, tmp_pa
         (
             Stream(lambda: [(image, "cat") for image in IMAGES]),
             UsageError,
-            "image 0 has the label 'cat'; give the classes of a stream as integers from 0",
+            "image 0 has the label 'cat'; expected an integer from 0: number the classes",
         ),
     ],
 )
@@ -197,35 +198,43 @@ def test_an_iterator_that_ends_for_good_is_named():
 
 
 def test_labels_beside_a_stream_are_refused():
-    with pytest.raises(UsageError, match="let it give pairs of image and label"):
+    with pytest.raises(UsageError, match="yield pairs of image and label from it"):
         open_dataset(Stream(images), [0] * 90)
 
 
-def test_a_training_whose_stream_fails_can_be_resumed(tiny, tmp_path):
-    """With the stream mended, which ends in the state of one that never failed."""
-    broken = [True]
+def test_a_training_whose_stream_fails_is_resumed(tiny, tmp_path, monkeypatch):
+    """The corrected stream leads to the state of one that never failed.
+
+    With a buffer of half an epoch, the other half is read during the training.
+    """
+    monkeypatch.setattr("advnets.data.iterable.SHUFFLE_BUFFER", 45)
+    fails = []
+
+    class Breaking(advnets.Callback):
+        def on_step(self, step):
+            if step == 2:
+                fails.append(True)
 
     def flaky():
-        yield from IMAGES[:40]
-        if broken[0]:
-            raise ConnectionError("the server is gone")
-        yield from IMAGES[40:]
+        for image in IMAGES:
+            if fails:
+                raise ConnectionError("the server is gone")
+            yield image
 
     given = {"out": tmp_path / "run", "progress": False, "batch_size": 10, "steps": 8}
     options = {"checkpoint_every": 1}
     with pytest.raises(DataError, match="the server is gone"):
-        advnets.train(tiny, data=Stream(flaky), **given, **options)
-    broken[0] = False
-    if RunDirectory(tmp_path / "run").exists:
-        mended = advnets.train(data=Stream(flaky), resume=True, **given)
-    else:
-        mended = advnets.train(tiny, data=Stream(flaky), **given, **options)
+        advnets.train(tiny, data=Stream(flaky), callbacks=[Breaking()], **given, **options)
+    fails.clear()
+    assert 2 <= [*RunDirectory(tmp_path / "run").checkpoints_by_step()][-1] < 8
+    resumed = advnets.train(data=Stream(flaky), resume=True, **given)
     whole = advnets.train(
         tiny, data=Stream(images), **{**given, "out": tmp_path / "whole"}, **options
     )
-    assert StoredRun.read(mended.run.path).info.digest == StoredRun.read(whole.run.path).info.digest
+    assert resumed.step == whole.step == 8
+    assert resumed.info.digest == whole.info.digest
     for name, tensor in whole.generator.state_dict().items():
-        assert tensor.equal(mended.generator.state_dict()[name])
+        assert tensor.equal(resumed.generator.state_dict()[name])
 
 
 def test_the_buffer_of_streams_has_one_size():

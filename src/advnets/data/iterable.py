@@ -1,4 +1,4 @@
-"""Iterable datasets of torch as streams, of which memory holds the shuffle buffer alone."""
+"""Streams of torch's iterable datasets; only the images of the shuffle buffer are in memory."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ _Item = tuple[int, Any]
 
 @dataclass(eq=False)
 class IterableStream(ImageStream):
-    """The items of an iterable dataset: images, or pairs of an image and a class.
-
-    `repeats` tells whether two iterations begin with the same images, which alone can be a part of
-    the digest.
+    """A stream of the items of an iterable dataset: images, or pairs of an image and a class.
 
     Raises:
-        UsageError: it has no images, or an item is not an image.
-        DataError: it raises an exception.
+        UsageError: the dataset has no images, or an item is not an image.
+        DataError: the dataset raises an exception.
     """
 
     dataset: Iterable[Any]
     frame: Frame
+    """The size and channels to which files and PIL images are decoded; arrays keep their shape."""
     repeats: bool = field(init=False)
+    """Whether two iterations begin with the same images; only then are these part of the digest."""
+    _count_remedy = "correct its __len__"
 
     def __post_init__(self) -> None:
+        # Take the shape of images from the first one.
         first = next(self._read_in_order(), None)
         if first is None:
             raise UsageError(f"data is a {self.name}, which has no images; give at least one")
@@ -53,6 +54,8 @@ class IterableStream(ImageStream):
         if isinstance(image, np.ndarray | Tensor):
             channels, height, width = decode_item(image, "image 0", self.frame).shape
             self.shape = channels, height, width
+
+        # Iterate twice and compare the first images.
         digest, self._head = self.head(NUM_DIGEST_IMAGES).digest(), None
         self.repeats = self.head(NUM_DIGEST_IMAGES).digest() == digest
 
@@ -73,19 +76,21 @@ class IterableStream(ImageStream):
                 f"({describe_error(error)}); correct it, then resume"
             ) from error
 
-    def _count_rows(self, rank: int, world_size: int) -> Iterator[_Item]:
+    def _rows_of_rank(self, rank: int, world_size: int) -> Iterator[_Item]:
         return islice(self._read_in_order(), rank, None, world_size)
 
     def _shuffled(self, seed: int, epoch: int, rank: int, world_size: int) -> Iterator[_Item]:
+        # Fill the buffer.
         rng = np.random.default_rng([shuffle_seed(seed), epoch])
-        items = self._count_rows(rank, world_size)
+        items = self._rows_of_rank(rank, world_size)
         buffer = list(islice(items, SHUFFLE_BUFFER))
         if not buffer:
             raise DataError(
-                f"{self.name} gives no images in epoch {epoch + 1}; return a new iterator whenever "
-                "it is iterated"
+                f"{self.name} gives no images in epoch {epoch + 1}; return a new iterator from "
+                "each call of __iter__"
             )
-        # Replace the item that is taken out by the next one.
+
+        # Yield a random item of the buffer, and replace it by the next one; then yield the rest.
         for item in items:
             place = int(rng.integers(len(buffer)))
             yield buffer[place]
@@ -97,7 +102,7 @@ class IterableStream(ImageStream):
         try:
             pixels = decode_item(image, name, self.frame)
         except DataError as error:
-            self._report("", name, str(error))
+            self._report(str(error), identity=name)
             return None
         if isinstance(image, np.ndarray | Tensor) and pixels.shape != self.shape:
             raise UsageError(
@@ -108,24 +113,25 @@ class IterableStream(ImageStream):
             return pixels, None
         if not isinstance(label, int) or label < 0:
             raise UsageError(
-                f"{name} has the label {label!r}; give the classes of a stream as integers from 0"
+                f"{name} has the label {label!r}; expected an integer from 0: number the classes"
             )
         return pixels, label
 
 
 def open_iterable(dataset: Iterable[Any], labels: object, data: Data) -> Dataset:
-    """Return an iterable dataset of torch as a stream, all for training.
+    """Open an iterable dataset of torch as a stream, all of it for training.
 
     Raises:
-        UsageError, DataError: as for `IterableStream`; or `labels` is given.
+        UsageError: `labels` is given; or as for `IterableStream`.
+        DataError: as for `IterableStream`.
 
     Warns:
-        RunWarning: it gives other images each time, so that resuming is not bit-exact.
+        RunWarning: each iteration gives other images, so that resuming is not bit-exact.
     """
     if labels is not None:
         raise UsageError(
-            "labels was given, and data is an iterable Dataset; let it give pairs of image and "
-            "label"
+            "labels was given, and data is an iterable Dataset; yield pairs of image and label "
+            "from it, and leave labels out"
         )
     name = type(dataset).__name__
     length = len(dataset) if hasattr(dataset, "__len__") else None  # type: ignore[arg-type]
@@ -133,12 +139,12 @@ def open_iterable(dataset: Iterable[Any], labels: object, data: Data) -> Dataset
     if train.repeats:
         note = (
             f"{name} is recognized by its first {NUM_DIGEST_IMAGES} images: if later ones change, "
-            "or come in another order, a resumed run is not bit-exact, and this is not noticed"
+            "or their order does, a resumed run is not bit-exact, and no message says so"
         )
     else:
         note = (
             f"{name} gives other images each time it is iterated: a resumed run is not bit-exact, "
-            "and other data are not noticed"
+            "and other data cannot be detected"
         )
         warn_user(note)
     return Dataset("iterable", train, valid=None, test=None, notes=(note,))

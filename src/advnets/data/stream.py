@@ -1,4 +1,4 @@
-"""Streams of images: shuffled in a buffer, each image decoded when it is needed."""
+"""Streams of images, which are shuffled in a buffer and decoded when they are needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,7 +27,7 @@ StreamRow = tuple[UInt8[np.ndarray, "channels height width"], int | None]
 
 
 def shuffle_seed(seed: int) -> int:
-    """Return the seed of the order of a stream."""
+    """Return the seed of the shuffled order of a stream, from the seed of the run."""
     key = hashlib.blake2b(f"{seed}/stream".encode(), digest_size=8).digest()
     return int.from_bytes(key, "little")
 
@@ -37,14 +37,19 @@ class ImageStream(ABC):
     """Training images that are read sequentially, from rows of any kind.
 
     The order of an epoch depends on the seed and the epoch. A broken image is replaced by the next
-    intact one of the epoch, at the end by the first, so that the image at a position is a function
-    of seed, epoch, rank and position alone. `length` is the number of rows, where it is known.
+    intact one of the epoch, or at the end by the first one, so that the image at a position is a
+    function of seed, epoch, rank and position alone.
     """
 
     name: str
     length: int | None
+    """The number of rows, if it is known."""
     shape: Shape = field(init=False)
+    """Channels, height and width of the images after cropping."""
     white_level: int = field(default=255, init=False)
+    """The pixel value of white."""
+    _count_remedy: ClassVar[str] = "correct its metadata, or read it without --stream"
+    """The advice if the number of rows is not `length`."""
     _reported: set[bytes] = field(default_factory=set[bytes], init=False, repr=False)
     _head: ArraySplit | None = field(default=None, init=False, repr=False)
 
@@ -57,16 +62,16 @@ class ImageStream(ABC):
         """Yield this rank's rows of an epoch in shuffled order."""
 
     @abstractmethod
-    def _count_rows(self, rank: int, world_size: int) -> Iterator[Any]:
-        """Yield this rank's rows, or parts of them, to be counted."""
+    def _rows_of_rank(self, rank: int, world_size: int) -> Iterator[Any]:
+        """Yield this rank's rows, or parts of them, in the order of the data."""
 
     @abstractmethod
     def _decode(self, row: Any, position: str) -> StreamRow | None:
-        """Return a row's image and label, or None where the image is broken."""
+        """Return a row's image and label, or None if the image is broken."""
 
     @abstractmethod
     def _identity(self) -> tuple[object, ...]:
-        """Return what the digest of the stream depends on."""
+        """Return the values from which the digest of the stream is computed."""
 
     def head(self, n: int) -> ArraySplit:
         """Return the first intact images of the dataset, at most n, cropped at the center.
@@ -79,7 +84,7 @@ class ImageStream(ABC):
         rows = (self._decode(row, f"row {i:,}") for i, row in enumerate(self._read_in_order()))
         decoded = list(islice((row for row in rows if row is not None), n))
         if not decoded:
-            raise DataError(f"{self.name} holds no image that can be read; give another dataset")
+            raise self._no_image_error()
         labels = [label for _, label in decoded if label is not None]
         self._head = ArraySplit(
             np.stack([self._crop(image, (0.5, 0.5)) for image, _ in decoded]),
@@ -90,14 +95,15 @@ class ImageStream(ABC):
     def read_epoch(
         self, seed: int, epoch: int, skip: int, rank: int, world_size: int
     ) -> Iterator[StreamRow]:
-        """Yield one epoch of this rank's rows in shuffled order, without the first `skip`.
+        """Yield the images of one epoch of this rank in shuffled order, without the first `skip`.
 
-        Skipped rows are read, as the buffer must be filled as before, but not decoded.
+        Skipped rows are read, because the state of the buffer depends on them, but not decoded.
 
         Raises:
             DataError: reading fails, no image is intact, or the number of rows is not the one that
                 the dataset states, so that a run could not be resumed.
         """
+        # Yield each intact image at its position and at those of broken ones before it.
         positions: list[int] = []
         position = -1
         for position, row in enumerate(self._shuffled(seed, epoch, rank, world_size)):
@@ -108,42 +114,47 @@ class ImageStream(ABC):
             if decoded is not None:
                 yield from self._fill_positions(decoded, positions, seed, epoch, rank)
                 positions.clear()
+
+        # Put the first intact image at the positions of broken ones at the end.
         self._check_count(position + 1, rank, world_size)
         if positions:
             yield from self._fill_positions(
-                self._first_decodable(seed, epoch, rank, world_size), positions, seed, epoch, rank
+                self._first_intact(seed, epoch, rank, world_size), positions, seed, epoch, rank
             )
 
     def count(self, rank: int, world_size: int, limit: int | None = None) -> int:
         """Return the number of this rank's images per epoch.
 
-        If it is not known, at most `limit` images are read, so that an infinite stream can be
-        resumed: `limit` is returned if there are as many or more.
+        If the length is not known, rows are read and counted up to `limit`, which is returned if
+        there are as many or more: an endless stream can be resumed.
         """
         expected = self._expected_count(rank, world_size)
         if expected is not None:
             return expected
-        return sum(1 for _ in islice(self._count_rows(rank, world_size), limit))
+        return sum(1 for _ in islice(self._rows_of_rank(rank, world_size), limit))
 
     def digest(self) -> str:
-        """Return a digest that identifies the stream, computed from its first images."""
+        """Return a digest, in hex, that identifies the stream by its first images and settings."""
         return hashlib.blake2b(repr(self._identity()).encode(), digest_size=16).hexdigest()
 
-    def _first_decodable(self, seed: int, epoch: int, rank: int, world_size: int) -> StreamRow:
+    def _first_intact(self, seed: int, epoch: int, rank: int, world_size: int) -> StreamRow:
         """Return the first intact image of an epoch."""
         for position, row in enumerate(self._shuffled(seed, epoch, rank, world_size)):
             decoded = self._decode(row, f"row {position:,} of epoch {epoch + 1}")
             if decoded is not None:
                 return decoded
-        raise DataError(f"{self.name} holds no image that can be read; give another dataset")
+        raise self._no_image_error()
 
-    def _report(self, name: str, identity: str, reason: str) -> None:
-        """Warn of a broken image, once even if it occurs in every epoch."""
-        digest = hashlib.blake2b(f"{identity}{reason}".encode(), digest_size=16).digest()
+    def _no_image_error(self) -> DataError:
+        return DataError(f"{self.name} holds no image that can be read; give another dataset")
+
+    def _report(self, problem: str, identity: str) -> None:
+        """Log that an image is broken, once for each `identity`, not in each epoch."""
+        digest = hashlib.blake2b(identity.encode(), digest_size=16).digest()
         if digest not in self._reported:
             self._reported.add(digest)
             logging.getLogger("advnets").warning(
-                "%s: %s %s; skipped", *map(printable, (self.name, name, reason))
+                "%s: %s; skipped", printable(self.name), printable(problem)
             )
 
     def _fill_positions(
@@ -171,13 +182,18 @@ class ImageStream(ABC):
         return np.ascontiguousarray(image[:, top : top + height, left : left + width])
 
     def _expected_count(self, rank: int, world_size: int) -> int | None:
-        """Return the number of this rank's rows, where it follows from the length."""
+        """Return the number of this rank's rows; None if the length is not known."""
         return None if self.length is None else len(range(rank, self.length, world_size))
 
     def _check_count(self, rows: int, rank: int, world_size: int) -> None:
+        """Check the number of rows that an epoch had for this rank.
+
+        Raises:
+            DataError: it is not the one that follows from the length.
+        """
         expected = self._expected_count(rank, world_size)
         if expected is not None and rows != expected:
             raise DataError(
                 f"{self.name} states {self.length:,} rows, {expected:,} of them for this process, "
-                f"but has {rows:,}; correct its metadata, or read it without --stream"
+                f"but has {rows:,}; {self._count_remedy}"
             )

@@ -50,7 +50,7 @@ class HubStream(ImageStream):
     def _read_in_order(self) -> Iterator[dict[str, Any]]:
         return self._rows(self.dataset)
 
-    def _count_rows(self, rank: int, world_size: int) -> Iterator[dict[str, Any]]:
+    def _rows_of_rank(self, rank: int, world_size: int) -> Iterator[dict[str, Any]]:
         label_column = self.dataset.select_columns([self.columns.label or self.columns.image])
         return self._rows(_rank_shard(label_column, rank, world_size))
 
@@ -86,8 +86,8 @@ class HubStream(ImageStream):
             image = decode(image_content(value, self.columns.roots), self.frame)
         except DataError as error:
             name = self._row_name(row, position)
-            content = repr((row[self.columns.image], name if self.columns.key else ""))
-            self._report(name, content, str(error))
+            identity = repr((value, name if self.columns.key else "", str(error)))
+            self._report(f"{name} {error}", identity)
             return None
         if self.columns.label is None:
             return image, None
