@@ -15,13 +15,12 @@ from PIL import Image
 from advnets.cli.arguments import config_of
 from advnets.cli.compare import read_history
 from advnets.cli.sweep import record_text, run_record
-from advnets.evaluation.comparison import read_scored_run
 from advnets.metrics.uncertainty import student_interval
 
 NAN = pytest.approx(float("nan"), nan_ok=True)
 RECORDS = Path(__file__).parents[2] / "results" / "records"
 
-STAMPS = {
+PROVENANCE = {
     "split": "test",
     "data": "mnist",
     "data_digest": "0123456789abcdef",
@@ -35,24 +34,25 @@ STAMPS = {
     "extractor_sha256": None,
     "interval": {},
 }
-SEEN = {"extractor": "digits", "extractor_sha256": "0dba96d9d00d43fa"}
+EXTRACTOR = {"extractor": "digits", "extractor_sha256": "0dba96d9d00d43fa"}
 
 
-def write(path, trained_with, lr, parzen, frechet, **stamps):
+def write(path, training_seed, lr, parzen, frechet, **provenance):
+    """Write a run with scores by two metrics of its generator and of real images."""
     path.mkdir()
-    config = {"preset": "mlp", "seed": trained_with, "stages": [{"lr": lr}]}
+    config = {"preset": "mlp", "seed": training_seed, "stages": [{"lr": lr}]}
     data = {"name": "mnist", "digest": "0123456789abcdef"}
     (path / "config.json").write_text(json.dumps({"format": 2, "config": config, "data": data}))
-    place = {"seed": 0, "step": 5000, **STAMPS}
+    shared = {"seed": 0, "step": 5000, **PROVENANCE}
     real = {"samples": "real training images", "weights": None}
     generator = {"samples": "generator", "weights": "ema"}
-    window = {"metric": "parzen", "grid": "paper", "sigma": 0.2, "n_valid": 1000, **place}
-    fields = {"metric": "frechet", **place, **SEEN, **stamps}
+    parzen_fields = {"metric": "parzen", "grid": "paper", "sigma": 0.2, "n_valid": 1000, **shared}
+    frechet_fields = {"metric": "frechet", **shared, **EXTRACTOR, **provenance}
     records = [
-        {**window, **generator, "mean": parzen},
-        {**window, **real, "mean": 242.5},
-        {**fields, **generator, "value": frechet},
-        {**fields, **real, "value": 0.0123, "n_fake": 9_000},
+        {**parzen_fields, **generator, "mean": parzen},
+        {**parzen_fields, **real, "mean": 242.5},
+        {**frechet_fields, **generator, "value": frechet},
+        {**frechet_fields, **real, "value": 0.0123, "n_fake": 9_000},
     ]
     (path / "scores.json").write_text(json.dumps(records))
 
@@ -135,7 +135,8 @@ def test_the_table_can_be_written(compared, runs, tmp_path):
     code, _, err = compared(*runs, "--out", "table.txt")
     assert (code, err) == (
         2,
-        "advnets: table.txt is not a table; give a name in .csv, .json, .md or .tex\n",
+        "advnets: table.txt has no format of a table; give a name that ends in .csv, .json, .md "
+        "or .tex\n",
     )
 
 
@@ -207,13 +208,13 @@ def test_scores_with_different_settings_are_refused_or_get_two_columns(compared,
     assert compared("slow-0", "other", "--metrics", "parzen")[0] == 0
 
 
-def test_scores_that_all_runs_have_are_compared(compared, runs):
-    """With records of two extractors, those of the common one are compared."""
+def test_only_scores_that_all_runs_have_are_compared(compared, runs):
+    """Of records by two extractors, those by the extractor of all runs are compared."""
     for number, name in enumerate(runs[:2]):
         scores = Path(name) / "scores.json"
         records = json.loads(scores.read_text())
-        through = {"extractor": "pixels", "extractor_sha256": None}
-        records += [{**r, **through} for r in records if r["metric"] == "frechet"]
+        pixels = {"extractor": "pixels", "extractor_sha256": None}
+        records += [{**r, **pixels} for r in records if r["metric"] == "frechet"]
         scores.write_text(json.dumps(records))
         code, out, err = compared(*runs[:2], "--metrics", "frechet")
         assert (code, err) == (0, "")
@@ -248,8 +249,15 @@ def test_a_usage_error_is_one_sentence(compared, runs, tmp_path):
     )
 
 
-def test_a_run_given_twice_counts_once(runs, tmp_path):
-    assert read_scored_run(tmp_path / "slow-0") == read_scored_run(tmp_path / "slow-0")
+def test_a_run_given_twice_is_refused(compared, runs):
+    """A pattern does not add a run that was given before it."""
+    assert compared("slow-0", "slow-1", "slow-0") == (
+        2,
+        "",
+        "advnets: slow-0 and slow-0 have the same config and the same seed (0); leave one of them "
+        "out\n",
+    )
+    assert compared("slow-0", "slow-*") == compared("slow-0", "slow-1", "slow-2")
 
 
 def quality(name, seed):
@@ -287,7 +295,7 @@ def test_training_curves_of_records_are_drawn_in_one_figure(run_command, tmp_pat
     with Image.open(figure) as image:
         assert image.size == (1120, 914)
     for arguments, message in (
-        ((files[0], "--curves", "x.jpg"), "x.jpg is not a figure; give a name in .png"),
+        ((files[0], "--curves", "x.jpg"), "x.jpg is not a PNG file; give a name that ends in .png"),
         ((files[0], "--curves", figure, "--json"), "--curves draws no scores; leave the other"),
     ):
         code, out, err = run_command("compare", *arguments)

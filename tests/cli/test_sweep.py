@@ -1,3 +1,5 @@
+"""`advnets sweep` from start to end: records, resuming, grids, processes and refused options."""
+
 from __future__ import annotations
 
 import json
@@ -152,7 +154,7 @@ def test_other_seeds_are_refused(text, reason):
         parse_seeds(text)
 
 
-def test_a_value_of_a_grid_is_what_stands_after_the_option():
+def test_a_value_of_a_grid_may_be_several_words():
     values = parse_grid("generator.hidden_sizes=16 16,8")
     flag = "--generator.hidden-sizes"
     assert [value.options for value in values] == [(flag, "16", "16"), (flag, "8")]

@@ -53,7 +53,7 @@ class Compare:
     def run(self, config_of: Callable[[str], Config]) -> int:
         """Read the scores, then print or write the comparison; return the exit status.
 
-        `config_of` returns the config that a command line of `advnets train` trains.
+        `config_of` returns the config that a command line of `advnets train` specifies.
         """
         from advnets.evaluation.comparison import compare
         from advnets.evaluation.registry import alias_notes, resolve_metrics
@@ -66,28 +66,34 @@ class Compare:
             curves_figure,
         )
 
+        # Draw the training curves instead, if --curves is given.
         paths = matching_runs(self.runs)
         if self.curves is not None:
             if self.metrics or self.separate_columns or self.json or self.out is not None:
                 raise UsageError("--curves draws no scores; leave the other options out")
             check_output(self.curves, "--curves")
             if self.curves.suffix != ".png":
-                raise UsageError(f"{self.curves} is not a figure; give a name in .png")
+                raise UsageError(f"{self.curves} is not a PNG file; give a name that ends in .png")
             image = curves_figure([read_history(path, config_of) for path in paths])
             write_atomically(self.curves, lambda part: part.write_bytes(image))
             print(printable(str(self.curves)))
             return 0
+
+        # Check the output, then compare the scores.
         if self.out is not None:
             check_output(self.out)
             if self.out.suffix not in (".csv", ".json", ".md", ".tex"):
                 raise UsageError(
-                    f"{self.out} is not a table; give a name in .csv, .json, .md or .tex"
+                    f"{self.out} has no format of a table; give a name that ends in .csv, .json, "
+                    ".md or .tex"
                 )
         metrics = resolve_metrics(self.metrics)
         runs = read_scores(paths, metrics, config_of)
         record = compare(runs, metrics=metrics, separate_columns=self.separate_columns)
         for note in alias_notes(self.metrics):
             print(f"advnets: {note}", file=sys.stderr)
+
+        # Print or write the comparison.
         as_json = json.dumps(record, indent=2, ensure_ascii=False)
         if self.out is None:
             print(printable_lines(as_json if self.json else comparison_text(record)))
@@ -101,7 +107,7 @@ class Compare:
 
 
 def matching_runs(paths: Sequence[Path]) -> list[Path]:
-    """Return the paths, and for each pattern the runs and record files that match it, in order.
+    """Return the paths, with each pattern replaced by the runs and record files that match it.
 
     Raises:
         UsageError: no run and no record file matches a pattern.
@@ -132,10 +138,10 @@ def read_scores(
 ) -> list[ScoredRun]:
     """Return the scores of run directories and record files, by these metrics or by all.
 
-    They are of the newest step that was evaluated, or of that which `steps` has for the path.
+    They are the scores of the newest evaluated step, or of the step that `steps` has for a path.
 
     Raises:
-        RunError: a path is neither, or has no scores by these metrics.
+        RunError: a path is neither a run nor a record file, or has no scores by these metrics.
     """
     from advnets.evaluation.comparison import read_scored_run
 
@@ -153,7 +159,7 @@ def read_record(
     """Return the scores of a record file of `advnets sweep`, by these metrics or by all.
 
     Raises:
-        RunError: the file is not a record, or lacks scores of a metric.
+        RunError: the file is not a record of a run, or lacks scores of a metric.
     """
     from advnets.config.serialize import to_json
     from advnets.evaluation.comparison import ScoredRun
@@ -164,7 +170,10 @@ def read_record(
         command: str = record["command"]
         scores = [s for s in record["scores"] if not metrics or s["metric"] in metrics]
         if missing := set(metrics) - {score["metric"] for score in scores}:
-            raise RunError(f"{path} has no scores of {' and '.join(sorted(missing))}")
+            raise RunError(
+                f"{path} has no scores of {' and '.join(sorted(missing))}; repeat the sweep with "
+                "these metrics, or leave them out"
+            )
         data = {"name": scores[0]["data"], "digest": scores[0]["data_digest"]}
     except (TypeError, KeyError, IndexError, AttributeError):
         raise RunError(f"{path} is not a record of a run; {_REMEDY}") from None
@@ -175,7 +184,7 @@ def read_history(path: Path, config_of: Callable[[str], Config]) -> History:
     """Return the training events of a run directory, or of a record file of `advnets sweep`.
 
     Raises:
-        RunError: it is neither.
+        RunError: the path is neither.
     """
     from advnets.experiment.stored_run import StoredRun
     from advnets.plots.training_curves import without_rolled_back

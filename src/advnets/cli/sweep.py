@@ -38,7 +38,7 @@ _POLL_S = 0.2
 """The interval, in seconds, between checks for a stop signal while processes train."""
 
 CommandLine = Callable[[Sequence[str]], int]
-"""A function that executes the arguments of `advnets` and returns the exit status."""
+"""A function that executes `advnets` with these arguments and returns the exit status."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Sweep(ValidatedConfig):
     as 0,3,7."""
     grid: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="OPTION=VALUE,...")] = ()
     """Option of `advnets train` and the values to try, such as game.r1=0.1,1,10; for a switch, true
-    or false. Given several times, every combination is trained."""
+    or false. If --grid is repeated, every combination of values is trained."""
     jobs: int = 1
     """Number of runs to train in parallel, in processes that share the CPU cores."""
     metrics: Annotated[tuple[str, ...], arg(metavar="METRIC ...")] = ("parzen",)
@@ -72,6 +72,7 @@ class Sweep(ValidatedConfig):
     records: Annotated[Path, arg(metavar="DIR")] = Path("records")
     """Directory of the records, NAME-SEED.json: the command, training time, scores and curve."""
     train: Suppress[tuple[str, ...]] = ()
+    """Options of `advnets train` for all runs, the words after `--`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,30 +82,37 @@ class Sweep(ValidatedConfig):
 
     def run(
         self,
-        advnets: CommandLine,
+        execute: CommandLine,
         config_of: Callable[[list[str]], Config],
         check: Callable[[list[str], Config], None],
     ) -> int:
         """Train and evaluate the runs that have no record, compare all; return the exit status.
 
-        `config_of` returns the config that the arguments of `advnets train` stand for; `check`
-        refuses arguments of `advnets evaluate` that do not fit the runs of a config.
+        Args:
+            execute: executes commands of `advnets`.
+            config_of: returns the config that arguments of `advnets train` specify.
+            check: refuses arguments of `advnets evaluate` that do not fit the runs of a config.
+
+        Raises:
+            UsageError: an option cannot be used.
+            RunError: a record is damaged, or of another command.
+            StoppedBySignal: a signal stopped the processes.
         """
         # Check the options of every run and the records of earlier calls before any training.
         runs = self._runs(config_of)
         unfinished = [run for run in runs if not run.is_recorded()]
-        different: dict[object, SweepRun] = {}
+        by_networks: dict[object, SweepRun] = {}
         for run in unfinished:
             stage = run.config.stage
-            different[run.config.data, stage.game, stage.generator, stage.discriminator] = run
-        for run in different.values():
+            by_networks[run.config.data, stage.game, stage.generator, stage.discriminator] = run
+        for run in by_networks.values():
             check(run.evaluation, run.config)
         self.records.mkdir(parents=True, exist_ok=True)
 
-        # Train, evaluate and record.
+        # Train, evaluate and record the unfinished runs.
         jobs = min(self.jobs, len(unfinished))
         train = _train_in_processes if jobs > 1 else _train_one_by_one
-        statuses = train(unfinished, jobs, advnets)
+        statuses = train(unfinished, jobs, execute)
         if failed := [status for status in statuses.values() if status not in (0, DIVERGED)]:
             return failed[0]
         if diverged := [run.path for run, status in statuses.items() if status]:
@@ -114,21 +122,21 @@ class Sweep(ValidatedConfig):
                 file=sys.stderr,
             )
 
-        # Compare.
+        # Compare the runs, or their records if a run directory is missing.
         scored = [run for run in runs if run.path not in diverged]
         exist = all(run.has_directory for run in scored)
         paths = [str(run.path if exist else run.record) for run in scored]
         options = ["--separate-columns", "--metrics", *self.metrics]
-        status = advnets(["compare", *paths, *options]) if len(paths) > 1 else 0
+        status = execute(["compare", *paths, *options]) if len(paths) > 1 else 0
         return DIVERGED if diverged else status
 
     def _runs(self, config_of: Callable[[list[str]], Config]) -> list[SweepRun]:
-        """Return the runs: every seed of every combination of the grid.
+        """Return the runs, one for each seed and combination of values of the grid.
 
         Raises:
             UsageError: an option cannot be used.
         """
-        # Read the options.
+        # Parse the options.
         for option in self.train:
             flag = option.partition("=")[0]
             if flag in ("--out", "--seed", "--resume", "--dry-run"):
@@ -137,7 +145,7 @@ class Sweep(ValidatedConfig):
         if (number := len(seeds) * math.prod(map(len, grid))) > MAX_RUNS:
             raise UsageError(f"the sweep has {number:,} runs; give at most {MAX_RUNS:,}")
 
-        # Make the runs.
+        # Add a run for each combination and seed.
         runs: list[SweepRun] = []
         name = self.name
         for point in itertools.product(*grid):
@@ -173,11 +181,12 @@ class GridValue:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Return the seeds that a number, a range or a list stands for.
+    """Return the seeds that a number of seeds, a range or a list specifies.
 
     Raises:
-        UsageError: it is none of these, has a seed twice, or more than 10,000 seeds.
+        UsageError: it is none of these, or has no seed, a seed twice, or more than 10,000 seeds.
     """
+    # Parse the text.
     if not re.fullmatch(r"\d{1,18}(-\d{1,18})?(,\d{1,18}(-\d{1,18})?)*", text, re.ASCII):
         raise UsageError(
             f"--seeds is {text!r}; give a number of seeds such as 5, a range such as 0-4, or a "
@@ -188,6 +197,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     else:
         ends = [part.split("-") for part in text.split(",")]
         ranges = [range(int(first[0]), int(first[-1]) + 1) for first in ends]
+
+    # Check the number of seeds before they are listed.
     if not all(ranges):
         raise UsageError(f"--seeds is {text!r}, which has no seed; give at least one")
     if sum(seeds.stop - seeds.start for seeds in ranges) > MAX_RUNS:
@@ -204,6 +215,7 @@ def parse_grid(text: str) -> tuple[GridValue, ...]:
     Raises:
         UsageError: it has another form, or names an option that the sweep itself sets.
     """
+    # Split the text into the option and its values.
     key, _, values = text.removeprefix("--").partition("=")
     if not re.fullmatch(r"[a-z][\w.-]*", key, re.ASCII) or not values:
         raise UsageError(
@@ -213,6 +225,8 @@ def parse_grid(text: str) -> tuple[GridValue, ...]:
     key = key.replace("_", "-")
     if key in ("seed", "out", "resume", "dry-run"):
         raise UsageError(f"--grid has the option {key}, which the sweep sets; leave it out")
+
+    # Write each value as command-line arguments, true and false as those of a switch.
     grid: dict[str, GridValue] = {}
     for value in values.split(","):
         name = f"{key}=" + re.sub(r"[^\w.+-]", "_", value)
@@ -274,25 +288,25 @@ class SweepRun:
             raise RunError(f"{self.record} is a record of another command, {command!r}; {advice}")
         return scored.issuperset(metrics)
 
-    def complete(self, advnets: CommandLine, threads: int | None = None) -> int:
+    def complete(self, execute: CommandLine, threads: int | None = None) -> int:
         """Train the remaining steps, evaluate, and write the record; return the exit status.
 
         `threads` is the number of threads of a new run whose command does not give it.
         """
-        # Train to the end, from the newest checkpoint and with the same number of threads.
+        # Train to the end, from the newest checkpoint if there is one.
         resume = self.has_directory
         gives_threads = _without_threads(self.command) != self.command
         options = ["--resume"] if resume else []
         if threads is not None and not resume and not gives_threads:
             options = ["--threads", str(threads)]
-        if status := advnets([*self.command, *options, "--out", str(self.path)]):
+        if status := execute([*self.command, *options, "--out", str(self.path)]):
             return status
 
         # Evaluate and write the record.
-        if status := advnets(self.evaluation):
+        if status := execute(self.evaluation):
             return status
         command = self.command
-        if not gives_threads:  # on which the result depends
+        if not gives_threads:  # the result depends on the number of threads
             used = RunDirectory(self.path).read_config()["config"]["runtime"]["threads"]
             command = (*command, "--threads", str(used))
         record = record_text(run_record(self.path, self.seed, shlex.join(["advnets", *command])))
@@ -302,7 +316,7 @@ class SweepRun:
 
 
 def _without_threads(command: Sequence[str]) -> tuple[str, ...]:
-    """Return a command without --threads and its value."""
+    """Return the words of a command without --threads and its value."""
     kept = [
         word
         for before, word in zip(("", *command), command, strict=False)
@@ -312,19 +326,19 @@ def _without_threads(command: Sequence[str]) -> tuple[str, ...]:
 
 
 def _train_one_by_one(
-    runs: Sequence[SweepRun], _jobs: int, advnets: CommandLine
+    runs: Sequence[SweepRun], _jobs: int, execute: CommandLine
 ) -> dict[SweepRun, int]:
     """Complete runs one after another up to the first that fails; return their exit statuses."""
     statuses: dict[SweepRun, int] = {}
     for run in runs:
-        statuses[run] = run.complete(advnets)
+        statuses[run] = run.complete(execute)
         if statuses[run] not in (0, DIVERGED):
             break
     return statuses
 
 
 def _train_in_processes(
-    runs: Sequence[SweepRun], jobs: int, advnets: CommandLine
+    runs: Sequence[SweepRun], jobs: int, execute: CommandLine
 ) -> dict[SweepRun, int]:
     """Complete runs in parallel, in up to `jobs` processes; return their exit statuses.
 
@@ -343,11 +357,11 @@ def _train_in_processes(
             # Start processes while there is room.
             while waiting and len(active) < jobs:
                 run = waiting.pop()
-                process = context.Process(target=_complete_run, args=(run, threads, advnets))
+                process = context.Process(target=_complete_run, args=(run, threads, execute))
                 process.start()
                 active[process.sentinel] = run, process
 
-            # Collect those that have ended.
+            # Collect the exit statuses of processes that have ended.
             for sentinel in wait(list(active), timeout=_POLL_S):
                 assert isinstance(sentinel, int)
                 run, process = active.pop(sentinel)
@@ -361,7 +375,7 @@ def _train_in_processes(
                         file=sys.stderr,
                     )
 
-            # After a failure or at a stop signal, stop the others.
+            # Stop the other processes after a failure or at a stop signal.
             failed = bool(stop) or any(status not in (0, DIVERGED) for status in statuses.values())
             if failed:
                 waiting.clear()
@@ -372,7 +386,7 @@ def _train_in_processes(
     return statuses
 
 
-def _complete_run(run: SweepRun, threads: int, advnets: CommandLine) -> None:
+def _complete_run(run: SweepRun, threads: int, execute: CommandLine) -> None:
     """Complete a run in a separate process, whose output lines start with the run's name."""
     import torch
 
@@ -381,7 +395,7 @@ def _complete_run(run: SweepRun, threads: int, advnets: CommandLine) -> None:
         stream = _PrefixedStream(getattr(sys, name), f"{run.path.name}: ")
         setattr(sys, name, make_tolerant(stream))
     torch.set_num_threads(threads)
-    sys.exit(run.complete(advnets, threads))
+    sys.exit(run.complete(execute, threads))
 
 
 def _end_with_parent() -> None:
