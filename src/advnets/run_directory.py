@@ -1,4 +1,4 @@
-"""The run directory, the only channel between training and everything that reads a run.
+"""The run directory: a training writes it, and all other commands read a run from it alone.
 
 config.json      the resolved config, dataset, number of parameters, and versions
 events.jsonl     one JSON object a line: start, log, evaluate, rollback, skipped_files, resume, end
@@ -23,7 +23,13 @@ from filelock import Timeout
 
 from advnets.errors import CheckpointError, RunBusyError, RunError, WriteError, warn_user
 from advnets.files import created_folder, file_lock, write_atomically, write_json
-from advnets.run_records import FORMAT, config_record, event_records, score_records, unreadable
+from advnets.run_records import (
+    FORMAT,
+    config_record,
+    event_records,
+    score_records,
+    unreadable_file_error,
+)
 
 _STEP = re.compile(r"step-(\d{8,18})")
 
@@ -70,13 +76,13 @@ class RunDirectory:
         try:
             return self.config_file.is_file()
         except PermissionError as error:
-            raise unreadable(self.config_file, error) from None
+            raise unreadable_file_error(self.config_file, error) from None
         except (OSError, ValueError):  # not a valid file name
             return False
 
     @property
     def locked(self) -> bool:
-        """Whether a process is training the run now, or is about to start it."""
+        """Whether a process holds the lock: it trains the run, or is about to start it."""
         lock = self.path / ".lock"
         try:
             if not lock.exists():
@@ -92,8 +98,8 @@ class RunDirectory:
     def lock(self) -> Generator[None]:
         """Lock the directory against other trainings; the lock ends with the process.
 
-        An error before a run has started removes the lock, what was written of the run, and a
-        directory that was made for it.
+        If an error occurs before the run has started, remove the lock, the files of the run, and
+        the directory if it was created for it.
 
         Raises:
             RunBusyError: another process has locked it.
@@ -137,7 +143,7 @@ class RunDirectory:
     def begin(self) -> None:
         """Mark the directory as one of an unfinished run, until `write_config` makes it a run.
 
-        What a process that was killed left of such a run is removed first.
+        Files of an unfinished run that a killed process left are removed first.
 
         Raises:
             RunError: the directory has files of a run whose config.json is absent.
@@ -171,7 +177,7 @@ class RunDirectory:
         """Read config.json and check the types of its first two levels.
 
         Raises:
-            RunError: it is damaged, or of another version.
+            RunError: the file is damaged, or of another version.
         """
         return config_record(self.config_file)
 
@@ -209,7 +215,7 @@ class RunDirectory:
         return event_records(self.events_file)
 
     def truncate_events(self, step: int) -> int:
-        """Remove the events after a step; return up to how many steps after it there were any.
+        """Remove the events after a step; return how far the last of them was after it.
 
         Args:
             step: the last step whose events are kept.
@@ -228,7 +234,8 @@ class RunDirectory:
 
         Args:
             records: records of scores.
-            identity: a function that is equal for records that replace each other.
+            identity: a function of a record, with equal results for records that replace each
+                other.
 
         Raises:
             RunError: a record holds NaN or infinity.
@@ -242,9 +249,9 @@ class RunDirectory:
                 )
         try:
             with file_lock(self.path / ".scores.lock"):
-                fresh = {identity(record) for record in records}
-                kept = [old for old in self.scores() if identity(old) not in fresh]
-                write_json(self.scores_file, [*kept, *records])
+                replaced = {identity(record) for record in records}
+                others = [old for old in self.scores() if identity(old) not in replaced]
+                write_json(self.scores_file, [*others, *records])
         except OSError as error:
             raise WriteError(self.scores_file, error) from None
 
@@ -285,13 +292,13 @@ class RunDirectory:
         return self._by_step(self.checkpoints, ".safetensors")
 
     def _by_step(self, folder: Path, ending: str) -> dict[int, Path]:
-        """Return the files that are named by a step, in the order of steps."""
+        """Return the files of a folder that are named by a step and end so, in order of steps."""
         try:
             files = [file for file in folder.iterdir() if file.suffix == ending]
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
-            raise unreadable(folder, error) from None
+            raise unreadable_file_error(folder, error) from None
         named = {int(match[1]): f for f in files if (match := _STEP.fullmatch(f.stem))}
         return dict(sorted(named.items()))
 
@@ -324,7 +331,7 @@ class RunDirectory:
             raise WriteError(checkpoint, error) from None
 
     def prune_checkpoints(self, keep: int | Literal["all"], also: Collection[Path] = ()) -> None:
-        """Remove all checkpoints but the newest `keep` and those in `also`, and partial files.
+        """Remove checkpoints, except for the newest `keep` and those in `also`, and partial files.
 
         Args:
             keep: number of checkpoints, or "all".

@@ -1,6 +1,6 @@
-"""Parsing and validation of the JSON files of a run.
+"""Readers of the JSON files of a run, which check their content.
 
-A run directory may be from somebody else, or damaged: whatever its files hold, the result has the
+A run directory may be from somebody else, or damaged: for any content of a file, the result has the
 expected types, or an error says in one sentence what is wrong.
 """
 
@@ -23,7 +23,7 @@ _MAX_FILE_BYTES, _MAX_LINE_BYTES, _MAX_NAME_LENGTH = 2**28, 2**26, 200
 _INVALID_ESCAPE = re.compile(r"\\u(d[89a-f]|0000)", re.IGNORECASE)
 """JSON escapes of a surrogate half, which no file can hold, and of null, which no path can."""
 
-_PLAIN = str | bool | int | float | None
+_SCALAR = str | bool | int | float | None
 
 _CONFIG_TYPES = {
     "advnets": str,
@@ -53,7 +53,7 @@ _SCORE_TYPES = {
     **dict.fromkeys(("extractor", "extractor_sha256", "likelihood"), str | None),
     "keep_fraction": float | None,
     "class_proportions": str | None,
-    **dict.fromkeys(("seed", "step", "labels", "n_known", "n_fake"), _PLAIN),
+    **dict.fromkeys(("seed", "step", "labels", "n_known", "n_fake"), _SCALAR),
 }
 _EVENT_TYPES = {
     **dict.fromkeys(("step", "steps", "diverged_step", "attempt", "threads"), int),
@@ -75,9 +75,9 @@ def config_record(path: Path) -> dict[str, Any]:
         RunError: it is damaged, or of another version.
     """
     advice = "restore it or start a new run"
-    record = parsed_file(path, advice)
+    record = read_json(path, advice)
     if not isinstance(record, dict):
-        raise broken(path, "it is not a JSON object", advice)
+        raise damaged_file_error(path, "it is not a JSON object", advice)
     record = cast(dict[str, Any], record)
     if "format" not in record and "config" not in record:
         raise RunError(
@@ -91,10 +91,10 @@ def config_record(path: Path) -> dict[str, Any]:
             f"use the advnets that wrote it ({record.get('advnets', 'unknown')!s:.40})"
         )
     if mismatch := _mismatch(record, _CONFIG_TYPES):
-        raise broken(path, mismatch, advice)
+        raise damaged_file_error(path, mismatch, advice)
     for section, types in _SECTION_TYPES.items():
         if mismatch := _mismatch(record.get(section, {}), types):
-            raise broken(path, f"{section}: {mismatch}", advice)
+            raise damaged_file_error(path, f"{section}: {mismatch}", advice)
     return record
 
 
@@ -109,13 +109,13 @@ def score_records(path: Path) -> list[dict[str, Any]]:
         if not path.exists():
             return []
     except OSError as error:
-        raise unreadable(path, error) from None
-    records = parsed_file(path, advice)
+        raise unreadable_file_error(path, error) from None
+    records = read_json(path, advice)
     if not isinstance(records, list) or not all(_is_record(item) for item in records):
-        raise broken(path, "it is not a list of records", advice)
+        raise damaged_file_error(path, "it is not a list of records", advice)
     for record in (records := cast(list[dict[str, Any]], records)):
         if mismatch := _mismatch(record, _SCORE_TYPES) or _out_of_range(record):
-            raise broken(path, f"{record['metric']!r:.40}: {mismatch}", advice)
+            raise damaged_file_error(path, f"{record['metric']!r:.40}: {mismatch}", advice)
     return records
 
 
@@ -130,13 +130,13 @@ def event_records(path: Path) -> list[dict[str, Any]]:
         if not path.exists():
             return []
         if not path.is_file():
-            raise broken(path, "it is not a file", "move it away")
+            raise damaged_file_error(path, "it is not a file", "move it away")
         with path.open("rb") as file:
             while line := file.readline(_MAX_LINE_BYTES):
                 if line.endswith(b"\n") and (event := parse_event(line)) is not None:
                     events.append(event)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable_file_error(path, error) from None
     return events
 
 
@@ -145,10 +145,10 @@ def _is_record(value: Any) -> bool:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it is invalid, is nested too deeply, or has characters that no file can hold.
+        ValueError: the text is invalid, nested too deeply, or has characters that no file can hold.
     """
     try:
         value = json.loads(text)
@@ -161,30 +161,30 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
-def parsed_file(path: Path, advice: str) -> Any:
-    """Return the value of a JSON file of a run; `advice` is the advice if it is damaged.
+def read_json(path: Path, advice: str) -> Any:
+    """Return the value of a JSON file of a run; `advice` says what to do if it is damaged.
 
     Raises:
-        RunError: it cannot be read, or is damaged.
+        RunError: the file cannot be read, or is damaged.
     """
     try:
         if not path.is_file():  # such as a device or a pipe
-            raise broken(path, "it is not a file", advice)
+            raise damaged_file_error(path, "it is not a file", advice)
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise broken(path, f"it is larger than {_MAX_FILE_BYTES:,} bytes", advice)
+            raise damaged_file_error(path, f"it is larger than {_MAX_FILE_BYTES:,} bytes", advice)
         return parse_json(path.read_bytes())
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable_file_error(path, error) from None
     except ValueError as error:
-        raise broken(path, str(error), advice) from None
+        raise damaged_file_error(path, str(error), advice) from None
 
 
-def broken(path: Path, why: str, advice: str) -> RunError:
-    """Return the error for a damaged file, with the reason and advice."""
+def damaged_file_error(path: Path, why: str, advice: str) -> RunError:
+    """Return the error for a damaged file: `why` it is, and the advice what to do."""
     return RunError(f"{path} cannot be read ({why}); {advice}")
 
 
-def unreadable(path: Path, error: OSError) -> RunError:
+def unreadable_file_error(path: Path, error: OSError) -> RunError:
     """Return the error for a file that cannot be read but may be intact."""
     return RunError(f"{path} cannot be read ({error.strerror or error}); check its permissions")
 
@@ -208,7 +208,7 @@ def _out_of_range(record: Mapping[str, Any]) -> str:
 
 
 def parse_event(line: bytes) -> dict[str, Any] | None:
-    """Return the event of a line of events.jsonl; None if it is invalid."""
+    """Parse a line of events.jsonl; return None if it is not a valid event."""
     try:
         event = parse_json(line)
     except ValueError:

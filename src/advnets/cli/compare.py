@@ -163,9 +163,9 @@ def read_record(
     """
     from advnets.config.serialize import to_json
     from advnets.evaluation.comparison import ScoredRun
-    from advnets.run_records import parsed_file
+    from advnets.run_records import read_json
 
-    record: Any = parsed_file(path, _REMEDY)
+    record: Any = read_json(path, _REMEDY)
     try:
         command: str = record["command"]
         scores = [s for s in record["scores"] if not metrics or s["metric"] in metrics]
@@ -189,7 +189,7 @@ def read_history(path: Path, config_of: Callable[[str], Config]) -> History:
     from advnets.experiment.stored_run import StoredRun
     from advnets.plots.training_curves import without_rolled_back
     from advnets.report.comparison import History
-    from advnets.run_records import parsed_file
+    from advnets.run_records import read_json
 
     if path.suffix != ".json":
         run = StoredRun.read(path)
@@ -198,7 +198,7 @@ def read_history(path: Path, config_of: Callable[[str], Config]) -> History:
             [event for event in events if event.get("kind") == kind] for kind in ("log", "evaluate")
         )
         return History(str(path), run.config, logs, evaluations)
-    record: Any = parsed_file(path, _REMEDY)
+    record: Any = read_json(path, _REMEDY)
     try:
         logs, evaluations = (
             [event for event in record[key] if isinstance(event, Mapping)]

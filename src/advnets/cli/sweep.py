@@ -271,13 +271,13 @@ class SweepRun:
             RunError: there is a record, but it is damaged or of another command.
         """
         from advnets.evaluation.registry import resolve_metrics
-        from advnets.run_records import parsed_file
+        from advnets.run_records import read_json
 
         metrics = resolve_metrics(self.metrics)
         if not self.record.exists():
             return False
         advice = "move it away, or give the sweep another --name"
-        record: Any = parsed_file(self.record, advice)
+        record: Any = read_json(self.record, advice)
         try:
             command: str = record["command"]
             scored = {score["metric"] for score in record["scores"]}
