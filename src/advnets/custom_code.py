@@ -1,4 +1,4 @@
-"""Python files of the user, given as FILE.py:NAME: their content, digest and execution.
+"""Python files of the user, as FILE.py:NAME: their content, digest and execution.
 
 A file is run only if the command or call names it or sets `trust_code`, never merely because the
 config.json of a run names it.
@@ -18,8 +18,8 @@ from advnets.errors import AdvnetsError, CustomCodeError, RunError, UsageError
 from advnets.files import shell_quote
 
 _SPEC = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
-_announced: dict[tuple[Path, str], str] = {}
-"""The files whose code was run, with the digest of their content, and the last name asked for."""
+_names: dict[tuple[Path, str], str] = {}
+"""The last name that was requested of each file whose code was run, by path and digest."""
 
 
 def is_code_spec(text: str) -> bool:
@@ -74,17 +74,17 @@ class CustomCode:
         Raises:
             UsageError: the code fails, or does not define the name.
         """
-        if (self.file.resolve(), self.digest) not in _announced:
+        if (self.file.resolve(), self.digest) not in _names:
             print(f"advnets: running the code of {self.file.resolve()}", file=sys.stderr)
-        _announced[self.file.resolve(), self.digest] = self.name
+        _names[self.file.resolve(), self.digest] = self.name
         module = ModuleType(f"custom_{self.file.stem}")
         module.__file__ = str(self.file)
         try:
             exec(compile(self.content, self.file, "exec", dont_inherit=True), vars(module))
         except Exception as error:
             raise UsageError(
-                f"{self.file} failed ({type(error).__name__}: {error}); fix it, and test it with "
-                f"`python {shell_quote(self.file)}`"
+                f"{self.file} failed ({type(error).__name__}: {error}); correct it, and test it "
+                f"with `python {shell_quote(self.file)}`"
             ) from error
         if not hasattr(module, self.name):
             names = sorted(n for n in vars(module) if not n.startswith("_"))
@@ -95,13 +95,13 @@ class CustomCode:
 
 
 def custom_code_error(error: BaseException) -> CustomCodeError | None:
-    """Return the error that names the file and line of the user's code that an exception is from.
+    """Return an error that names the file and line of the user's code that raised an exception.
 
-    None: it is an error of advnets, or its traceback has no file that was run here.
+    Return None for an error of advnets, or if no file of the traceback was run by `CustomCode`.
     """
     if isinstance(error, AdvnetsError):
         return None
-    names = {file: name for (file, _), name in _announced.items()}
+    names = {file: name for (file, _), name in _names.items()}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if (file := Path(frame.filename).resolve()) in names:
             return CustomCodeError(
@@ -129,6 +129,11 @@ def digest(content: bytes) -> str:
 
 
 def _read_content(file: Path, what: str) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+    """
     try:
         if file.is_file():
             return file.read_bytes()

@@ -3,6 +3,7 @@
 import math
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import advnets
+from advnets import config, presets
 from advnets.errors import RunError, UsageError
 from advnets.experiment.players import init_seed
 from advnets.models import custom
@@ -26,7 +28,7 @@ def new_process(monkeypatch):
 
     def forget():
         monkeypatch.setattr(custom, "_factories", {})
-        monkeypatch.setattr("advnets.custom_code._announced", {})
+        monkeypatch.setattr("advnets.custom_code._names", {})
 
     forget()
     return forget
@@ -165,7 +167,7 @@ def test_a_changed_file_is_refused(run_command, tmp_path, new_process):
 
 
 class Given(nn.Module):
-    """A generator that is given from Python, with noise of torch within."""
+    """A generator that is passed from Python and adds noise of torch to z."""
 
     latent_dim = 6
 
@@ -209,10 +211,6 @@ def test_a_class_from_python_trains_and_loads_if_it_is_given_again(tmp_path, new
 
 
 def test_conditional_models_are_called_with_one_hot_classes(tmp_path):
-    from dataclasses import replace
-
-    from advnets import config, presets
-
     start = presets.get_preset("digits")
     start = start.with_stage(replace(start.stage, game=config.ConditionalGame(), steps=3))
     model = advnets.train(
@@ -233,8 +231,8 @@ def test_conditional_models_are_called_with_one_hot_classes(tmp_path):
     assert model.discriminator(x, None, labels).shape == (5,)
 
 
-def test_code_that_needs_numbers_of_its_weights_is_built(tmp_path):
-    """Memory is estimated without numbers in the weights, where `.item()` is an error."""
+def test_a_model_that_reads_its_weights_is_built(tmp_path):
+    """Memory is estimated with tensors on the device meta, of which `.item()` is an error."""
 
     class Counting(Given):
         def __init__(self, shape, classes):
@@ -251,7 +249,7 @@ LINEAR = "class G(nn.Linear):\n  def __init__(self, s, c): super().__init__(4, 9
     ("code", "message"),
     [
         ("G = 3", ", is an object of int; give a class or a function"),
-        ("def G(shape, classes): return 3", "returned a int; return a torch.nn.Module"),
+        ("def G(shape, classes): return 3", "returned an object of int; return a torch.nn."),
         ("def G(shape): return 3", "failed for images of (1, 8, 8) and 0 classes (TypeError"),
         ("def G(shape, classes): return nn.Linear(4, 64)", "has latent_dim None; set self.latent"),
         (f"{LINEAR}  latent_dim = 4",
@@ -289,7 +287,7 @@ def test_a_discriminator_with_several_outputs_is_refused(tmp_path):
         )
 
 
-def test_models_that_are_given_run_eagerly(run_command, tmp_path):
+def test_custom_models_run_eagerly(run_command, tmp_path):
     code, _, err = run_command(
         "train", "digits", *MODELS, "--compile", "--out", tmp_path / "run", "--device", "cpu"
     )

@@ -22,7 +22,7 @@ from advnets.custom_code import CustomCode, digest, untrusted_code_error
 from advnets.errors import RunError, UsageError
 from advnets.models.conditional import Projected
 from advnets.models.layers import LatentSampler, Prior, Shape, one_hot
-from advnets.protocols import Generator as DrawsLatents
+from advnets.protocols import Generator as LatentGenerator
 from advnets.protocols import Images, Latents, Logits, is_per_sample
 from advnets.rng import RNG
 
@@ -94,9 +94,9 @@ def with_custom_models(
     generator: str | Factory | None = None,
     discriminator: str | Factory | None = None,
 ) -> config.Config:
-    """Return a config whose last stage has these models, each a FILE.py:NAME or a Python object.
+    """Return the config with these models in its last stage, each FILE.py:NAME or a Python object.
 
-    It runs the code of the files: call it only for models that the user named.
+    The code of the files is run: pass only models that the user named.
 
     Raises:
         UsageError: a file does not exist or fails, or a model is neither a class nor a function.
@@ -105,8 +105,8 @@ def with_custom_models(
     if generator is not None:
         stage = replace(stage, generator=register_model(config.CustomGenerator(), generator))
     if discriminator is not None:
-        given = register_model(config.CustomDiscriminator(), discriminator)
-        stage = replace(stage, discriminator=given)
+        net = register_model(config.CustomDiscriminator(), discriminator)
+        stage = replace(stage, discriminator=net)
     return run.with_stage(stage)
 
 
@@ -118,14 +118,14 @@ def register_model(spec: _Spec, value: str | Factory) -> _Spec:
     """
     if isinstance(value, str):
         code = CustomCode.read(value, _role(spec))
-        given = replace(spec, source=code.source, digest=code.digest)
-        if _factory_key(given) not in _factories:
-            _add_factory(given, code.run())
-        return given
+        registered = replace(spec, source=code.source, digest=code.digest)
+        if _factory_key(registered) not in _factories:
+            _add_factory(registered, code.run())
+        return registered
     name = getattr(value, "__qualname__", type(value).__name__)
-    given = replace(spec, source=name, digest=digest(_source_text(value).encode()))
-    _add_factory(given, value)
-    return given
+    registered = replace(spec, source=name, digest=digest(_source_text(value).encode()))
+    _add_factory(registered, value)
+    return registered
 
 
 def load_custom_models(run: config.Config, *, trust_code: bool) -> None:
@@ -153,16 +153,16 @@ def load_custom_models(run: config.Config, *, trust_code: bool) -> None:
 def check_custom_models(
     run: config.Config, generator: str | Factory | None, discriminator: str | Factory | None
 ) -> None:
-    """Check that models given from Python are those of a run, by the digests of their code.
+    """Check by the digests of their code that models passed from Python are those of a run.
 
     Raises:
-        RunError: the code of one differs, or the run has no custom model of its kind.
+        RunError: the code of a model differs, or the run has no such custom model.
     """
-    given = with_custom_models(run, generator, discriminator)
+    passed = with_custom_models(run, generator, discriminator)
     for role in ("generator", "discriminator"):
-        own, other = getattr(run.stage, role), getattr(given.stage, role)
-        if getattr(own, "digest", None) != getattr(other, "digest", None):
-            source = getattr(own, "source", f"not a custom one ({type(own).__name__})")
+        stored, other = getattr(run.stage, role), getattr(passed.stage, role)
+        if getattr(stored, "digest", None) != getattr(other, "digest", None):
+            source = getattr(stored, "source", f"not a custom one ({type(stored).__name__})")
             raise RunError(
                 f"the {role} given is not that of the run, which is {source}; give the class or "
                 "function that the run was trained with, or leave it out"
@@ -188,7 +188,7 @@ def build_custom_generator(
         UsageError: building or calling it fails, or its images have the wrong shape.
     """
     net = _build(spec, shape, classes)
-    if isinstance(net, DrawsLatents):
+    if isinstance(net, LatentGenerator):
         return net
     latent_dim = getattr(net, "latent_dim", None)
     if not isinstance(latent_dim, int) or latent_dim < 1:
@@ -214,6 +214,11 @@ def build_custom_discriminator(
 
 
 def _add_factory(spec: config.CustomModel, value: object) -> None:
+    """Register the class or function that builds a model.
+
+    Raises:
+        UsageError: it is neither a class nor a function.
+    """
     if not callable(value) or isinstance(value, nn.Module):
         place = f", {spec.source}," if ".py:" in spec.source else ""
         instance = "an instance" if isinstance(value, nn.Module) else "an object"
@@ -225,18 +230,23 @@ def _add_factory(spec: config.CustomModel, value: object) -> None:
 
 
 def _factory_key(spec: config.CustomModel) -> tuple[str, str]:
+    """Return the name of a model's class or function, and the digest of its code."""
     return spec.source.rpartition(":")[2], spec.digest
 
 
 def _role(spec: config.CustomModel) -> str:
+    """Return generator or discriminator."""
     return "generator" if isinstance(spec, config.CustomGenerator) else "discriminator"
 
 
 def _source_text(value: Factory) -> str:
-    """Return the source code of a class or function; "" if it is not available."""
+    """Return the source code of a class (or of its methods) or function; "" if there is none."""
     try:
         return inspect.getsource(value)
-    except (OSError, TypeError):  # for a class in a notebook only its methods have source code
+    except (
+        OSError,
+        TypeError,
+    ):  # in a notebook, the methods of a class have source code, it has not
         pass
     try:
         return "".join(inspect.getsource(m) for m in vars(value).values() if inspect.isfunction(m))
@@ -245,6 +255,12 @@ def _source_text(value: Factory) -> str:
 
 
 def _build(spec: config.CustomModel, shape: Shape, classes: int) -> nn.Module:
+    """Call the class or function of a model; on the CPU if it cannot be called for device meta.
+
+    Raises:
+        RunError: the model is not registered.
+        UsageError: the call fails, or does not return a torch module.
+    """
     factory = _factories.get(_factory_key(spec))
     if factory is None:
         raise untrusted_code_error(_role(spec), spec.source)
@@ -258,7 +274,9 @@ def _build(spec: config.CustomModel, shape: Shape, classes: int) -> nn.Module:
         with torch.device("cpu"):  # some code reads values, which meta tensors do not have
             return _build(spec, shape, classes)
     if not isinstance(net, nn.Module):
-        raise UsageError(f"{spec.source} returned a {type(net).__name__}; return a torch.nn.Module")
+        raise UsageError(
+            f"{spec.source} returned an object of {type(net).__name__}; return a torch.nn.Module"
+        )
     return net
 
 
@@ -268,11 +286,12 @@ def _check_output(
     input_shapes: Sequence[tuple[int, ...]],
     output_shape: tuple[int, ...],
 ) -> None:
-    """Check the shape of a model's output for a batch of zeros; logits are flattened.
+    """Call a model with a batch of zeros and check the shape of its output; flatten logits.
 
     Raises:
         UsageError: calling the model fails, or its output has the wrong shape.
     """
+    # Call the model in evaluation mode, with random numbers that leave torch's generator unchanged.
     parameter = next(net.parameters(), None)
     device = None if parameter is None else parameter.device
     inputs = [torch.zeros(_CHECK_BATCH_SIZE, *shape, device=device) for shape in input_shapes]
@@ -284,6 +303,8 @@ def _check_output(
         raise _model_error(spec, f"on a batch of shape {shapes}", error) from error
     finally:
         net.train()
+
+    # Compare the shape of its output with the expected one.
     found = output.shape if isinstance(output, Tensor) else type(output).__name__
     if isinstance(output, Tensor) and not output_shape:
         found = output.flatten().shape
@@ -300,9 +321,9 @@ def _check_output(
 
 
 def _model_error(spec: config.CustomModel, when: str, error: Exception) -> Exception:
-    """Return the error for a custom model that failed; an out-of-memory error is returned as is."""
+    """Return the error for a custom model that failed, or the error itself if memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error):
         return error
     return UsageError(
-        f"{spec.source} failed {when} ({type(error).__name__}: {error}); fix it, and test it alone"
+        f"{spec.source} failed {when} ({type(error).__name__}: {error}); correct its code"
     )
