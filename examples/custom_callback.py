@@ -4,7 +4,7 @@ import advnets
 
 
 class BestDiscrimination(advnets.Callback):
-    """The step at which D tells real from generated images best."""
+    """A callback that finds the step with the largest D(x) - D(G(z)), and this difference."""
 
     def __init__(self):
         self.best = (0.0, 0)

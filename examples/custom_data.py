@@ -1,4 +1,4 @@
-"""Training on an array of images in memory: python examples/custom_data.py"""
+"""An array of images in memory as training data: python examples/custom_data.py"""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A custom generator and discriminator, as PyTorch modules:
+"""A custom generator and a custom discriminator, which are PyTorch modules.
 
 advnets train digits --generator examples/custom_models.py:Generator \
     --discriminator examples/custom_models.py:Discriminator
@@ -14,7 +14,7 @@ class Generator(nn.Sequential):
 
     latent_dim = 32
 
-    def __init__(self, shape, classes):  # 0 classes: the game is not conditional
+    def __init__(self, shape, classes):  # classes: 0 for games that are not conditional
         super().__init__(
             nn.Linear(self.latent_dim, 256),
             nn.BatchNorm1d(256),
