@@ -72,7 +72,7 @@ def compared(run_command):
 
 
 TABLE = """\
-Means over seeds ± the 95% interval of Student's t (standard deviation); ↓ lower is better, \
+Means over seeds ± the 95 % interval of Student's t (standard deviation); ↓ lower is better, \
 ↑ higher is better
 
 run                   weights  step   seeds    parzen, paper grid ↑                 frechet ↓
@@ -84,11 +84,12 @@ Paired differences of rows by seed: the later row minus the earlier one
 difference                 seeds    parzen, paper grid ↑               frechet ↓
 mlp, lr=0.2 − mlp, lr=0.1  0, 1, 2     +25.2 ± 1.1 (0.4)  -4.256 ± 0.096 (0.039)
 
-parzen, paper grid: Parzen log-likelihood; 10,000 samples on 10,000 images; data mnist of \
+parzen, paper grid: Parzen log-likelihood; 10,000 samples and 10,000 real images; data mnist of \
 1 x 28 x 28; digest 01234567…; test images; validation images 1,000; advnets 0.1
-frechet: Fréchet distance; extractor digits; SHA-256 0dba96d9…; 10,000 samples on 10,000 images; \
-data mnist of 1 x 28 x 28; digest 01234567…; test images; advnets 0.1; 9,000 real training images; \
-comparable only with scores by the same extractor; published ones are by inception or dinov2
+frechet: Fréchet distance; extractor digits; SHA-256 0dba96d9…; 10,000 samples and 10,000 real \
+images; data mnist of 1 x 28 x 28; digest 01234567…; test images; advnets 0.1; \
+9,000 real training images; comparable only with scores by the same extractor; \
+published ones are by inception or dinov2
 A Parzen log-likelihood above that of real images means smoother than the data, not better \
 than the data (Theis et al. 2016).
 """

@@ -138,7 +138,7 @@ def test_fewer_than_three_seeds_have_no_interval():
     assert only(difference["cells"])["half_width"] is None
     text = comparison_text(comparison)
     assert "2.0 (1.4)" in text
-    assert "Fewer than 3 seeds have no interval: dcgan (2 seeds); one (1 seed)\n" in f"{text}\n"
+    assert "No interval for fewer than 3 seeds: dcgan (2 seeds); one (1 seed)\n" in f"{text}\n"
 
 
 def test_one_common_seed_gives_no_difference():

@@ -87,13 +87,13 @@ def read_scored_run(path: Path, metrics: Sequence[str] = (), step: int | None = 
     for record in complete:
         check_record(path, record, command)
     step = max(record["step"] for record in complete) if step is None else step
-    of_step = [record for record in complete if record["step"] == step]
-    available = {record["metric"] for record in of_step}
+    step_records = [record for record in complete if record["step"] == step]
+    available = {record["metric"] for record in step_records}
     missing = [name for name in metrics if name not in available]
-    if missing or not of_step:
+    if missing or not step_records:
         by = f" by {' and '.join(missing)}" if missing else ""
         raise RunError(f"{path} has no scores of step {step:,}{by}; {command}")
-    chosen = [record for record in of_step if not metrics or record["metric"] in metrics]
+    chosen = [record for record in step_records if not metrics or record["metric"] in metrics]
     return ScoredRun(str(path), config["config"], config["data"], chosen)
 
 
@@ -106,7 +106,7 @@ def check_record(path: Path, record: Record, command: str) -> None:
     """Check the types of a record's fields; the error suggests `command`, which recomputes it.
 
     Raises:
-        RunError: one of them is of another type.
+        RunError: a field is of another type.
     """
     valid = {key: type(record[key]) is int for key in ("seed", "step", "n_real", "n_fake")}
     valid |= {key: isinstance(record[key], Mapping) for key in ("versions", "interval")}
@@ -180,31 +180,39 @@ _RunSettings = Sequence[tuple[str, dict[str, Any]]]
 def columns(
     runs: Sequence[ScoredRun], metrics: Sequence[str] = (), *, separate_columns: bool = False
 ) -> list[Column]:
-    """Return the columns: one for each metric, case, value and settings that all runs share.
+    """Return a column for each metric, case, value and combination of settings that all runs share.
 
-    With `separate_columns` there is also one for settings of some runs only. A run without a record
-    of a metric and case is not counted there.
+    With `separate_columns`, settings of only some runs have columns too. "All runs" are those with
+    a record of the metric and case.
 
     Raises:
-        UsageError: all runs share no settings, and `separate_columns` is off.
+        UsageError: no settings are shared by all runs, and `separate_columns` is off.
     """
     result: list[Column] = []
     scored = [(run.path, r) for run in runs for r in run.records if r["samples"] not in REFERENCES]
     for metric, spec in METRICS.items():
         if metrics and metric not in metrics:
             continue
-        of_metric = [(path, record) for path, record in scored if record["metric"] == metric]
-        for case in _unique(spec.case(record) for _, record in of_metric):
-            of_case = [(path, spec.settings(r)) for path, r in of_metric if spec.case(r) == case]
-            paths = {path for path, _ in of_case}
+        records = [(path, record) for path, record in scored if record["metric"] == metric]
+        for case in _unique(spec.case(record) for _, record in records):
+            # Select the settings that get columns.
+            all_settings = [
+                (path, spec.settings(record))
+                for path, record in records
+                if spec.case(record) == case
+            ]
+            paths = {path for path, _ in all_settings}
             variants = [
                 settings
-                for settings in _unique(settings for _, settings in of_case)
+                for settings in _unique(settings for _, settings in all_settings)
                 if separate_columns
-                or {path for path, other in of_case if other == settings} == paths
+                or {path for path, other in all_settings if other == settings} == paths
             ]
             if not variants:
-                raise UsageError(_not_comparable_message(_case_name(metric, metric, case), of_case))
+                name = _case_name(metric, metric, case)
+                raise UsageError(_not_comparable_message(name, all_settings))
+
+            # Add a column for each value, named by the settings in which the columns differ.
             keys = _differing_keys(variants)
             result += [
                 Column(metric, value, case, settings, keys)
@@ -244,7 +252,7 @@ def _unique(mappings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _differing_keys(variants: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the settings that differ; a hash only if no other setting distinguishes them."""
+    """Return the names of settings that differ; that of a hash only if no other ones do."""
     known = dict.fromkeys(key for variant in variants for key in variant)
     first = variants[0]
     keys = [key for key in known if any(v.get(key) != first.get(key) for v in variants)]
@@ -260,10 +268,10 @@ def _num_distinct(variants: Sequence[Mapping[str, Any]], keys: Sequence[str]) ->
     return len(_unique({key: variant.get(key) for key in keys} for variant in variants))
 
 
-def _not_comparable_message(name: str, of_case: _RunSettings) -> str:
+def _not_comparable_message(name: str, all_settings: _RunSettings) -> str:
     """Return the message about the first two runs that were scored with different settings."""
-    first, settings = of_case[0]
-    second, others = next((path, s) for path, s in of_case if s != settings)
+    first, settings = all_settings[0]
+    second, others = next((path, s) for path, s in all_settings if s != settings)
     differences = ", ".join(
         f"{setting_label(key)} ({abbreviate(key, settings.get(key))} and "
         f"{abbreviate(key, others.get(key))})"
@@ -380,13 +388,13 @@ def compare(
 
 
 def _unify_names(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
-    """Return runs in which equal data, and equal extractors, have the same name everywhere.
+    """Return the runs with one name for all data, and for all extractors, of the same digest.
 
-    They are equal if their digests are: a copy or a renamed folder has another name.
+    The same data may have several names, such as those of a folder and its copy.
     """
     names: dict[tuple[str, str], str] = {}
 
-    def unified(record: Record) -> Record:
+    def unify(record: Record) -> Record:
         keys = ("data", "data_digest"), ("extractor", "extractor_sha256")
         return {**record} | {
             name: names.setdefault((name, record[digest]), record[name])
@@ -394,7 +402,7 @@ def _unify_names(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
             if record.get(digest)
         }
 
-    return [replace(run, records=[unified(record) for record in run.records]) for run in runs]
+    return [replace(run, records=[unify(record) for record in run.records]) for run in runs]
 
 
 def _row_label(row: _Row) -> dict[str, Any]:
@@ -415,15 +423,15 @@ def _rows(runs: Sequence[ScoredRun]) -> list[_Row]:
     for name, group in groups.items():
         _check_seeds(group)
         for kind in dict.fromkeys(_kind(record) for run in group for record in run.records):
-            of_kind = [run for run in group if any(_kind(r) == kind for r in run.records)]
+            runs_of_row = [run for run in group if any(_kind(r) == kind for r in run.records)]
             if kind is not None:
-                by_seed = tuple(sorted(of_kind, key=lambda run: run.seed))
+                by_seed = tuple(sorted(runs_of_row, key=lambda run: run.seed))
                 rows.append(_Row(f"{name}: {kind[-1]}" if kind[-1] else name, by_seed, *kind))
     return rows
 
 
 def _kind(record: Record) -> _Kind | None:
-    """Return which row of its run a record is in; None for a reference."""
+    """Return what distinguishes the row of a record from others of its run; None: a reference."""
     if record["samples"] in REFERENCES:
         return None
     if record["samples"].endswith(NEVER_TRAINED):
@@ -449,10 +457,10 @@ def _flat_config(run: ScoredRun) -> dict[str, Any]:
 
 
 def row_names(runs: Sequence[ScoredRun]) -> list[str]:
-    """Return the name of each run's row, which runs of one config share.
+    """Return the name of the row of each run; runs of one config share a row.
 
-    It is the preset and the options in which rows of it differ; where these are many, the path of
-    the row's first run.
+    The name is the preset with the options in which its rows differ, or if these are more than
+    three, the path of the first run.
     """
     keys = [json.dumps(_flat_config(run), sort_keys=True) for run in runs]
     groups: dict[str, list[ScoredRun]] = {}
@@ -479,7 +487,7 @@ def _group_names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
 
 
 def _describe_option(path: str, value: object) -> str:
-    """Return a field of a config as `name=value` of its option, or in words where it has none."""
+    """Return a field of a config as `name=value` of its option, or in words if it has none."""
     name = re.sub(r"^(stages\.0|data|runtime)\.", "", path)
     stage = re.match(r"stages\.(\d+)\.", name)
     suffix = f" of stage {int(stage[1]) + 1}" if stage else ""
@@ -491,6 +499,11 @@ def _describe_option(path: str, value: object) -> str:
 
 
 def _check_seeds(group: Sequence[ScoredRun]) -> None:
+    """Check that the runs of a row have different seeds.
+
+    Raises:
+        UsageError: two runs have the same seed.
+    """
     paths: dict[int, str] = {}
     for run in group:
         if run.seed in paths:
@@ -509,13 +522,13 @@ def _values(row: _Row, column: Column) -> _Values:
     """Return the values of a row in a column; None is infinity, which JSON does not have."""
     values: _Values = {}
     for run in row.runs:
-        of_run = {
+        by_sample_seed = {
             r["seed"]: _finite_or_none(r[column.value])
             for r in run.records
             if row.contains(r) and column.contains(r)
         }
-        if of_run:
-            values[run.seed] = of_run
+        if by_sample_seed:
+            values[run.seed] = by_sample_seed
     return values
 
 
@@ -524,10 +537,10 @@ def _finite_or_none(value: float | int | None) -> float | None:
 
 
 def _summarize(values: _Values) -> Cell | None:
-    """Return mean, interval and standard deviation over training seeds.
+    """Return mean, interval and standard deviation over training seeds; None without values.
 
-    They are None where a value is infinite; of fewer than three seeds there is no interval. The
-    value of a run that was scored with samples of several seeds is their mean.
+    All three are None if a value is infinite, and the interval is None for fewer than three seeds.
+    The value of a run that was scored with samples of several seeds is the mean over these.
     """
     if not values:
         return None
@@ -552,7 +565,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _difference(later: _Row, earlier: _Row, column: Column) -> Cell | None:
     """Return the later row minus the earlier one, paired by training seed and sample seed.
 
-    None where they share fewer than two training seeds.
+    Return None if they share fewer than two training seeds.
     """
     first, second = _values(later, column), _values(earlier, column)
     pairs: _Values = {}
@@ -569,9 +582,9 @@ def _subtract(value: float | None, other: float | None) -> float | None:
 
 
 def _reference(name: str, runs: Sequence[ScoredRun], column: Column) -> Cell | None:
-    """Return the cell of a reference, which is equal in all runs of one sample seed.
+    """Return the cell of a reference, whose value is equal in all runs of one sample seed.
 
-    It is of as many images as the column has samples, or of fewer where there are no more.
+    Records with as many images as the column has samples are used, or if there are none, others.
     """
     records = [
         r for run in runs for r in run.records if r["samples"] == name and column.contains(r)

@@ -113,8 +113,8 @@ _DIFFERENCES = "Paired differences of rows by seed: the later row minus the earl
 
 def _caption(record: Comparison) -> str:
     return (
-        f"Means over seeds ± the {record['confidence']:.0%} interval of Student's t (standard "
-        "deviation); ↓ lower is better, ↑ higher is better"
+        f"Means over seeds ± the {100 * record['confidence']:.0f} % interval of Student's t "
+        "(standard deviation); ↓ lower is better, ↑ higher is better"
     )
 
 
@@ -144,7 +144,7 @@ def _headings(record: Comparison) -> list[str]:
 
 
 def _row_name(label: Mapping[str, Any], record: Comparison) -> str:
-    """Return a row's name, with weights and step where several rows have it."""
+    """Return a row's name, with weights and step if several rows have this name."""
     if sum(row["name"] == label["name"] for row in record["rows"]) == 1:
         return label["name"]
     return f"{label['name']} ({describe_weights(label)}, {label['step']:,})"
@@ -155,7 +155,7 @@ def _join(seeds: Sequence[int]) -> str:
 
 
 def _format_cell(cell: Mapping[str, Any] | None, *, sign: str = "", num_seeds: int = 0) -> str:
-    """Return mean ± half width (std), and the number of seeds where it is less than the row's."""
+    """Return mean ± half width (std), with the number of seeds if it is less than the row's."""
     if cell is None or cell["mean"] is None:
         return _MISSING
     mean = cell["mean"]
@@ -164,7 +164,7 @@ def _format_cell(cell: Mapping[str, Any] | None, *, sign: str = "", num_seeds: i
         for width in (cell["half_width"], cell["std"])
     )
 
-    # Round to two digits of the interval, or of the standard deviation where there is none.
+    # Round to two digits of the interval, or of the standard deviation if there is no interval.
     low, high = _FIXED_POINT_RANGE
     if mean and not low < abs(mean) < high:
         number, width = ".4g", ".2g"
@@ -178,14 +178,14 @@ def _format_cell(cell: Mapping[str, Any] | None, *, sign: str = "", num_seeds: i
 
 
 def _decimals(value: float, digits: int) -> int:
-    """Return the decimal places that show so many significant digits of a number; 8 at most."""
+    """Return the number of decimal places for this many significant digits, at most 8."""
     if value == 0:
         return 0
     return min(max(digits - 1 - math.floor(math.log10(abs(value))), 0), 8)
 
 
 def _notes(record: Comparison) -> list[str]:
-    """Return notes: the settings of each column, sample seeds, and caveats."""
+    """Return notes on the settings of columns, sample seeds, rows without interval, and caveats."""
     notes: dict[str, list[str]] = {}
     for number, column in enumerate(record["columns"]):
         notes.setdefault(_settings(record, number), []).append(column["name"])
@@ -197,7 +197,7 @@ def _notes(record: Comparison) -> list[str]:
         )
         lines.append(f"Samples were drawn with different seeds: {listed}")
     if few := _few_seeds(record):
-        lines.append(f"Fewer than {MIN_SEEDS} seeds have no interval: {'; '.join(few)}")
+        lines.append(f"No interval for fewer than {MIN_SEEDS} seeds: {'; '.join(few)}")
     if any(column["metric"] == "parzen" for column in record["columns"]):
         lines.append(
             "A Parzen log-likelihood above that of real images means smoother than the data, not "
@@ -207,7 +207,7 @@ def _notes(record: Comparison) -> list[str]:
 
 
 def _few_seeds(record: Comparison) -> list[str]:
-    """Return the names of rows without an interval, as they have too few seeds."""
+    """Return the names of rows that have too few seeds for an interval."""
     return [
         f"{_row_name(row, record)} ({n} seed{'s' if n > 1 else ''})"
         for row in record["rows"]
@@ -231,7 +231,7 @@ def _settings(record: Comparison, number: int) -> str:
     settings: Mapping[str, Any] = record["columns"][number]["settings"]
     real, fake = settings["n_real"], settings["n_fake"]
     counts = [f"{fake:,} samples"] if fake else []
-    counts += [f"{real:,} images"] if real else []
+    counts += [f"{real:,} real images"] if real else []
     images = settings["images"]
     preprocessing = [images[key] for key in ("crop", "background") if images[key]]
     shape = " x ".join(map(str, images["shape"]))
@@ -240,7 +240,7 @@ def _settings(record: Comparison, number: int) -> str:
         METRICS[record["columns"][number]["metric"]].title,
         f"extractor {name}" if name else "",
         f"SHA-256 {digest[:8]}…" if digest else "",
-        " on ".join(counts),
+        " and ".join(counts),
         f"data {settings['data']} of {', '.join([shape, *preprocessing])}",
         f"digest {settings['data_digest'][:8]}…",
         f"{settings['split']} images" if settings.get("split") else "",
@@ -257,7 +257,7 @@ def _settings(record: Comparison, number: int) -> str:
 
 
 def _describe_real_count(record: Comparison, number: int, fake: int) -> list[str]:
-    """Return the number of real images in place of samples, where it differs from `fake`."""
+    """Return the number of real images in place of samples if it differs from `fake`."""
     cells = [row["cells"][number] for row in record["references"] if row["name"] == REAL]
     return [f"{cell['n_fake']:,} {REAL}" for cell in cells if cell and cell["n_fake"] != fake]
 
@@ -267,23 +267,24 @@ class History:
     """The events of a run's training, from its directory or from its record."""
 
     name: str
-    """Its name in a legend, where two runs of one config have the same seed."""
+    """The name in a legend if two runs of one config have the same seed."""
     config: Config
     logs: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Mapping[str, Any]]
 
 
 def curves_figure(histories: Sequence[History]) -> bytes:
-    """Return a PNG file of the training curves of runs, a panel for each preset and metric.
+    """Draw the training curves of runs, a panel for each preset and metric; return a PNG file.
 
-    Where the runs of a panel differ in options, those with the same options have one color. A curve
-    is the metric of evaluations during training (`--eval-every`), of the EMA weights where
-    there are any; of runs without evaluations it is D(x), or D(x, G(z)) of pairs.
+    If the runs of a panel differ in options, those with the same options have one color. A curve is
+    the score of evaluations during training (`--eval-every`), of the EMA weights if there are any.
+    For runs without evaluations, it is D(x), or D(x, G(z)) for a D of pairs.
 
     Raises:
-        RunError: a run has neither evaluations nor such logs.
+        RunError: a run has neither evaluations nor logs of D(x).
         MissingExtraError: matplotlib is not installed.
     """
+    # Count the rows and the repeated seeds of each panel.
     curves = [_run_curve(history) for history in histories]
     names = row_names(
         [ScoredRun(h.name, to_json(h.config), {"name": "", "digest": ""}, ()) for h in histories]
@@ -293,7 +294,7 @@ def curves_figure(histories: Sequence[History]) -> bytes:
     seeds = Counter((c.title, h.config.seed) for c, h in zip(curves, histories, strict=True))
     repeated = {title for (title, _), count in seeds.items() if count > 1}
 
-    # Label curves by their row where a panel has several, else by the seed.
+    # Label curves by their row if a panel has several, else by the seed.
     labels = [
         name.removeprefix(f"{history.config.preset}, ")
         if num_rows[curve.title] > 1
@@ -304,7 +305,11 @@ def curves_figure(histories: Sequence[History]) -> bytes:
 
 
 def _run_curve(history: History) -> RunCurve:
-    """Return the curve of a run, labeled by its seed."""
+    """Return the curve of a run, labeled by its seed.
+
+    Raises:
+        RunError: the run has neither evaluations nor logs of D(x).
+    """
     evaluations = history.evaluations
     metric = METRICS.get(eval_metric(evaluations)) if evaluations else None
     if metric is not None and (curve := metric.curve):
@@ -331,7 +336,7 @@ def _run_curve(history: History) -> RunCurve:
 
 
 def _markdown_table(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
-    """Return rows as a Markdown table: the first `left` columns to the left, others right."""
+    """Return rows as a Markdown table, the first `left` columns left-aligned, others right."""
     head, *others = (
         "| " + " | ".join(_escape_markdown(cell) for cell in row) + " |" for row in rows
     )
@@ -349,7 +354,7 @@ def _escape_markdown(text: str) -> str:
 
 
 def _latex_table(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
-    """Return rows as a LaTeX table: the first `left` columns to the left, others right."""
+    """Return rows as a LaTeX table, the first `left` columns left-aligned, others right."""
     head, *others = (" & ".join(map(_escape_latex, row)) + r" \\" for row in rows)
     columns = "l" * left + "r" * (len(rows[0]) - left)
     begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
