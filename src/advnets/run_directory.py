@@ -215,10 +215,13 @@ class RunDirectory:
         return event_records(self.events_file)
 
     def truncate_events(self, step: int) -> int:
-        """Remove the events after a step; return how far the last of them was after it.
+        """Remove the events after a step from events.jsonl.
 
         Args:
             step: the last step whose events are kept.
+
+        Returns:
+            The number of steps between it and the last removed event; 0 if none was removed.
         """
         events = self.events()
         text = "".join(json.dumps(e) + "\n" for e in events if e.get("step", 0) <= step)

@@ -205,12 +205,12 @@ def with_absolute_paths(run_config: config.Config) -> config.Config:
 
 
 def with_init_digest(run_config: config.Config, info: DatasetInfo) -> config.Config:
-    """Return the config with the names of the players that `init_from` initializes, and a digest.
+    """Return the config with the players that `init_from` initializes, and their digest.
 
     Raises:
         RunError: the other run cannot be read.
-        UsageError: a player is in neither run, or its weights have other shapes; or the networks of
-            that run read other images: of another shape or normalization.
+        UsageError: a player is missing in a run, or its weights have other shapes; or the other run
+            was trained on images of another shape or normalization.
     """
     stage = run_config.stage
     if stage.init_from is None:
@@ -225,7 +225,7 @@ def with_init_digest(run_config: config.Config, info: DatasetInfo) -> config.Con
 
 
 def _stored_weights(init_from: str) -> tuple[StoredRun, dict[str, dict[str, Tensor]]]:
-    """Return a run and its players' weights, those of the EMA where it has one.
+    """Return a run and the weights of its players by name, those of the EMA for players with one.
 
     They are read without building the networks, which may be in a Python file.
     """
@@ -281,10 +281,11 @@ def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) 
 
     Raises:
         RunError: the other run cannot be read, or has changed since this one started.
-        UsageError: a player is in neither run, or its weights have other shapes.
+        UsageError: a player is missing in a run, or its weights have other names or shapes.
     """
     stored, digest = _stored_weights(cast(str, stage.init_from))[1], hashlib.blake2b(digest_size=16)
     for name in stage.init_players:
+        # Check that both runs have the player.
         if name not in players:
             near = next((p for p in players if p.startswith(name.lower()[:1])), "")
             raise UsageError(
@@ -296,6 +297,8 @@ def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) 
                 f"init_players has {name}, but {stage.init_from} has the players "
                 f"{' and '.join(stored)}; leave it out"
             )
+
+        # Check that its weights have the same names and shapes in both, and load them.
         weights, current = stored[name], players[name].state_dict()
         for key in {**current, **weights}:
             there, here = (
@@ -310,6 +313,8 @@ def load_initial_weights(players: Mapping[str, nn.Module], stage: config.Stage) 
                 )
         players[name].load_state_dict(weights)
         digest.update(tensors_digest(weights).encode())
+
+    # Check that the weights are still those of the start.
     if stage.init_digest not in (None, digest.hexdigest()):
         raise RunError(
             f"the weights of {stage.init_from} have changed since this run was started from them; "
