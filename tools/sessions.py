@@ -1,9 +1,10 @@
-"""Run the sessions of docs/python.md and examples/tutorial.ipynb, and write what they print.
+"""Run the code of docs/python.md and examples/tutorial.ipynb, and write what it prints.
 
     python tools/sessions.py
 
 In docs/python.md, each block of Python is followed by a block of text with its output.
-docs/notebook.md is the notebook with its outputs; its images are in docs/images/notebook.
+docs/notebook.md is written from the notebook, with its outputs; its images are in
+docs/images/notebook. It takes about two minutes.
 """
 
 from __future__ import annotations
@@ -28,22 +29,26 @@ NOTEBOOK_PAGE = ROOT / "docs" / "notebook.md"
 IMAGES = ROOT / "docs" / "images" / "notebook"
 
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n.*?^```\n)?", re.MULTILINE | re.DOTALL)
+"""A block of Python in Markdown, with the block of its output if there is one."""
 PNG_URI = re.compile(r'src="data:image/png;base64,([^"]+)"')
+"""An image that is embedded in HTML."""
 
 
 def run_page(text: str) -> str:
-    """Return a page with the output of each block of Python, run in one namespace in order."""
+    """Run the blocks of Python of a page, in one namespace; return it with their outputs."""
     namespace: dict[str, Any] = {}
 
     def run_block(match: re.Match[str]) -> str:
         printed = run_code(match[1], namespace)
-        return fenced("python", match[1]) + (f"\n{fenced('text', printed)}" if printed else "")
+        return code_block("python", match[1]) + (
+            f"\n{code_block('text', printed)}" if printed else ""
+        )
 
     return BLOCK.sub(run_block, text)
 
 
 def run_code(code: str, namespace: dict[str, Any]) -> str:
-    """Return what code prints, with the representation of a last expression, as in a notebook."""
+    """Run code; return what it prints, with the repr of a last expression, as in a notebook."""
     statements = ast.parse(code).body
     last = statements.pop() if isinstance(statements[-1], ast.Expr) else None
     with contextlib.redirect_stdout(io.StringIO()) as stdout:
@@ -56,7 +61,7 @@ def run_code(code: str, namespace: dict[str, Any]) -> str:
 
 
 def run_notebook(folder: Path) -> nbformat.NotebookNode:
-    """Return the executed notebook; its runs are written to `folder`."""
+    """Execute the notebook with `folder` as its working directory, and return it."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     resources = {"metadata": {"path": str(folder)}}
@@ -65,13 +70,14 @@ def run_notebook(folder: Path) -> nbformat.NotebookNode:
 
 
 def notebook_page(notebook: nbformat.NotebookNode, images: Path) -> str:
-    """Return an executed notebook as Markdown; write its images to a folder."""
+    """Convert an executed notebook to Markdown, and write its images to the folder `images`."""
     parts: list[str] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             parts.append(f"{cell.source}\n")
             continue
-        parts.append(fenced("python", cell.source))
+        parts.append(code_block("python", cell.source))
+        # Add the images of an output, or else its text.
         for output in cell.outputs:
             data = output.get("data", {})
             pngs = PNG_URI.findall(data.get("text/html", "")) or [data.get("image/png")]
@@ -81,14 +87,14 @@ def notebook_page(notebook: nbformat.NotebookNode, images: Path) -> str:
                     file.write_bytes(base64.b64decode(content))
                     parts.append(f"![Output of the cell above](images/notebook/{file.name})\n")
             elif output.output_type == "stream" and output.name == "stdout":
-                parts.append(fenced("text", output.text))
+                parts.append(code_block("text", output.text))
             elif "text/plain" in data and "text/html" in data:
-                parts.append(fenced("text", data["text/plain"]))
+                parts.append(code_block("text", data["text/plain"]))
     return "\n".join(parts)
 
 
-def fenced(language: str, text: str) -> str:
-    """Return text as a fenced block of Markdown."""
+def code_block(language: str, text: str) -> str:
+    """Return text as a fenced code block of Markdown."""
     return f"```{language}\n{text.rstrip()}\n```\n"
 
 

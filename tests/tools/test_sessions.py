@@ -1,4 +1,4 @@
-"""The sessions in docs/python.md and docs/notebook.md, run again."""
+"""The pages docs/python.md and docs/notebook.md show what their code prints."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ def assert_pages_agree(page: str, expected: str) -> None:
         re.sub(r"(python|torch|numpy) [\w.+]+|machine \w+", "", text) for text in (page, expected)
     )
     assert NUMBER.sub("0", page) == NUMBER.sub("0", expected)
-    numbers = (
-        [float(text.replace(",", "")) for text in NUMBER.findall(t)] for t in (page, expected)
+    printed, written = (
+        [float(number.replace(",", "")) for number in NUMBER.findall(text)]
+        for text in (page, expected)
     )
-    assert next(numbers) == pytest.approx(next(numbers), rel=0.5, abs=0.1)
+    assert printed == pytest.approx(written, rel=0.5, abs=0.1)
 
 
 @pytest.mark.slow
