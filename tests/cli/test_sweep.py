@@ -206,7 +206,7 @@ def test_a_record_of_another_command_is_not_taken_for_this_one(sweep, tmp_path):
         ("digits", ("--metrics", "parzen", "modes"), "the metric modes needs a classifier of the"),
         ("digits", ("--metrics", "probe"), "need an unconditional convolutional D"),
         ("digits", ("--metrics", "is"), "the metric inception-score needs a classifier, and the"),
-        ("ring", ("--metrics", "elbo"), "elbo"),
+        ("ring", ("--metrics", "elbo"), "the metric elbo needs a variational autoencoder"),
         ("digits", ("--metrics", "fid", "--evaluate=--extractor digits"), "expects images of shap"),
         ("digits", ("--metrics", "parzen", "--evaluate=--extractor pixels"), "no feature extracto"),
         ("digits", ("--metrics", "fid", "--evaluate=--num-samples 3"), "num-samples is 3; expecte"),

@@ -1,4 +1,4 @@
-"""Evaluations by default: their metric, their interval, and that training does not notice them."""
+"""Evaluations by default: their metric and interval, and that they do not change the training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluations(path):
 
 @pytest.fixture
 def often(monkeypatch):
-    """Evaluate small trainings too, every 20 steps and however dear."""
+    """Evaluate small trainings too, every 20 steps and at any cost."""
     monkeypatch.setattr(eval_interval, "MIN_INTERVAL", 20)
     monkeypatch.setattr(eval_interval, "MAX_SHARE", 1e6)
 
@@ -64,7 +64,7 @@ def test_a_resumed_run_is_evaluated_and_selected_as_an_uninterrupted_one(tiny, o
     assert set(best[-1:]) <= set(RunDirectory(tmp_path / "parts").checkpoints_by_step())
 
 
-def test_it_scores_the_sampled_generator_on_as_many_images_as_there_are(tiny, often, tmp_path):
+def test_evaluations_are_of_the_ema_with_as_many_samples_as_test_images(tiny, often, tmp_path):
     train(tiny, tmp_path / "run")
     for event in evaluations(tmp_path / "run"):
         assert (event["metric"], event["weights"]) == ("frechet", "ema")
@@ -109,7 +109,7 @@ def test_images_have_a_distance_that_their_number_allows(count, size, metric, tm
 
 
 def test_the_interval_follows_the_cost_and_nothing_else():
-    """A dearer generator leaves more steps between evaluations; a GPU trains faster than it."""
+    """Evaluations are rarer for cheaper steps: those of a small batch, or on a GPU."""
     run, data = resolved(with_steps(presets.get_preset("digits"), 10**9))
     every = [resolve_intervals(run, data).eval_every for _ in range(2)]
     assert every == [500, 500]
