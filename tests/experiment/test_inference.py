@@ -112,7 +112,7 @@ def test_arguments_that_do_not_apply_are_refused(model):
         model.invert(x, num_steps=3)
 
 
-def test_a_d_of_packs_rates_no_single_images(tiny, tmp_path):
+def test_a_d_of_packs_has_no_logits_of_single_images(tiny, tmp_path):
     packed = replace(tiny.stage, game=config.GANGame(pac=2))
     model = advnets.train(tiny.with_stage(packed), out=tmp_path / "run", progress=False)
     with pytest.raises(UsageError, match=r"D takes packs of 2 images.*without game.pac$"):

@@ -39,7 +39,7 @@ CLASSES_SHOWN = 20
 class Console(Callback):
     """A training callback that prints events and progress.
 
-    It says at the start where a run is whose `default_out` is taken.
+    If the run could not use the directory `default_out`, its directory is printed at the start.
     """
 
     def __init__(
@@ -121,6 +121,8 @@ class Console(Callback):
             print(text, file=self.stream, flush=True)
 
     def _start(self, event: Mapping[str, Any]) -> None:
+        """Print what is trained, where and on which device; show a progress bar on a terminal."""
+        # Print the first line.
         self.steps, self._start_time, self._start_step = (
             event["steps"],
             time.monotonic(),
@@ -147,6 +149,8 @@ class Console(Callback):
                 f"the newest checkpoint is of step {event['step']:,}: the {repeated:,} steps after "
                 f"it that were logged before are repeated{result}"
             )
+
+        # Describe data, networks and evaluations.
         if "data" in event:
             self.unit = event["data"]["unit"]
             for text in data_lines(event["data"]):
@@ -160,6 +164,8 @@ class Console(Callback):
                 f"{name} changed from {before} to {now}: the run is not bit-exact from step "
                 f"{event['step']:,} on"
             )
+
+        # Show a progress bar.
         bar, in_notebook = progress_bar()
         if self.stream.isatty() or in_notebook:
             self.bar = bar(

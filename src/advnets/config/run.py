@@ -167,11 +167,11 @@ class Stage(ValidatedConfig):
     """Limit of the EMA's half-life as a fraction of the images seen so far, as in EDM. 0: no
     limit."""
     init_from: Annotated[str | None, arg(metavar="RUN")] = None
-    """Run directory whose trained weights the networks start from, those of the EMA where it has
-    one; the data and all other options may differ. None: random initial weights."""
+    """Run directory, or checkpoint file, whose weights the networks start from, those of the EMA
+    for networks that have one. Data and other options may differ. None: random initial weights."""
     init_players: Annotated[tuple[str, ...], arg(metavar="PLAYER ...")] = ()
-    """Players that start from --init-from: generator, discriminator, encoder; none: all that the
-    run has."""
+    """Players that start from --init-from: generator, discriminator, encoder. None given: all
+    players that both runs have."""
     init_digest: Suppress[str | None] = None
     """Digest of the weights of --init-from, set when the run starts."""
     schedule_fraction: float = 1.0
@@ -309,16 +309,18 @@ class Intervals(ValidatedConfig):
     """Number of steps between checkpoints. 0: only at the end."""
     eval_every: int | None = None
     """Number of steps between evaluations during training. 0: none. None: 500 or more, so that
-    evaluations take less than 5 % of the time, where the data have a cheap score."""
+    evaluations take less than 5 % of the time, if a cheap metric suits the data."""
     eval_metric: Annotated[str | None, arg(metavar="METRIC")] = None
     """Metric of these evaluations, one of those with an asterisk in `advnets evaluate --help`.
-    None: that of --keep-best, else parzen, or if --eval-every is not given mixture or kl-jsd of
-    points, frechet or mmd of images, of as many samples as there are test images, at most 1,000."""
+    None: the metric of --keep-best, else parzen. If --eval-every is not given either: mixture or
+    kl-jsd for points, frechet or mmd for images, with as many samples as test images, at most
+    1,000."""
     keep_checkpoints: int | Literal["all"] = 2
     """Number of newest checkpoints to keep, or all."""
     keep_best: str | None = None
     """Metric (fid, kid) by which the best checkpoint is kept as well, or one of its values
-    (modes_found); the metric of the evaluations if --eval-metric is not given. None: none is."""
+    (modes_found); the metric of the evaluations if --eval-metric is not given. None: only the
+    newest checkpoints are kept."""
     patience: int = 0
     """Number of evaluations without a better score after which the training ends early. 0: it
     never does."""
@@ -347,8 +349,9 @@ class BranchPoint(ValidatedConfig):
     """The state of another run that a run continues."""
 
     run: str
-    """Its directory, as an absolute path."""
+    """The directory of that run, as an absolute path."""
     step: int
+    """The step of that state."""
     identity: str
     """The identity of that run."""
     differences: tuple[str, ...]
