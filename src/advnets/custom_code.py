@@ -44,7 +44,7 @@ class CustomCode:
         """Read FILE.py:NAME without running it; messages call it a custom `what`.
 
         Raises:
-            UsageError: it is not FILE.py:NAME, or the file does not exist or cannot be read.
+            UsageError: `spec` is not FILE.py:NAME, or the file does not exist or cannot be read.
         """
         match = _SPEC.fullmatch(spec)
         if match is None:

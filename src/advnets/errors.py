@@ -252,7 +252,7 @@ def check_type(name: str, value: object, hint: Any) -> None:
     """Check that an argument has the type of an annotation.
 
     Raises:
-        UsageError: it has another type.
+        UsageError: the argument has another type.
     """
     if not _is_of_type(value, hint):
         raise UsageError(_wrong_type(name, value, hint))

@@ -107,6 +107,7 @@ class RunDirectory:
         """
         lock = self.path / ".lock"
         with ExitStack() as stack:
+            # Create the directory.
             try:
                 stack.enter_context(created_folder(self.path))
             except (OSError, ValueError) as error:
@@ -114,6 +115,8 @@ class RunDirectory:
                     f"{self.path} cannot be created as a run directory "
                     f"({getattr(error, 'strerror', error)}); give another directory"
                 ) from None
+
+            # Lock it.
             try:
                 locked = stack.enter_context(file_lock(lock, timeout=0.0))
             except Timeout:
@@ -131,6 +134,8 @@ class RunDirectory:
                     f"the file system of {self.path} cannot lock files; do not start a second "
                     "process on this run"
                 )
+
+            # Remove an unfinished run after an error.
             try:
                 yield
             except BaseException:

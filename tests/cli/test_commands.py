@@ -451,7 +451,7 @@ def test_points_from_the_command_line(run_command, tmp_path, monkeypatch):
     code, _, err = run_command("sample", "runs/ring", "--out", "folder")
     assert (code, err) == (
         2,
-        "advnets: folder is not a file for points; give a name in .png or .npz\n",
+        "advnets: folder is not a file for points; give a name that ends in .png or .npz\n",
     )
     code, _, err = run_command("sample", "runs/ring", "--out", "a.png", "--columns", "3")
     assert (code, err.partition(";")[0]) == (

@@ -67,7 +67,10 @@ def test_last_weights_and_ema_give_different_samples(run_command, trained, tmp_p
     ("arguments", "expected"),
     [
         (("--num-samples", "0", "--out", "x.png"), "the number of samples is 0; give at least 1"),
-        (("--out", "x.jpg"), "x.jpg ends in .jpg; give a name in .png, .npz, or of a folder"),
+        (
+            ("--out", "x.jpg"),
+            "x.jpg ends in .jpg; give a name that ends in .png or .npz, or a folder",
+        ),
     ],
 )
 def test_invalid_options_are_refused(

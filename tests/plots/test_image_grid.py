@@ -223,5 +223,7 @@ def test_the_suffix_is_that_of_the_format(name, form):
 
 @pytest.mark.parametrize("ending", ["jpg", "JPEG", "gif", "webp", "npy", "zip", "mp4", "csv"])
 def test_other_file_formats_are_refused(ending):
-    with pytest.raises(UsageError, match=f"ends in .{ending}; give a name in .png, .npz, or of a"):
+    with pytest.raises(
+        UsageError, match=f"ends in .{ending}; give a name that ends in .png or .npz, or a"
+    ):
         output_format(Path(f"samples.{ending}"))

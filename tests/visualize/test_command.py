@@ -50,7 +50,10 @@ def test_out_and_movie_name_the_files(run, run_command, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["samples", "--out", "x.jpg"], "x.jpg is not the name of a PNG file; give a name in .png"),
+        (
+            ["samples", "--out", "x.jpg"],
+            "x.jpg is not the name of a PNG file; give a name that ends in .png",
+        ),
         (
             ["samples", "--class", "3"],
             "is not class-conditional; leave it out, or train a conditional",
@@ -63,7 +66,10 @@ def test_out_and_movie_name_the_files(run, run_command, tmp_path):
             ["samples", "--movie", "x.gif"],
             "the view samples has no movie; give --movie with interpolation",
         ),
-        (["interpolation", "--movie", "x.avi"], "x.avi ends in .avi; give a name in .gif or .mp4"),
+        (
+            ["interpolation", "--movie", "x.avi"],
+            "x.avi ends in .avi; give a name that ends in .gif or .mp4",
+        ),
     ],
 )
 def test_invalid_options_are_refused_in_one_sentence(

@@ -309,7 +309,7 @@ def test_a_movie_has_a_frame_for_each_grid(run, tmp_path):
 
 
 def test_other_movies_are_refused(run, tmp_path):
-    with pytest.raises(UsageError, match=r"ends in .avi; give a name in .gif or .mp4"):
+    with pytest.raises(UsageError, match=r"ends in .avi; give a name that ends in .gif or .mp4"):
         write_movie(Timelapse().render(run).frames, tmp_path / "it.avi")
 
 

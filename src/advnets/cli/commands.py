@@ -298,7 +298,9 @@ class Sample(ValidatedConfig):
         files.check_disk_space(self.out, 4 * self.num_samples * math.prod(shape))
         form = files.output_format(self.out)
         if form == "folder":
-            raise UsageError(f"{self.out} is not a file for points; give a name in .png or .npz")
+            raise UsageError(
+                f"{self.out} is not a file for points; give a name that ends in .png or .npz"
+            )
         if form == "grid":
             save_grid(points_image(torch.cat([block.flatten(1) for block in blocks])), self.out)
         else:

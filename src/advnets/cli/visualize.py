@@ -56,7 +56,9 @@ class Visualize:
         if self.out is not None:
             check_output(self.out)
             if self.out.suffix != ".png":
-                raise UsageError(f"{self.out} is not the name of a PNG file; give a name in .png")
+                raise UsageError(
+                    f"{self.out} is not the name of a PNG file; give a name that ends in .png"
+                )
         if self.movie is not None:
             check_output(self.movie, "--movie")
             check_movie_path(self.movie)

@@ -172,10 +172,10 @@ def elbo_records(context: EvaluationContext) -> list[Record]:
 
 
 def _require_vae(context: EvaluationContext) -> config.VAEGame:
-    """Return the game.
+    """Return the game, that of a variational autoencoder.
 
     Raises:
-        UsageError: it is not that of a variational autoencoder.
+        UsageError: the run is not a variational autoencoder.
     """
     if not isinstance(context.game, config.VAEGame):
         raise UsageError(

@@ -63,10 +63,10 @@ def inpainting_records(context: EvaluationContext) -> list[Record]:
 
 
 def _require_inpainter(context: EvaluationContext) -> Inpainter:
-    """Return the generator.
+    """Return the generator, which inpaints.
 
     Raises:
-        UsageError: it does not inpaint.
+        UsageError: the generator does not inpaint.
     """
     if not isinstance(context.generator, Inpainter):
         raise UsageError(

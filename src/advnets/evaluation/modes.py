@@ -177,10 +177,10 @@ def inception_score_records(context: EvaluationContext) -> list[Record]:
 
 
 def _require_classifier(context: EvaluationContext) -> ClassifierExtractor:
-    """Return the extractor.
+    """Return the extractor, which classifies.
 
     Raises:
-        UsageError: it does not classify.
+        UsageError: the extractor does not classify.
     """
     extractor = context.extractor
     if not isinstance(extractor, ClassifierExtractor):

@@ -33,7 +33,7 @@ def reference_data(
     Raises:
         UsageError: a metric needs other data as well, or the images have another shape than the
             run's.
-        DataError: they cannot be read.
+        DataError: the dataset or an image cannot be read.
     """
     if others := [name for name in metrics if name not in REFERENCE_METRICS]:
         raise UsageError(

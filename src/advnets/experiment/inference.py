@@ -145,6 +145,7 @@ def _check_images(model: TrainedModel, images: object) -> Float[Tensor, "n chann
     Raises:
         UsageError: they have another shape than the run's images, or values outside [0, 1].
     """
+    # Read images that are not an array at the shape of the run.
     shape = model.info.shape
     if not is_array(images):
         data = model.config.data
@@ -155,16 +156,20 @@ def _check_images(model: TrainedModel, images: object) -> Float[Tensor, "n chann
         x = torch.as_tensor(images).detach().cpu()
     except TypeError:  # an array of text or objects
         raise UsageError("images is not an array of numbers; give pixels from 0 to 1") from None
-    given = tuple(x.shape)
+
+    # Move the channels to the second axis, and check the shape.
+    original_shape = tuple(x.shape)
     if x.ndim == 3 and shape[0] == 1:
         x = x[:, None]
     elif x.ndim == 4 and x.shape[1:] != shape and (*x.shape[3:], *x.shape[1:3]) == shape:
         x = x.permute(0, 3, 1, 2)
     if x.ndim != 4 or not len(x) or tuple(x.shape[1:]) != shape:
         raise UsageError(
-            f"images has shape {given}; expected (n, {', '.join(map(str, shape))}), "
+            f"images has shape {original_shape}; expected (n, {', '.join(map(str, shape))}), "
             f"as the images of {model.run.path}"
         )
+
+    # Convert bytes to floats, and check the range.
     if x.dtype == torch.uint8 and not model.normalizer.for_points:
         x = x.float() / 255
     if not x.is_floating_point():

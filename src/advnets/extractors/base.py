@@ -173,6 +173,7 @@ def extract_in_batches(
     Raises:
         DataError: `function` does not return a row for each image, or returns non-finite numbers.
     """
+    # Compute the features of each batch, and check their shape.
     rows: list[Tensor] = []
     for block in pixels.split(max_batch):
         padding = max(min_batch - len(block), 0)
@@ -186,6 +187,8 @@ def extract_in_batches(
         if not row.shape[1]:
             raise DataError(f"extractor {name!r} returned no features; expected at least one")
         rows.append(row[: len(block)].float().cpu())
+
+    # Check that the features are finite, and not too large for distances.
     features = torch.cat(rows)
     largest = features.abs().max() if features.numel() else 0.0
     if _MAX_FEATURE < largest < torch.inf:

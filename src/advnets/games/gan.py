@@ -346,7 +346,7 @@ def labels_of(batch: Batch) -> Int[Tensor, " batch"]:
     """Return the labels of a minibatch.
 
     Raises:
-        DataError: it has none.
+        DataError: the minibatch has no labels.
     """
     if batch.labels is None:
         raise DataError(

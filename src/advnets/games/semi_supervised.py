@@ -157,8 +157,11 @@ def labeled_batch(batch: Batch) -> Batch:
     """Return the labeled images of a minibatch.
 
     Raises:
-        DataError: it has none.
+        DataError: the minibatch has no labeled images.
     """
     if batch.labeled is None:
-        raise DataError("a semi-supervised game got a minibatch without labeled images")
+        raise DataError(
+            "a semi-supervised game got a minibatch without labeled images; use a "
+            "SemiSupervisedLoader"
+        )
     return batch.labeled

@@ -35,7 +35,7 @@ def check_rows(name: str, x: object, min_rows: int) -> None:
     """Check that `x` is a matrix of real, finite numbers with enough rows.
 
     Raises:
-        DataError: it is not.
+        DataError: `x` is not such a matrix.
     """
     if not isinstance(x, Tensor):
         raise DataError(f"{name} are a {type(x).__name__}; convert it with torch.as_tensor")

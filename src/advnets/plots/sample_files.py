@@ -49,7 +49,9 @@ def output_format(out: Path) -> OutputFormat:
     if ending in (".png", ".npz"):
         return "grid" if ending == ".png" else "array"
     if ending == ".npy" or _MIME_TYPES.guess_type(f"x{ending}", strict=False)[0] is not None:
-        raise UsageError(f"{out} ends in {out.suffix}; give a name in .png, .npz, or of a folder")
+        raise UsageError(
+            f"{out} ends in {out.suffix}; give a name that ends in .png or .npz, or a folder"
+        )
     return "folder"
 
 
@@ -72,7 +74,7 @@ def check_disk_space(out: Path, size: int) -> None:
     """Check that samples of `size` bytes can fit on the disk after compression.
 
     Raises:
-        UsageError: they cannot fit.
+        UsageError: the disk has too little free space.
     """
     folder = next(folder for folder in out.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(folder).free

@@ -228,6 +228,7 @@ def _rows_by_sample_seeds(record: Comparison) -> dict[tuple[int, ...], list[str]
 
 def _settings(record: Comparison, number: int) -> str:
     """Return the settings of a column in one line."""
+    # Write out counts, images and extractor.
     settings: Mapping[str, Any] = record["columns"][number]["settings"]
     real, fake = settings["n_real"], settings["n_fake"]
     counts = [f"{fake:,} samples"] if fake else []
@@ -236,6 +237,8 @@ def _settings(record: Comparison, number: int) -> str:
     preprocessing = [images[key] for key in ("crop", "background") if images[key]]
     shape = " x ".join(map(str, images["shape"]))
     name, digest = settings.get("extractor"), settings.get("extractor_sha256")
+
+    # Add the other settings by name, and caveats.
     parts = [
         METRICS[record["columns"][number]["metric"]].title,
         f"extractor {name}" if name else "",

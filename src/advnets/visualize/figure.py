@@ -188,10 +188,12 @@ def check_movie_path(path: Path) -> None:
     """Check that the suffix of a path is .gif or .mp4.
 
     Raises:
-        UsageError: it is another one.
+        UsageError: the path has another suffix.
     """
     if path.suffix not in (".gif", ".mp4"):
-        raise UsageError(f"{path} ends in {path.suffix or 'nothing'}; give a name in .gif or .mp4")
+        raise UsageError(
+            f"{path} ends in {path.suffix or 'nothing'}; give a name that ends in .gif or .mp4"
+        )
 
 
 def _encode_gif(frames: Sequence[Image.Image], frame_rate: float) -> bytes:

@@ -356,7 +356,7 @@ def shard_format(files: Sequence[Path], source: Path) -> str:
     """Return the library's name for the format of shards, "parquet" or "webdataset".
 
     Raises:
-        DataError: they are of both formats.
+        DataError: there are shards of both formats.
     """
     first: dict[str, Path] = {}
     for file in files:
