@@ -63,12 +63,12 @@ def test_a_step_that_is_not_kept_is_refused_with_those_that_are(run_command, kep
     code, _, err = run_command("sample", kept, "--step", "7", "--out", "x.png")
     assert (code, err) == (
         2,
-        f"advnets: --step is 7, but {kept} has no checkpoint of it; those that are kept are of "
-        "steps 5, 10, 20, 30\n",
+        f"advnets: --step is 7, but {kept} has no checkpoint of it; give one of the kept "
+        "steps, 5, 10, 20, 30\n",
     )
     code, _, err = run_command("sample", trained, "--step", "best", "--out", "x.png")
     assert code == 2
-    assert "--step is best, but none was kept as the best (--keep-best); those that" in err
+    assert "--step is best, but none was kept as the best (--keep-best); give one of" in err
 
 
 def test_what_is_selected_by_must_be_evaluated_and_have_a_direction(run_command, tmp_path):
@@ -165,13 +165,13 @@ def test_weights_only_keeps_the_samples_in_a_smaller_file(run_command, trained, 
         assert "discriminator" in err
 
 
-def test_an_average_that_is_still_near_the_initial_weights_is_said(run_command, trained):
+def test_an_average_with_much_of_the_initial_weights_gives_a_warning(run_command, trained):
     """After 30 steps of 100 images, 2^-0.1 of the weights of G are the initial ones."""
     code, _, err = run_command("evaluate", trained, "--metrics", "frechet", "--num-samples", "50")
     assert (code, err) == (
         0,
         "advnets: the EMA of G still has 93 % of its initial weights at step 30 (half-life 30,000 "
-        "images): train longer, or evaluate the last weights\n",
+        "images): train longer, or add --weights last\n",
     )
     options = ("--metrics", "frechet", "--num-samples", "50", "--weights", "last")
     assert run_command("evaluate", trained, *options)[::2] == (0, "")

@@ -34,13 +34,15 @@ def evaluations(path):
 
 
 @pytest.fixture
-def often(monkeypatch):
+def frequent_evaluations(monkeypatch):
     """Evaluate small trainings too, every 20 steps and at any cost."""
     monkeypatch.setattr(eval_interval, "MIN_INTERVAL", 20)
     monkeypatch.setattr(eval_interval, "MAX_SHARE", 1e6)
 
 
-def test_training_is_the_same_to_the_bit_with_and_without_evaluations(tiny, often, tmp_path):
+def test_training_is_the_same_to_the_bit_with_and_without_evaluations(
+    tiny, frequent_evaluations, tmp_path
+):
     train(tiny, tmp_path / "with")
     train(with_steps(tiny, 60, eval_every=0), tmp_path / "without")
     assert [event["step"] for event in evaluations(tmp_path / "with")] == [20, 40, 60]
@@ -52,7 +54,9 @@ def test_training_is_the_same_to_the_bit_with_and_without_evaluations(tiny, ofte
     assert first == second
 
 
-def test_a_resumed_run_is_evaluated_and_selected_as_an_uninterrupted_one(tiny, often, tmp_path):
+def test_a_resumed_run_is_evaluated_and_selected_as_an_uninterrupted_one(
+    tiny, frequent_evaluations, tmp_path
+):
     run = with_steps(tiny, 60, keep_best="fid")
     train(run, tmp_path / "whole")
     train(with_steps(run, 30), tmp_path / "parts")
@@ -60,11 +64,12 @@ def test_a_resumed_run_is_evaluated_and_selected_as_an_uninterrupted_one(tiny, o
     whole, parts = (evaluations(tmp_path / name) for name in ("whole", "parts"))
     assert [event for event in parts if event["step"] != 30] == whole  # the first part's last step
     best = [event["step"] for event in whole if event.get("best")]
-    assert best
-    assert set(best[-1:]) <= set(RunDirectory(tmp_path / "parts").checkpoints_by_step())
+    assert best[-1] in RunDirectory(tmp_path / "parts").checkpoints_by_step()
 
 
-def test_evaluations_are_of_the_ema_with_as_many_samples_as_test_images(tiny, often, tmp_path):
+def test_evaluations_are_of_the_ema_with_as_many_samples_as_test_images(
+    tiny, frequent_evaluations, tmp_path
+):
     train(tiny, tmp_path / "run")
     for event in evaluations(tmp_path / "run"):
         assert (event["metric"], event["weights"]) == ("frechet", "ema")
@@ -122,8 +127,8 @@ def test_the_interval_follows_the_cost_and_nothing_else():
 
 
 @pytest.mark.parametrize("name", ["digits", "dcgan"])
-def test_the_operations_of_a_step_are_not_overestimated(name, tmp_path):
-    """Counted by torch: draw samples twice, and D's and G's updates on the meta device."""
+def test_the_operations_of_a_step_are_underestimated_or_nearly_right(name, tmp_path):
+    """Torch counts those of samples drawn twice and of an update of D and of G, on device meta."""
     run = presets.get_preset(name)
     if name == "dcgan":
         for i in range(60):

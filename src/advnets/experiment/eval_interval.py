@@ -88,8 +88,8 @@ def cheap_metric(run: config.Config, data: PreparedData) -> str:
     """Return the metric that suits the data and is cheap to compute; "" if there is none.
 
     For points, it is the metric of their density. For images, it is the Fréchet distance in the
-    features of the dataset's extractor, or the MMD (KID) if there are fewer test images than
-    features.
+    features of the dataset's extractor, or the MMD (KID) unless there are more test images
+    than features.
     """
     if isinstance(run.stage.game, config.LatentRegressionGame):
         return ""  # its generator is not trained

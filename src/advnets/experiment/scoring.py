@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advnets.data.class_proportions import ProportionKind
-from advnets.errors import CustomCodeError, WriteError, warn_user
+from advnets.errors import CustomCodeError, WriteError, by_interface, warn_user
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.reference import reference_data
 from advnets.evaluation.registry import (
@@ -128,8 +128,8 @@ def _initial_weights_warning(model: TrainedModel) -> str | None:
         return None
     return (
         f"the EMA of G still has {100 * share:.0f} % of its initial weights at step "
-        f"{model.step:,} (half-life {stage.ema_half_life:,} images): train longer, or evaluate the "
-        "last weights"
+        f"{model.step:,} (half-life {stage.ema_half_life:,} images): train longer, or "
+        + by_interface("add --weights last", 'load the model with weights="last"')
     )
 
 

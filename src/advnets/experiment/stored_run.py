@@ -189,7 +189,7 @@ class StoredRun:
                 else f"{self.directory.path} has no checkpoint of it"
             )
             raise UsageError(
-                f"step is {step}, but {missing}; those that are kept are of steps "
+                f"step is {step}, but {missing}; give one of the kept steps, "
                 f"{', '.join(map(str, saved))}"
             )
         return NewestCheckpoint(saved[found], read_run_checkpoint(saved[found], self.identity))

@@ -134,9 +134,8 @@ def train(
             selection(intervals)
             eval_metric(intervals)
         setup.gradient_function(devices.resolve(run_config.runtime), run_config.stage)
-        setup.with_pretrained_generator(
-            run_config, trust_code=trust_code
-        )  # loads the code of that run
+        # Run the code of the run whose generator the game uses.
+        setup.with_pretrained_generator(run_config, trust_code=trust_code)
 
     # Open the run, then train; remove what was written of a run that fails before its first step.
     run = RunDirectory(out if branch is None else branch)
@@ -257,7 +256,7 @@ def _run_session(
 
 
 def _keep_weights_only(run: RunDirectory) -> None:
-    """Reduce the checkpoints of a run to their weights, the newest one last, for resuming."""
+    """Reduce the checkpoints of a run to weights, the newest last: until then it can be resumed."""
     for path in run.checkpoint_files():
         with suppress(UnusableCheckpointError):  # it stays as it is
             write_checkpoint(path, weights_only(read_checkpoint(path)))

@@ -286,7 +286,7 @@ class TrainedModel:
             UsageError: z is not of shape (n, latent).
         """
         latent_dim = cast(Generator, self.generator).latent_dim
-        if z.ndim != 2 or z.shape[1] != latent_dim:
+        if z.shape[1] != latent_dim:
             raise UsageError(f"z has shape {tuple(z.shape)}; expected (n, {latent_dim})")
         blocks = z.to(self.device).split(BLOCK)
         return torch.cat(
