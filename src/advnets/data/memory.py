@@ -45,8 +45,8 @@ def open_in_memory(images: object, labels: object, data: Data) -> Dataset:
 
     The validation and test splits have a tenth of the images each. Arrays have shape (N, H, W),
     (N, C, H, W) or (N, H, W, C), C = 1 or 3, and are uint8, or floats from 0 to 1, which are
-    rounded to 256 levels; they are not resized. Arrays of shape (N, 1) or (N, 2) are points, of
-    whose kernel density estimate all splits are drawn, as for a file of points. Files and PIL
+    rounded to 256 levels; they are not resized. Arrays of shape (N, 1) or (N, 2) are points: all
+    splits are drawn from their kernel density estimate, as for a file of points. Files and PIL
     images are resized and converted as `data` says. The items of a torch Dataset are images, or
     pairs of an image and a label; an iterable one is streamed. `labels` are integers or names, one
     for each image.
@@ -73,7 +73,7 @@ def open_in_memory(images: object, labels: object, data: Data) -> Dataset:
     labeled = None if values is None else read_labels(values, len(pixels))
     dataset = assign_to_splits(name, pixels, labeled)
 
-    # Say it where PIL images were resized or converted.
+    # Note that PIL images were resized or converted.
     first = None if is_array(images) else split_pair(cast(Any, images)[0])[0]
     if isinstance(first, Image.Image):
         shape = (1 if first.mode in _GRAY_MODES else 3, first.height, first.width)
@@ -113,9 +113,7 @@ def is_labeled_array(pair: Sequence[Any]) -> bool:
 def open_images(images: object, data: Data, name: str) -> ArraySplit:
     """Return all images or points in memory, in order and without labels.
 
-    They are read as `open_in_memory` reads them.
-
-    `name` is the name of the argument, for messages.
+    They are read as `open_in_memory` reads them. `name` is the name of the argument, for messages.
 
     Raises:
         UsageError, DataError: as for `open_in_memory`.
