@@ -54,6 +54,25 @@ def test_all_four_values_equal_their_definitions(monkeypatch, k, n, m):
     assert prdc(real, fake, k) == result
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("fast", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("center", "scale"), [(0, 1), (3, 1), (0, 1e-3)])
+def test_fast_products_change_nothing(center, scale, fast, dtype, monkeypatch):
+    """Counts by products in bfloat16 and float32 are those in float64, on any CPU."""
+    module = sys.modules["advnets.metrics.prdc"]
+    real, fake = draw(1100, 100, 0).to(dtype), draw(1200, 100, 1, 0.95).to(dtype)
+    real[:300] *= scale
+    fake[:300] = fake[:300] * scale + center
+    fake[-50:] = real[-50:]
+    monkeypatch.setattr(module, "_fast_dtypes", lambda _: ())
+    expected = prdc(real, fake)
+    monkeypatch.setattr(module, "_fast_dtypes", lambda _: (fast,))
+    if scale == 1 or fast == torch.float32:
+        monkeypatch.setattr(module, "nearest_others", lambda *_: pytest.fail("all in float64"))
+    assert prdc(real, fake) == expected
+    assert 0.05 < expected.precision < 1
+
+
 @pytest.mark.parametrize("k", [3, 5])
 def test_all_four_values_equal_those_of_the_prdc_package(peer, k):
     real, fake = draw(300, 8, 0), draw(250, 8, 1, scale=0.8, shift=0.2)
@@ -184,7 +203,7 @@ def test_comparisons_unresolved_in_float32_are_made_in_float64(peer):
 
 def test_with_many_ties_all_is_computed_in_float64():
     """For numbers of a few bits most pairs are ties."""
-    real, fake = (draw(300, 40, seed).sign().float() for seed in (0, 1))
+    real, fake = (draw(300, 80, seed).sign().float() for seed in (0, 1))
     assert numbers(prdc(real, fake)) == numbers(prdc(real.double(), fake.double()))
 
 

@@ -42,7 +42,7 @@ def half_squared_distances(
     for i in range(0, len(x), rows):
         for j in range(i if upper_only else 0, len(y), columns):
             x_rows, y_rows = slice(i, i + rows), slice(j, j + columns)
-            with _full_precision(x.device):
+            with full_precision(x.device):
                 block = torch.addmm(-half_y[y_rows], x[x_rows], y[y_rows].T)
             yield x_rows, y_rows, block.sub_(half_x[x_rows, None])
 
@@ -167,7 +167,7 @@ def _half_squared_norms(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Generator[None]:
+def full_precision(device: torch.device) -> Generator[None]:
     """Disable autocast, TF32 and bfloat16 inside float32 products, where distances cancel."""
     cpu = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]: made at import
     backends = torch.backends.cuda.matmul, cpu

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +12,17 @@ from torch import Tensor
 from advnets.errors import UsageError
 from advnets.metrics.distance import (
     half_squared_distances,
-    is_unresolved,
     nearest,
     nearest_others,
     nearest_others_float64,
     rounding_error,
     scale_to_range,
+)
+from advnets.metrics.low_precision import (
+    RoundedPoints,
+    kth_distances,
+    rounded_half_distances,
+    squared_distances,
 )
 from advnets.metrics.validation import check_features
 
@@ -26,9 +31,10 @@ NEIGHBORS = 5
 _MARGIN_FLOAT64, _MARGIN_FLOAT32 = 4, 16
 """Rounding errors by which a distance in float64 must be smaller than a radius to be inside; and by
 which one in float32, where errors accumulate, must differ from it to be decided."""
-_PAIRS = 4096
-_MAX_DOUBTFUL = 10
-"""The largest number of undecided pairs per point in float32; beyond it, float64 is used."""
+_MIN_FEATURES = 64
+"""The smallest number of features for which products take most of the time."""
+_MAX_UNDECIDED = 32
+"""The largest number of undecided pairs per point; beyond it, more bits are used."""
 Centers = Sequence[Float[Tensor, " d"]]
 """The points on which sets were centered before matrix products."""
 
@@ -100,153 +106,114 @@ class _BallMembership:
     """Whether the ball of each real image contains a sample."""
     recalled: Bool[Tensor, " n"]
     """Whether each real image is inside the ball of a sample."""
-    doubtful: list[Int64[Tensor, "2 _"]]
-    """Pairs of image and sample, by index, for which float32 does not decide whether the sample is
-    inside the ball of the image; they are not counted yet."""
-    doubtful_fake: list[Int64[Tensor, "2 _"]]
-    """Pairs for which it does not decide whether the image is inside the ball of the sample."""
 
 
 def _ball_membership(
     real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], neighbors: int
 ) -> _BallMembership:
-    """Compare all pairs; those that float32 does not resolve are computed again in float64."""
-    # Radii are computed about the center of their own set, distances about that of the samples.
-    centers = real.mean(0), fake.mean(0)
-    radius, unresolved = _radii(real, centers, neighbors)
-    fake_radius, unresolved_fake = _radii(fake, centers, neighbors)
-    membership = _compare_pairs(
-        real,
-        fake,
-        radius.masked_fill(unresolved, 0),
-        fake_radius.masked_fill(unresolved_fake, 0),
-        centers,
-    )
-    # With few distinct values, most distances tie.
-    pairs = sum(p.shape[1] for p in (*membership.doubtful, *membership.doubtful_fake))
-    if pairs > _MAX_DOUBTFUL * (len(real) + len(fake)):
-        return _ball_membership(real.double(), fake.double(), neighbors)
-    if unresolved.any():
-        no_radius = torch.zeros_like(fake_radius)
-        recomputed = _compare_pairs(
-            real[unresolved].double(), fake.double(), radius[unresolved], no_radius, centers
-        )
-        membership.balls.add_(recomputed.balls)
-        membership.covered[unresolved] = recomputed.covered
-    if unresolved_fake.any():
-        no_radius, fake_rows = torch.zeros_like(radius), fake[unresolved_fake].double()
-        recomputed = _compare_pairs(
-            real.double(), fake_rows, no_radius, fake_radius[unresolved_fake], centers
-        )
-        membership.recalled.logical_or_(recomputed.recalled)
-    if membership.doubtful:
-        images, samples = _pairs_inside(real, fake, torch.cat(membership.doubtful, 1), neighbors)
-        membership.balls.index_add_(0, samples, torch.ones_like(samples))
-        membership.covered[images] = True
-    if membership.doubtful_fake:
-        _, images = _pairs_inside(
-            fake, real, torch.cat(membership.doubtful_fake, 1).flip(0), neighbors
-        )
-        membership.recalled[images] = True
+    """Compare all pairs by fast products; those that they do not decide, in float64."""
+    for dtype in _fast_dtypes(real):
+        radius = kth_distances(real, neighbors, dtype)
+        fake_radius = None if radius is None else kth_distances(fake, neighbors, dtype)
+        if radius is None or fake_radius is None:
+            continue
+        x, y = (RoundedPoints.round(points, fake.mean(0), dtype) for points in (real, fake))
+        membership = _compare_pairs(real, fake, radius, fake_radius, rounded_half_distances(x, y))
+        if membership is not None:
+            return membership
+    real, fake = real.double(), fake.double()
+    radius, fake_radius = (nearest_others(points, neighbors)[:, -1] for points in (real, fake))
+    blocks = ((*block, None) for block in half_squared_distances(real, fake))
+    membership = _compare_pairs(real, fake, radius, fake_radius, blocks)
+    assert membership is not None  # equal bounds decide every pair
     return membership
 
 
-def _radii(
-    points: Float[Tensor, "n d"], centers: Centers, neighbors: int
-) -> tuple[Float64[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Return the radius of each ball, and which ones float32 does not resolve.
-
-    Those are too small for products about one of the centers, and are computed in float64.
-    """
-    radius = nearest_others(points, neighbors)[:, -1]
-    unresolved = torch.stack([is_unresolved(points, center, radius) for center in centers]).any(0)
-    recomputed = unresolved & ~is_unresolved(points, points.mean(0), radius)
-    if recomputed.any():
-        radius[recomputed] = nearest_others_float64(points, recomputed, neighbors)[:, -1]
-    return radius, unresolved
+def _fast_dtypes(points: Float[Tensor, "n d"]) -> tuple[torch.dtype, ...]:
+    """Return the dtypes whose products save time, the fastest one first."""
+    if points.shape[1] < _MIN_FEATURES:
+        return ()
+    if points.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():  # pyright: ignore
+        return torch.bfloat16, torch.float32
+    return (torch.float32,)
 
 
 def _compare_pairs(
     real: Float[Tensor, "n d"],
     fake: Float[Tensor, "m d"],
-    real_radius: Float64[Tensor, " n"],
+    radius: Float64[Tensor, " n"],
     fake_radius: Float64[Tensor, " m"],
-    centers: Centers,
-) -> _BallMembership:
-    """Compare all pairs in one dtype; a ball of radius 0 contains nothing.
+    blocks: Iterable[tuple[slice, slice, Float[Tensor, "_ _"], Float[Tensor, "_ _"] | None]],
+) -> _BallMembership | None:
+    """Compare all pairs by blocks of -½‖x - y‖² and bounds of its error, or None: it has none.
 
-    `centers` are those about which the radii were computed. In float64 every pair is decided: a
-    distance equal to the radius within rounding is outside, since copies tie with their originals.
+    Pairs within the error are compared in float64; the result is None if they are too many. A
+    distance equal to the radius within rounding is outside, since copies tie with their
+    originals; a ball of radius 0 contains nothing.
     """
-    centers = *centers, fake.mean(0)
-    edge, possible_edge = _thresholds(real, centers, real_radius)
-    fake_edge, possible_fake_edge = _thresholds(fake, centers, fake_radius)
-    covered, recalled = (torch.zeros_like(edge, dtype=torch.bool) for _ in range(2))
-    membership = _BallMembership(
-        torch.zeros_like(fake_edge, dtype=torch.long), covered, recalled, [], []
+    # Radii in float64 are rounded about the center of their set, distances about that of samples.
+    centers = real.mean(0), fake.mean(0)
+    limits, fake_limits = (
+        (r.square() - _tie_margin(points, centers, r)).masked_fill(r == 0, -torch.inf)
+        for points, r in ((real, radius), (fake, fake_radius))
     )
-    for rows, columns, block in half_squared_distances(real, fake):
+    membership = _BallMembership(
+        torch.zeros_like(fake_radius, dtype=torch.long),
+        *(torch.zeros_like(radius, dtype=torch.bool) for _ in range(2)),
+    )
+    pairs_left = _MAX_UNDECIDED * (len(real) + len(fake))
+    none = torch.empty(2, 0, dtype=torch.long, device=real.device)
+    undecided, undecided_fake = [none], [none]
+    for rows, columns, block, error in blocks:
+        low, high = (block, block) if error is None else (block - error, block.add_(error))
+        edge = (-0.5 * limits[rows, None]).to(low.dtype)
+        fake_edge = (-0.5 * fake_limits[None, columns]).to(low.dtype)
         # As floats: sums and maxima of booleans are several times slower.
-        inside = torch.gt(block, edge[rows, None], out=torch.empty_like(block))
+        inside = torch.gt(low, edge, out=torch.empty_like(low))
         membership.balls[columns] += inside.sum(0).long()
-        covered[rows] |= inside.amax(1) > 0
-        membership.doubtful.extend(
-            _doubtful_pairs(block, possible_edge[rows, None], inside, rows, columns)
-        )
-        torch.gt(block, fake_edge[None, columns], out=inside)
-        recalled[rows] |= inside.amax(1) > 0
-        membership.doubtful_fake.extend(
-            _doubtful_pairs(block, possible_fake_edge[None, columns], inside, rows, columns)
-        )
+        membership.covered[rows] |= inside.amax(1) > 0
+        if high is not low:
+            undecided.append(_pairs_between(inside, high, edge, rows, columns))
+        torch.gt(low, fake_edge, out=inside)
+        membership.recalled[rows] |= inside.amax(1) > 0
+        if high is not low:
+            undecided_fake.append(_pairs_between(inside, high, fake_edge, rows, columns))
+            pairs_left -= undecided[-1].shape[1] + undecided_fake[-1].shape[1]
+            if pairs_left < 0:
+                return None
+
+    # Decide the others by distances in float64.
+    i, j = torch.cat(undecided, 1)
+    inside = squared_distances(real, fake, i, j) < limits[i]
+    membership.balls.index_add_(0, j[inside], torch.ones_like(j[inside]))
+    membership.covered[i[inside]] = True
+    i, j = torch.cat(undecided_fake, 1)
+    membership.recalled[i[squared_distances(real, fake, i, j) < fake_limits[j]]] = True
     return membership
 
 
-def _doubtful_pairs(
-    block: Float[Tensor, "n m"],
-    possible_edge: Tensor,
+def _pairs_between(
     inside: Float[Tensor, "n m"],
+    high: Float[Tensor, "n m"],
+    edge: Float[Tensor, "_ _"],
     rows: slice,
     columns: slice,
-) -> list[Int64[Tensor, "2 _"]]:
-    """Return the indices of the undecided pairs of a block; none in float64."""
-    if block.dtype == torch.float64:
-        return []
-    possible = torch.gt(block, possible_edge, out=torch.empty_like(block))
-    if possible.sum() == inside.sum():
-        return []
-    row, column = (possible > inside).nonzero(as_tuple=True)
-    return [torch.stack((row + rows.start, column + columns.start))]
+) -> Int64[Tensor, "2 _"]:
+    """Return the indices of pairs of a block that may be inside, and are not surely."""
+    possible = torch.gt(high, edge, out=torch.empty_like(high)) > inside
+    row, column = possible.nonzero(as_tuple=True)
+    return torch.stack((row + rows.start, column + columns.start))
 
 
-def _pairs_inside(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], pairs: Int64[Tensor, "2 p"], neighbors: int
-) -> Int64[Tensor, "2 q"]:
-    """Return those of the pairs (i, j) in which y_j is inside the ball of x_i, in float64."""
-    which, place = pairs[0].unique(return_inverse=True)
-    rows = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    rows[which] = True
-    radius, centers = nearest_others_float64(x, rows, neighbors)[:, -1][place], [x.mean(0)]
-    inside: list[Tensor] = []
-    for block, block_radius in zip(pairs.split(_PAIRS, 1), radius.split(_PAIRS), strict=True):
-        x_i, y_j = x[block[0]].double(), y[block[1]].double()
-        error = _error_bound(x_i, centers, block_radius)
-        inside.append((x_i - y_j).square().sum(1) + error < block_radius.square())
-    return pairs[:, torch.cat(inside)]
-
-
-def _thresholds(
+def _tie_margin(
     points: Float[Tensor, "n d"], centers: Centers, radius: Float64[Tensor, " n"]
-) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Return bounds of -½‖x - y‖²: above the first y is surely in the ball, above the second maybe.
+) -> Float64[Tensor, " n"]:
+    """Return a bound of the rounding error of squared radii in float64.
 
-    They are -½ r² plus and minus the rounding error.
+    A point can be near one of the centers and far from another, so the largest error counts.
     """
-    error = _error_bound(points, centers, radius)
-    certain, possible = (
-        edge.masked_fill(radius == 0, torch.inf).to(points.dtype)
-        for edge in (error - 0.5 * radius.square(), -error - 0.5 * radius.square())
-    )
-    return certain, possible
+    squares = torch.stack([(points - center).square_().sum(1) for center in centers]).amax(0)
+    return _MARGIN_FLOAT64 * torch.finfo(torch.float64).eps * (squares.double() + radius.square())
 
 
 def _error_bound(
