@@ -113,6 +113,24 @@ print(*sorted(name for name in sys.modules if name.split(".")[0] == "advnets"))
     assert not [name for name in loaded if {*parts} & {*name.split(".")}]
 
 
+def test_no_preset_imports_torchs_compiler_to_count_weights():
+    """It takes a second, and torch imports it for many operations on its device "meta"."""
+    code = """
+import sys
+from types import SimpleNamespace
+from advnets import presets
+from advnets.experiment.stored_run import meta_players
+info = SimpleNamespace(shape=(1, 32, 32), classes=("a", "b"))
+for preset in presets.PRESETS:
+    config = presets.get_preset(preset)
+    for stage in range(len(config.stages)):
+        meta_players(config, stage, info)
+    if "torch._dynamo" in sys.modules:
+        sys.exit(preset)
+"""
+    assert run_python(code) == ""
+
+
 SUBPACKAGES = [
     *("config", "data", "errors", "evaluation", "extractors", "games", "losses", "metrics"),
     *("models", "presets", "sampling", "theory", "visualize"),

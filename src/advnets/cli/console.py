@@ -221,7 +221,11 @@ def progress_bar() -> tuple[type[tqdm[Any]], bool]:
 
     In a notebook without ipywidgets it is the terminal class.
     """
-    from tqdm.auto import tqdm as bar  # imported late: slow
+    if "IPython" not in sys.modules:  # the notebook class imports all of ipywidgets
+        from tqdm import tqdm
+
+        return tqdm, False
+    from tqdm.auto import tqdm as bar
     from tqdm.notebook import tqdm_notebook
 
     return bar, issubclass(bar, tqdm_notebook)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from advnets._version import __version__
 from advnets.config import Config, CustomGame, CustomModel
@@ -40,7 +41,8 @@ FLOAT_BYTES = 4
 
 def players_of_run(run: Config, stage: int, info: DatasetInfo) -> dict[str, nn.Module]:
     """Build the players of a stage without the data; the mean image in G's output bias is zero."""
-    return build_players(run, stage, info.shape, torch.zeros(info.shape), len(info.classes))
+    mean_image = torch.zeros(info.shape, device="cpu")
+    return build_players(run, stage, info.shape, mean_image, len(info.classes))
 
 
 def meta_players(run: Config, stage: int, info: DatasetInfo) -> dict[str, nn.Module]:
@@ -49,8 +51,29 @@ def meta_players(run: Config, stage: int, info: DatasetInfo) -> dict[str, nn.Mod
     Raises:
         OutOfMemoryError: a tensor would have more elements than torch can count.
     """
-    with explain_errors("make the networks smaller"), torch.device("meta"):
+    with explain_errors("make the networks smaller"), torch.device("meta"), _SkipInit():
         return players_of_run(run, stage, info)
+
+
+class _SkipInit(TorchFunctionMode):
+    """A mode without the initialization of weights with normal numbers, for the device "meta".
+
+    That device has no values, and torch imports its compiler there to draw such numbers, and for
+    operations that are not in place: a second of each start.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        """Call a function of torch, or return a tensor of the shape that it would return."""
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_, nn.functional.normalize):
+            return args[0] if args else kwargs["tensor"]
+        return (torch.empty_like if func is torch.randn_like else func)(*args, **kwargs)
 
 
 def parameter_count(net: nn.Module) -> int:

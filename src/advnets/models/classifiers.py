@@ -30,7 +30,7 @@ class WeightNormLinear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.direction: nn.Parameter = nn.Parameter(0.05 * torch.randn(outputs, inputs))
+        self.direction: nn.Parameter = nn.Parameter(torch.randn(outputs, inputs).mul_(0.05))
         self.gain: nn.Parameter = nn.Parameter(torch.ones(outputs))
         self.bias: nn.Parameter = nn.Parameter(torch.zeros(outputs))
 
@@ -49,7 +49,7 @@ class WeightNormConv2d(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.direction: nn.Parameter = nn.Parameter(
-            0.05 * torch.randn(outputs, inputs, kernel, kernel)
+            torch.randn(outputs, inputs, kernel, kernel).mul_(0.05)
         )
         self.gain: nn.Parameter = nn.Parameter(torch.full((outputs,), math.sqrt(2.0)))
         self.bias: nn.Parameter = nn.Parameter(torch.zeros(outputs))

@@ -330,7 +330,7 @@ class Prior(nn.Module):
         self.components: int = components
         self.component_shape: str = component_shape
         if self.is_learned:
-            means = math.sqrt(1 - INIT_STD**2) * torch.randn(components, latent_dim)
+            means = torch.randn(components, latent_dim).mul_(math.sqrt(1 - INIT_STD**2))
             self.means: nn.Parameter = nn.Parameter(means)
             self.log_stds: nn.Parameter = nn.Parameter(torch.full_like(means, math.log(INIT_STD)))
         if self.is_weighted:

@@ -237,8 +237,8 @@ class FourierFeatures(nn.Module):
         super().__init__()
         frequencies = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
         directions = F.normalize(torch.randn(count, inputs))
-        self.register_buffer("k", frequencies[:, None] * directions)
-        self.register_buffer("phase", 2 * math.pi * torch.rand(count))
+        self.register_buffer("k", directions.mul_(frequencies[:, None]))
+        self.register_buffer("phase", torch.rand(count).mul_(2 * math.pi))
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch all"]:
         """Return x with its features appended."""

@@ -10,10 +10,12 @@ Lin, Khetan, Fanti and Oh (2018), "PacGAN", section 4.1.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -27,7 +29,7 @@ from advnets.config import check_min, check_values
 from advnets.data.dataset import ArraySplit, Dataset, Gather, Index, Shape, Split
 from advnets.data.datasets.idx import decompressed_md5, find_idx, hold_out_sixth, read_images
 from advnets.data.spec import fetch_command, join_words
-from advnets.errors import DataError, require
+from advnets.errors import DataError, MissingExtraError
 from advnets.files import open_data_file
 from advnets.rng import RNG
 
@@ -42,9 +44,15 @@ def open_digits() -> Dataset:
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    bunch = require("sklearn.datasets", "digits").load_digits()
-    pixels = np.ascontiguousarray(bunch.images[:, None].astype(np.uint8))
-    split = ArraySplit(pixels, bunch.target.astype(np.int64), _DIGITS_WHITE_LEVEL)
+    # Only the file is read, as an import of scikit-learn takes a second.
+    library = find_spec("sklearn")
+    if library is None or library.origin is None:
+        raise MissingExtraError("sklearn", "digits")
+    path = Path(library.origin).parent / "datasets/data/digits.csv.gz"
+    with open_data_file(path) as file, gzip.open(file) as text:
+        table = np.loadtxt(text, dtype=np.uint8, delimiter=",")
+    pixels = np.ascontiguousarray(table[:, :-1]).reshape(-1, 1, 8, 8)
+    split = ArraySplit(pixels, table[:, -1].astype(np.int64), _DIGITS_WHITE_LEVEL)
     n = len(split)
     bounds = (0, n - 2 * _DIGITS_HELD_OUT, n - _DIGITS_HELD_OUT, n)
     train, valid, test = (split.subset(slice(a, b)) for a, b in pairwise(bounds))
