@@ -136,10 +136,16 @@ def _batch_from_tensors(tensors: Iterator[Tensor], like: Batch) -> Batch:
 
 def compile_step() -> GradientFn:
     """Return `compute_gradients` compiled by torch.compile, backward passes included."""
-    return CompiledStep(_compile)
+    return CompiledStep(trace_and_compile)
 
 
-def _compile(function: Function, example: Tensors) -> Function:
+def trace_and_compile(function: Function, example: Tensors) -> Function:
+    """Return a function of tensors, derivatives that it takes included, compiled by torch.compile.
+
+    The derivatives, also those of second order that gradient penalties need, are traced first, into
+    a program that the compiler does not differentiate. torch.compile alone raises an error for
+    second-order gradients, or omits them silently: pytorch's issues 91469, 181581 and 183603.
+    """
     from torch.fx.experimental.proxy_tensor import make_fx  # imports torch's compiler
 
     traced = make_fx(function)(*example)
