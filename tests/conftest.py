@@ -16,6 +16,12 @@ from advnets.cli.main import main
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip the tests that need a CUDA device where there is none."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+
+
 @pytest.fixture
 def tiny() -> config.Config:
     """Return a small `digits` config with every kind of state: batch norm, momentum, EMA."""

@@ -89,7 +89,7 @@ def test_sets_of_different_shapes_are_refused(name, least):
         of(real[:, :0], fake[:, :0])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("name", METRICS)
 def test_results_on_cuda_are_the_same(name):
     metric, inputs = METRICS[name]

@@ -201,7 +201,7 @@ def test_with_torch_compile_the_weights_are_the_same_up_to_rounding(pair):
         torch.testing.assert_close(b[name], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("pair", PAIRS)
 def test_cuda_graph_steps_equal_eager_steps(pair):
     results = []
