@@ -46,6 +46,12 @@ PAIRS = {
         config.DCGANDiscriminator(base_channels=4, kernel_size=4),
         config.GANGame(),
     ),
+    "labels": (
+        config.DCGANGenerator(latent_dim=8, base_channels=4, kernel_size=4),
+        config.DCGANDiscriminator(base_channels=4, kernel_size=4, projection=True),
+        config.ConditionalGame(updates="simultaneous", r1=0.1),
+    ),
+    "labels of fully connected nets": (MLP, MAXOUT, config.ConditionalGame()),
     "few labels": (
         MLP,
         config.SemiSupervisedConvDiscriminator(channels=(4, 8), strides=(2, 2)),

@@ -46,7 +46,7 @@ def append_class(
         return z
     if labels is None:
         labels = (rng.uniform("class", len(z)) * classes).long()
-    return torch.cat((z, F.one_hot(labels, classes).to(z)), 1)
+    return torch.cat((z, _one_hot(labels, classes, z)), 1)
 
 
 def one_hot(
@@ -63,7 +63,12 @@ def one_hot(
         raise UsageError(
             f"a discriminator with {classes} classes got images without labels; pass labels"
         )
-    return F.one_hot(labels, classes).to(like)
+    return _one_hot(labels, classes, like)
+
+
+def _one_hot(labels: Int[Tensor, " n"], classes: int, like: Tensor) -> Float[Tensor, "n classes"]:
+    # F.one_hot reads the labels back from the device, so that it cannot be compiled.
+    return like.new_zeros(len(labels), classes).scatter(1, labels[:, None], 1.0)
 
 
 def projection_logit(
