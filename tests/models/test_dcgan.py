@@ -319,7 +319,42 @@ def test_fusing_batch_norm_does_not_change_the_output():
     folded = g.fused()
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     assert g.training
-    torch.testing.assert_close(folded(z), g.eval()(z), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(z), g.eval()(z), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "replaced"),
+    [
+        ((3, 32, 32), 4, True),
+        ((1, 28, 28), 5, True),
+        ((3, 24, 16), 3, True),
+        ((3, 16, 16), 7, False),
+        ((5, 16, 16), 4, False),
+    ],
+)
+def test_the_last_layer_is_computed_as_pixel_shuffle(shape, kernel, replaced, batch_norm):
+    """Kernels of 3 to 5 pixels and few channels; the sums are the same in another order."""
+    g = DCGANGenerator(shape, base_channels=4, kernel_size=kernel, batch_norm=batch_norm).double()
+    g.eval()
+    if not batch_norm:
+        nn.init.normal_(g.last.net.bias)
+    z = torch.randn(3, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    fused = g.fused()
+    assert any(isinstance(m, nn.PixelShuffle) for m in fused.modules()) == replaced
+    with torch.no_grad():
+        # Without the tanh, which hides differences, and the rounding to float32.
+        expected, result = (net.last(_maps(net, z)) for net in (g, fused))
+    torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-15)
+    assert expected.std() > 1e-12
+
+
+def _maps(g: DCGANGenerator, z: torch.Tensor) -> torch.Tensor:
+    h = z[:, :, None, None]
+    for layer in g.layers:
+        h = layer(h)
+    return h
 
 
 class TestSpectralNorm:

@@ -37,6 +37,9 @@ from advnets.rng import RNG
 _GAIN_STD = 0.02
 """The standard deviation of the initial weights of batch normalization."""
 
+_FEW_CHANNELS = 4
+"""The largest number of channels for which a transposed convolution is the slower form."""
+
 Resampling = Literal["strides", "pooling"]
 
 
@@ -61,7 +64,12 @@ class Layer(nn.Module):
         return self.activate(self.norm(self.net(x)))
 
     def fuse(self) -> None:
-        """Fuse batch normalization in eval mode into the convolution before it."""
+        """Fuse batch normalization in eval mode into the convolution before it.
+
+        A ReLU overwrites its input, which needs no gradient then.
+        """
+        if self.activate is ACTIVATIONS["relu"]:
+            self.activate = torch.relu_
         if not isinstance(self.net, nn.Conv2d | nn.ConvTranspose2d):
             return
         if isinstance(self.norm, nn.BatchNorm2d) and self.norm.running_mean is not None:
@@ -152,10 +160,16 @@ class DCGANGenerator(LatentSampler):
         return self.output_activation(self.last(h, one_hot_labels).float())
 
     def fused(self) -> DCGANGenerator:
-        """Return a copy in eval mode with batch normalization fused into the convolutions."""
+        """Return a copy for inference without batch normalization, for latents without gradient.
+
+        It is fused into the convolutions; the last one, whose few channels use little of the
+        processor, is computed as one of stride 1 with a channel for each position in its stride.
+        """
         net = copy.deepcopy(self).eval()
         for layer in net.layers:
             cast(Layer, layer).fuse()
+        if isinstance(net.last.net, nn.ConvTranspose2d):
+            net.last.net = _as_pixel_shuffle(net.last.net)
         return net
 
 
@@ -322,6 +336,33 @@ def _downsampling_layer(
         (vertical.padding, horizontal.padding),
         bias=bias,
     )
+
+
+def _as_pixel_shuffle(layer: nn.ConvTranspose2d) -> nn.Module:
+    """Return the same map as a convolution of 3 x 3 pixels and a pixel shuffle.
+
+    With stride s, padding p and kernel w, output s i + a is the sum of x_(i + o) w_(a + p - s o)
+    over o = -1, 0, 1. A layer with more channels, for which this is slower, another stride than 2,
+    or a kernel that needs more than 3 x 3 is returned unchanged.
+    """
+    kernels, strides = layer.kernel_size, layer.stride
+    paddings = cast(tuple[int, ...], layer.padding)
+    taps = [[a + p - 2 * o for a in range(2) for o in (-1, 0, 1)] for p in paddings]
+    fits = all({*range(k)} <= {*along} for k, along in zip(kernels, taps, strict=True))
+    if layer.out_channels > _FEW_CHANNELS or strides != (2, 2) or not fits:
+        return layer
+    # Select the tap of each position and offset; those outside the kernel are 0.
+    rows, columns = (
+        torch.tensor([tap if 0 <= tap < k else k for tap in along]).view(2, 3)
+        for along, k in zip(taps, kernels, strict=True)
+    )
+    weight = nn.functional.pad(layer.weight.detach(), (0, 1, 0, 1))
+    weight = weight[:, :, rows[:, :, None, None], columns].permute(1, 2, 4, 0, 3, 5).flatten(0, 2)
+    conv = nn.Conv2d(layer.in_channels, len(weight), 3, padding=1, bias=layer.bias is not None)
+    conv.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+    if layer.bias is not None:
+        conv.bias = nn.Parameter(layer.bias.detach().repeat_interleave(4))
+    return nn.Sequential(conv, nn.PixelShuffle(2))
 
 
 class _KernelAlongAxis(NamedTuple):
