@@ -131,6 +131,19 @@ for preset in presets.PRESETS:
     assert run_python(code) == ""
 
 
+def test_a_training_starts_without_what_is_slow_to_import(tmp_path):
+    """Each takes 0.3 to 1 s: torch's compiler, what scikit-learn imports, and notebook widgets."""
+    slow = "{'torch._dynamo', 'sympy', 'sklearn', 'scipy', 'pandas', 'ipywidgets'}"
+    code = f"""
+import sys
+from advnets.cli.main import main
+main(["train", "digits", "--steps", "1", "--sample-every", "0", "--out", {str(tmp_path / "run")!r}])
+main(["sample", {str(tmp_path / "run")!r}, "--out", {str(tmp_path / "samples.npz")!r}])
+print(sorted({slow} & set(sys.modules)))
+"""
+    assert run_python(code).splitlines()[-1] == "[]"
+
+
 SUBPACKAGES = [
     *("config", "data", "errors", "evaluation", "extractors", "games", "losses", "metrics"),
     *("models", "presets", "sampling", "theory", "visualize"),

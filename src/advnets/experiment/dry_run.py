@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from advnets import config
 from advnets.config.overrides import option_names
@@ -42,6 +44,7 @@ from advnets.training.memory import (
 from advnets.training.step import train_step
 
 WARMUP_STEPS = 3
+_MAX_WEIGHTS = 1 << 24
 TIMED_SECONDS = 2.0
 MAX_TIMED_STEPS = 200
 
@@ -265,8 +268,16 @@ def _input_shape(
 
 
 def _count_activations(net: nn.Module, rows: int, shape: tuple[int, ...]) -> int:
-    """Return the number of activations for a batch; 0 for networks with several inputs."""
-    total = 0
+    """Return the number of activations for a batch; 0 for networks with several inputs.
+
+    Large networks get a batch on torch's device "meta", whose first operation imports torch's
+    compiler for a second; small ones get one image, and weights of 0.
+    """
+    total, values = 0, {}
+    if parameter_count(net) <= _MAX_WEIGHTS:
+        tensors = chain(net.named_parameters(), net.named_buffers())
+        values = {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in tensors}
+    examples, device = (1, "cpu") if values else (rows, "meta")
 
     def count(_module: nn.Module, _inputs: object, output: object) -> None:
         nonlocal total
@@ -277,10 +288,10 @@ def _count_activations(net: nn.Module, rows: int, shape: tuple[int, ...]) -> int
     net.eval()
     try:
         with torch.no_grad():
-            net(torch.empty(rows, *shape, device="meta"))
+            functional_call(net, values, (torch.zeros(examples, *shape, device=device),))
     except (AdvnetsError, RuntimeError, TypeError, ValueError, AttributeError):
         return 0
     finally:
         for hook in hooks:
             hook.remove()
-    return total
+    return total * rows // examples
