@@ -117,7 +117,7 @@ def train_variant(
     state = setup.make_train_state(run, evaluator.data, 0, devices.setup_process(RUNTIME))
     generator, ema = state.players["generator"], None
     if half_life := variant.stage.ema_half_life:
-        ema = EMA(generator, half_life, data.batch_size)
+        ema = EMA(generator, half_life, run.batch_size)
         generator = ema.module
     spent, curve = 0.0, list[tuple[float, int, float]]()
     while spent < limits.seconds:

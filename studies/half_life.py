@@ -187,7 +187,7 @@ def train(
                 }
             }
 
-        batch_size = run_config.data.batch_size
+        batch_size = run_config.batch_size
         emas = EMAs(state.players["generator"], half_lives, batch_size)
         trainer = Trainer(
             state=state,

@@ -79,6 +79,12 @@ def skip_training_curves(request, monkeypatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def idle_cores(monkeypatch) -> None:
+    """Report idle cores, as the tests run beside each other: no trial chooses the threads."""
+    monkeypatch.setattr("advnets.training.devices.core_share", lambda _: 1.0)
+
+
+@pytest.fixture(autouse=True)
 def torch_as_started() -> None:
     """Reset what trainings change for the whole process: torch's denormal mode and generator."""
     torch.set_flush_denormal(False)

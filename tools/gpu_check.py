@@ -301,8 +301,8 @@ def measure_steps(case: Case, options: Options) -> Result:
     timed = timer.blocked_autorange(min_run_time=TOY_SECONDS if options.toy else TIMED_SECONDS)
     return {
         "status": "done",
-        "images_per_second": run.data.batch_size * run.stage.game.batches_per_step / timed.median,
-        "batch_size": run.data.batch_size,
+        "images_per_second": run.batch_size * run.stage.game.batches_per_step / timed.median,
+        "batch_size": run.batch_size,
         "precision": run.runtime.precision,
         "data": kind,
         # On a CPU the peak is that of all cases before.

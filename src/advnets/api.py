@@ -61,7 +61,7 @@ def train(
     out: str | Path | None = None,
     epochs: int | None = None,
     steps: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     size: int | None = None,
     lr: float | None = None,
     seed: int | None = None,
@@ -103,7 +103,8 @@ def train(
             runs/NAME-2, runs/NAME-3, … if these hold runs; with `resume`, the newest of them.
         epochs: length of the training in passes over the training images.
         steps: length of the training in steps.
-        batch_size: number of images in a batch.
+        batch_size: number of images in a batch; "auto": the largest power of two whose training
+            fits into memory.
         size: height in pixels to which your own images are resized.
         lr: learning rate of both players.
         seed: random seed.
@@ -222,7 +223,7 @@ def train(
         make_tracker(item) if isinstance(item, str) else as_callback(item, f"callbacks[{index}]")
         for index, item in enumerate(callbacks)
     ]
-    console = Console(config.images_per_step, default_out=default)
+    console = Console(default_out=default)
     if progress:
         observers.insert(0, console)
     try:

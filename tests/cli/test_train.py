@@ -212,7 +212,10 @@ def test_a_dry_run_writes_nothing_and_estimates_time_and_memory(
     assert code == 0
     assert list(tmp_path.iterdir()) == []
     time, memory, *rest = out.splitlines()
-    assert re.match(r"time: about \d+ s on cpu in float32: 30 steps at [\d.]+ steps/s, est", time)
+    assert re.match(
+        r"time: about \d+ s on cpu in float32: 30 steps at [\d.]+ steps/s, and \d+ s for the start",
+        time,
+    )
     assert re.match(r"memory: about [\d,]+ MiB", memory)
     assert rest == [
         "data: digits, 1,197 training images of 1 x 8 x 8, 300 validation, 300 test",

@@ -16,7 +16,7 @@ from advnets import config, presets
 from advnets.data.prepared import DatasetInfo
 from advnets.errors import OutOfMemoryError, UsageError
 from advnets.experiment import stored_run
-from advnets.experiment.dry_run import check_memory, estimate_memory
+from advnets.experiment.memory_estimate import check_memory, estimate_memory
 from advnets.run_directory import RunDirectory
 
 CPU = torch.device("cpu")
@@ -181,7 +181,7 @@ def test_a_batch_that_exceeds_memory_is_refused_with_one_that_fits(monkeypatch, 
     run = replace(presets.get_preset("digits"), stages=(replace(stage, steps=1),), data=data)
     needed = estimate_memory(run, 0, FACTS)
     available = needed.state + needed.batch // 2
-    monkeypatch.setattr("advnets.experiment.dry_run.available_bytes", lambda _: available)
+    monkeypatch.setattr("advnets.experiment.memory_estimate.available_bytes", lambda _: available)
     with pytest.raises(OutOfMemoryError) as caught:
         check_memory(run, FACTS, CPU)
     match = re.search(

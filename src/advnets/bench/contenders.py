@@ -69,7 +69,7 @@ def training(preset: str) -> Contender:
         state = setup.make_train_state(run, prepared, 0, device)
         while True:
             train_step(state)
-            yield run.data.batch_size
+            yield run.batch_size
 
     return work
 

@@ -146,7 +146,7 @@ class Train(ValidatedConfig):
         trackers = [make_tracker(name) for name in self.track or ()]
         new = self.out is None and not self.resume
         default = presets.default_out(config, argument) if new else None
-        callback = console.Console(config.images_per_step, default_out=default)
+        callback = console.Console(default_out=default)
         start_time = time.monotonic()
         try:
             result = train(

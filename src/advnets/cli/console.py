@@ -44,12 +44,11 @@ class Console(Callback):
 
     def __init__(
         self,
-        images_per_step: int = 1,
         stream: TextStream | None = None,
         default_out: Path | None = None,
     ) -> None:
         self.stream: TextStream = make_tolerant(stream or sys.stderr)
-        self.images_per_step = images_per_step
+        self.images_per_step: int = 1
         self.default_out = default_out
         self.bar: tqdm[Any] | None = None
         self.steps: int = 0
@@ -65,6 +64,7 @@ class Console(Callback):
         if self.default_out not in (None, run):
             self.line(f"advnets: {self.default_out} is taken; the run is {run}")
         self._run, self._preset, self._start_step = str(run), config.preset, step
+        self.images_per_step = config.images_per_step
         preset = PRESETS.get(config.preset)
         self._has_preset_data = not preset or config.data.source == preset.config.data.source
         if (other := config.stage.init_from) and not step:
@@ -159,6 +159,8 @@ class Console(Callback):
         if evaluation := event.get("evaluation"):
             title = METRICS[evaluation["metric"]].title
             self.line(f"evaluated every {evaluation['every']:,} steps: {title}")
+        for choice in event.get("choices", ()):
+            self.line(choice)
         for name, (before, now) in event.get("changed", {}).items():
             self.line(
                 f"{name} changed from {before} to {now}: the run is not bit-exact from step "
@@ -294,7 +296,7 @@ def _output_files(run: Path) -> list[Path]:
 def data_lines(data: Mapping[str, Any]) -> list[str]:
     """Return lines that describe a dataset: splits, classes, and unused files.
 
-    `data` is what `experiment.dry_run.data_summary` returns.
+    `data` is what `experiment.train.data_summary` returns.
     """
     from advnets.data.image_folder.files import describe_unsupported, format_counts
 
@@ -337,12 +339,14 @@ def dry_run_text(report: DryRunReport, *, verbose: bool = False) -> str:
     runtime = report.config.runtime
     lines = [
         f"time: about {duration(report.seconds)} on {runtime.device} in {runtime.precision}: "
-        f"{' and '.join(speeds)}, estimated from a few steps"
+        f"{' and '.join(speeds)}, and {duration(report.other_seconds)} for the start, samples, "
+        "evaluations, checkpoints and the report; estimated from a short training"
     ]
     if report.peak_bytes is None:
         lines.append("memory: unknown on this system")
     else:
         lines.append(f"memory: about {report.peak_bytes / 2**20:,.0f} MiB")
+    lines += report.choices
 
     # Then what is trained.
     data, *details = data_lines(report.data)

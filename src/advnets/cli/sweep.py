@@ -13,7 +13,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -99,7 +99,7 @@ class Sweep(ValidatedConfig):
             StoppedBySignal: a signal stopped the processes.
         """
         # Check the options of every run and the records of earlier calls before any training.
-        runs = self._runs(config_of)
+        runs = _with_batch_sizes(self._runs(config_of), self.jobs)
         unfinished = [run for run in runs if not run.is_recorded()]
         by_networks: dict[object, SweepRun] = {}
         for run in unfinished:
@@ -260,6 +260,28 @@ class SweepRun:
         return ["evaluate", str(self.path), "--metrics", *self.metrics, *self.evaluate]
 
     @property
+    def title(self) -> str:
+        """The name of the run without its seed."""
+        return self.path.name.removesuffix(f"-seed{self.seed}")
+
+    @property
+    def started_batch_size(self) -> int | None:
+        """The batch size of this run if it was started before, by its directory or its record."""
+        from advnets.experiment.stored_run import StoredRun
+
+        if self.has_directory:
+            return StoredRun.read(self.path).config.batch_size
+        text = self.record.read_text("utf-8") if self.record.is_file() else ""
+        match = re.search(r"--batch-size (\d+)", text)
+        return int(match[1]) if match else None
+
+    def with_batch_size(self, size: int) -> SweepRun:
+        """Return the run with this batch size."""
+        config = replace(self.config, data=replace(self.config.data, batch_size=size))
+        command = (*_without("--batch-size", self.command), "--batch-size", str(size))
+        return replace(self, config=config, command=command)
+
+    @property
     def has_directory(self) -> bool:
         """Whether its run directory exists."""
         return RunDirectory(self.path).exists
@@ -281,7 +303,9 @@ class SweepRun:
         try:
             command: str = record["command"]
             scored = {score["metric"] for score in record["scores"]}
-            same = _without_threads(shlex.split(command)[1:]) == _without_threads(self.command)
+            same = _without("--threads", shlex.split(command)[1:]) == _without(
+                "--threads", self.command
+            )
         except (TypeError, KeyError, AttributeError, ValueError):
             raise RunError(f"{self.record} is not a record of a run; {advice}") from None
         if not same:
@@ -295,7 +319,7 @@ class SweepRun:
         """
         # Train to the end, from the newest checkpoint if there is one.
         resume = self.has_directory
-        gives_threads = _without_threads(self.command) != self.command
+        gives_threads = _without("--threads", self.command) != self.command
         options = ["--resume"] if resume else []
         if threads is not None and not resume and not gives_threads:
             options = ["--threads", str(threads)]
@@ -315,14 +339,43 @@ class SweepRun:
         return 0
 
 
-def _without_threads(command: Sequence[str]) -> tuple[str, ...]:
-    """Return the words of a command without --threads and its value."""
+def _without(flag: str, command: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a command without an option and its value."""
     kept = [
         word
         for before, word in zip(("", *command), command, strict=False)
-        if "--threads" not in (before, word) and not word.startswith("--threads=")
+        if flag not in (before, word) and not word.startswith(f"{flag}=")
     ]
     return tuple(kept)
+
+
+def _with_batch_sizes(runs: Sequence[SweepRun], jobs: int) -> list[SweepRun]:
+    """Return runs with a number in place of the batch size "auto", the same for all seeds.
+
+    It is that of a run that was started before, or one with which all jobs fit into memory.
+    """
+    sizes: dict[str, int] = {}
+    automatic = [run for run in runs if run.config.data.batch_size == "auto"]
+    for run in automatic:
+        if size := run.started_batch_size:
+            sizes[run.title] = size
+    for run in automatic:
+        if run.title not in sizes:
+            sizes[run.title] = _resolved_batch_size(run, min(jobs, len(runs)))
+    return [run.with_batch_size(sizes[run.title]) if run in automatic else run for run in runs]
+
+
+def _resolved_batch_size(run: SweepRun, jobs: int) -> int:
+    """Return the number that the batch size "auto" of a run stands for beside other jobs."""
+    from advnets.experiment.session import resolve_session
+    from advnets.training.devices import num_cores
+
+    runtime = run.config.runtime
+    threads = runtime.threads or max(num_cores() // jobs, 1)
+    config = replace(run.config, runtime=replace(runtime, threads=threads))
+    session = resolve_session(config, processes=jobs)
+    print(*(f"{run.title}: {choice}" for choice in session.choices), sep="\n", file=sys.stderr)
+    return session.config.batch_size
 
 
 def _train_one_by_one(

@@ -80,8 +80,10 @@ class Data(ImagePreprocessing):
     """Range of the data that the models see. Images: [0, 1] (unit), [-1, 1] (symmetric), or global
     contrast normalization, mean 0 and norm 55 for each image (contrast). Points: unchanged (none),
     or mean 0 and standard deviation 1 (standard)."""
-    batch_size: int = 100
-    """Number of images in a batch."""
+    batch_size: int | Literal["auto"] = 100
+    """Number of images in a batch. auto: the largest power of two (a multiple of one with PacGAN),
+    up to 2,048 and to the number of training images, whose training fits into free memory. Learning
+    rates are not adapted to it, and the largest batch is rarely the best one for a GAN."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -283,9 +285,11 @@ class Runtime(ValidatedConfig):
     """Device: auto, cpu, cuda, cuda:N or mps. auto: a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products; weights, losses and the optimizer state are always float32.
-    auto: bfloat16 on hardware with instructions for it, else float32."""
+    auto: bfloat16 on hardware with instructions for it, else float32; also on a CPU that is busy
+    with other processes, if a short measurement at the start finds it faster."""
     threads: int = 0
-    """Number of CPU threads. 0: the number of cores that this process may use."""
+    """Number of CPU threads. 0: the number of cores that this process may use, or fewer if other
+    processes use them and a short measurement at the start finds fewer threads faster."""
     compile: bool = False
     """Compile the training step with torch.compile, which takes about half a minute; not with
     reused fakes."""
@@ -385,9 +389,16 @@ class Config(ValidatedConfig):
         return self.stages[-1]
 
     @property
+    def batch_size(self) -> int:
+        """The number of images in a batch; not defined before "auto" is resolved."""
+        size = self.data.batch_size
+        assert size != "auto"
+        return size
+
+    @property
     def images_per_step(self) -> int:
         """The number of real images that a step of the last stage reads, at most."""
-        return self.data.batch_size * self.stage.game.batches_per_step
+        return self.batch_size * self.stage.game.batches_per_step
 
     def steps_before(self, stage: int) -> int:
         """Return the number of steps of all stages before this one, once they are resolved.
@@ -427,8 +438,11 @@ class Config(ValidatedConfig):
             intervals: intervals of logs and checkpoints.
             seed: random seed.
         """
+        # Replace all at once, as the values are checked together.
+        stage = stage if lr is None else stage.with_learning_rate(lr)
         return replace(
-            self.with_stage(stage if lr is None else stage.with_learning_rate(lr)),
+            self,
+            stages=(*self.stages[:-1], stage),
             data=data,
             runtime=runtime,
             intervals=intervals or self.intervals,
@@ -443,7 +457,7 @@ def _check_game(game: GANGame, data: Data, intervals: Intervals) -> None:
             f"adaptive_k_threshold is {game.adaptive_k_threshold}, which is compared with the last "
             "logged values, and log_every is 0; set log_every to 100"
         )
-    if data.batch_size % game.pac:
+    if data.batch_size != "auto" and data.batch_size % game.pac:
         raise UsageError(
             f"pac is {game.pac} and does not divide batch_size {data.batch_size}; "
             f"set batch_size to {-(-data.batch_size // game.pac) * game.pac}"

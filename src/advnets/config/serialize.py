@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from cattrs import BaseValidationError, Converter, transform_error
 from cattrs.preconf.json import make_converter
@@ -40,6 +40,7 @@ def _configure(converter: Converter) -> Converter:
     for union in (GeneratorConfig, DiscriminatorConfig, OptimizerConfig, GameConfig):
         configure_tagged_union(union, converter, tag_name="kind")
     configure_union_passthrough(str | bool | int | float | None, converter)
+    converter.register_structure_hook_func(_is_int_or_literal, _int_or_literal)
     return converter
 
 
@@ -62,6 +63,19 @@ def _literal(value: Any, literal_type: Any) -> Any:
         type(value) is type(option) and value == option for option in get_args(literal_type)
     ):
         raise ValueError(f"{_truncated_repr(value)}, expected one of {get_args(literal_type)}")
+    return value
+
+
+def _is_int_or_literal(kind: Any) -> bool:
+    kinds = [get_origin(part) or part for part in get_args(kind)]
+    return get_origin(kind) is Union and kinds == [int, Literal]
+
+
+def _int_or_literal(value: Any, union: Any) -> Any:
+    """Return an integer, which True is not, or a value of the Literal in a union of both."""
+    choices = get_args(get_args(union)[1])
+    if type(value) is not int and value not in choices:
+        raise ValueError(f"{_truncated_repr(value)}, expected an integer or one of {choices}")
     return value
 
 

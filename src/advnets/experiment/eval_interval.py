@@ -132,7 +132,7 @@ def _step_cost(run: config.Config, data: PreparedData) -> int:
     """
     players = meta_players(run, len(run.stages) - 1, data.info)
     # G has two forward passes and a backward one; D has both for real and for generated images.
-    multiplications = run.data.batch_size * sum(
+    multiplications = run.batch_size * sum(
         parameter_count(net) * (4 if name == "generator" else 6) for name, net in players.items()
     )
     cost = 2 * multiplications

@@ -122,7 +122,7 @@ def _initial_weights_warning(model: TrainedModel) -> str | None:
     stage, steps = stages[number], model.step - model.config.steps_before(number)
     if model.weights != "ema" or "generator" not in stage.ema_players:
         return None
-    batch_size = model.config.data.batch_size
+    batch_size = model.config.batch_size
     share = initial_share(steps, stage.ema_half_life, batch_size, stage.ema_rampup)
     if share <= MAX_INITIAL_SHARE:
         return None

@@ -30,8 +30,9 @@ from advnets.errors import (
     UsageError,
 )
 from advnets.experiment import setup
-from advnets.experiment.dry_run import check_memory
+from advnets.experiment.autotune import resolve_batch_size, resolve_runtime
 from advnets.experiment.eval_interval import resolve_intervals
+from advnets.experiment.memory_estimate import check_memory
 from advnets.experiment.stored_run import StoredRun, identity, players_of_run
 from advnets.experiment.trained_model import Step
 from advnets.run_directory import RunDirectory
@@ -62,6 +63,8 @@ class Session:
     trust_code: bool = False
     changed_runtime: Mapping[str, tuple[object, object]] = field(default_factory=dict[str, Any])
     """The runtime fields that differ from the stored run: the stored and the new value of each."""
+    choices: tuple[str, ...] = ()
+    """What trials chose for options that were "auto", and why: a sentence for each."""
     repeated_steps: int = 0
     """The number of steps after `step` that were logged before and are trained again."""
     problem: Problem | None = None
@@ -93,23 +96,44 @@ def start_session(run: RunDirectory, run_config: config.Config, dataset: Dataset
             of its data.
         OutOfMemoryError: the training would need more memory than is free.
     """
-    # Open the data, and resolve the config by it.
-    resolved_runtime = devices.resolve(run_config.runtime)
-    run_config = replace(run_config, branched_from=None)
-    run_config = setup.with_pretrained_generator(setup.with_absolute_paths(run_config))
     if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
+    session = resolve_session(run_config, dataset)
+
+    # Write config.json last, since it makes the folder a run.
+    nets = players_of_run(session.config, len(session.config.stages) - 1, session.data.info)
+    record = setup.run_record(session.config, session.data.info, nets, shlex.join(sys.argv))
+    run.write_config(record)
+    return session
+
+
+def resolve_session(
+    run_config: config.Config, dataset: Dataset | None = None, processes: int = 1
+) -> Session:
+    """Return the session of a new run: open its data and resolve its config; write nothing.
+
+    The code of its game and models must be trusted. A number of processes share the memory.
+
+    Raises:
+        DataError: the data is missing or invalid.
+        UsageError: options do not fit the data or each other.
+        OutOfMemoryError: the training would need more memory than is free.
+    """
+    devices.resolve(run_config.runtime)  # refuses a device that is missing before the data is read
+    run_config = replace(run_config, branched_from=None)
+    run_config = setup.with_pretrained_generator(setup.with_absolute_paths(run_config))
     data = _open_data(run_config.data, dataset)
-    resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
+
+    # Resolve the config by the data.
+    run_config, runtime_choice = resolve_runtime(run_config, data)
+    run_config, size_choice = resolve_batch_size(run_config, data, processes)
+    resolved = setup.resolve_config(run_config, data.info, run_config.runtime)
 
     # Check that the training fits into memory, and that initial weights fit its networks.
     check_memory(resolved, data.info, torch.device(resolved.runtime.device))
     resolved = setup.with_init_digest(resolved, data.info)
-    nets = players_of_run(resolved, len(resolved.stages) - 1, data.info)
-
-    # Write config.json last, since it makes the folder a run.
     session = Session(resolved, data, stage=0, identity=identity(resolved, data.info))
-    run.write_config(setup.run_record(resolved, data.info, nets, shlex.join(sys.argv)))
+    session.choices = tuple(filter(None, (runtime_choice, size_choice)))
     return session
 
 
@@ -147,8 +171,8 @@ def branch_session(
     _require_training_state(loaded, source)
     metadata = loaded.checkpoint.metadata
 
-    # Resolve the config: runtime values and schedules that are not given are the other run's.
-    requested = setup.with_absolute_paths(_with_runtime_of(stored.config, requested))
+    # Resolve the config: what is "auto" or not given, such as schedules, is the other run's.
+    requested = setup.with_absolute_paths(_with_resolved_of(stored.config, requested))
     requested = _with_schedule_steps_of(stored.config, requested)
     runtime = devices.resolve(requested.runtime)
     if requested.data.source == stored.config.data.source:
@@ -322,7 +346,7 @@ def _merge_configs(stored: config.Config, requested: config.Config, path: Path) 
     Raises:
         ConfigDiffersError: anything else differs.
     """
-    requested = _with_runtime_of(stored, requested)
+    requested = _with_resolved_of(stored, requested)
 
     # The locations of data and of a game's file may change: their digests are compared.
     stored, requested = setup.with_absolute_paths(stored), setup.with_absolute_paths(requested)
@@ -347,8 +371,11 @@ def _merge_configs(stored: config.Config, requested: config.Config, path: Path) 
     return merged
 
 
-def _with_runtime_of(stored: config.Config, requested: config.Config) -> config.Config:
-    """Return the requested config, with stored values for runtime fields that are not given."""
+def _with_resolved_of(stored: config.Config, requested: config.Config) -> config.Config:
+    """Return the requested config, with the stored batch size and runtime fields for "auto"."""
+    if requested.data.batch_size == "auto":
+        data = replace(requested.data, batch_size=stored.batch_size)
+        requested = replace(requested, data=data)
     old, new = stored.runtime, requested.runtime
     device = old.device if new.device == "auto" else new.device
     runtime = replace(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from advnets import config
 from advnets._version import __version__
 from advnets.config.serialize import to_json
-from advnets.data.dataset import Dataset, Split
+from advnets.data.dataset import Split
 from advnets.data.loader import (
     BatchTransform,
     SemiSupervisedLoader,
@@ -59,10 +59,6 @@ def make_train_state(
     info = data.info
     nets = build_players(run_config, stage_index, info.shape, mean_image(data), len(info.classes))
     players = {name: devices.to_device(net, device) for name, net in nets.items()}
-    seed = run_config.seed
-    transform = BatchTransform(
-        data.normalizer, run_config.data.batch_size, seed, device, hflip=run_config.data.hflip
-    )
     return TrainState(
         game=build_game(stage.game, trust_code=trust_code),
         players=players,
@@ -70,8 +66,8 @@ def make_train_state(
             name: make_optimizer(optimizer_config(stage, name), net.parameters())
             for name, net in players.items()
         },
-        loader=_make_loader(stage.game, data.dataset, transform),
-        rng=RNG(seed, purpose=f"stage{stage_index}", device=device),
+        loader=stage_loader(run_config, data, stage_index, device),
+        rng=RNG(run_config.seed, purpose=f"stage{stage_index}", device=device),
         schedule_steps=stage.schedule_steps or 0,
         precision=devices.PRECISIONS[run_config.runtime.precision],
         compute_gradients=gradient_function(run_config.runtime, stage),
@@ -84,9 +80,14 @@ def optimizer_config(stage: config.Stage, player: str) -> config.OptimizerConfig
     return stage.discriminator_optimizer if d else stage.generator_optimizer
 
 
-def _make_loader(
-    game: config.GameConfig, dataset: Dataset, transform: BatchTransform
+def stage_loader(
+    run: config.Config, data: PreparedData, stage_index: int, device: torch.device
 ) -> BatchStream:
+    """Return the loader of the batches of a stage."""
+    game, dataset = run.stages[stage_index].game, data.dataset
+    transform = BatchTransform(
+        data.normalizer, run.batch_size, run.seed, device, hflip=run.data.hflip
+    )
     if not isinstance(game, config.SemiSupervisedGame):
         return make_loader(dataset.train, transform)
     all_images = all_training_images(dataset)
@@ -150,7 +151,7 @@ def _epochs_in_steps(run: config.Config, stage: config.Stage, info: DatasetInfo)
     train = info.train
     if isinstance(stage.game, config.SemiSupervisedGame):
         train += info.unlabeled
-    return max(1, round(epochs * train / (stage.game.batches_per_step * run.data.batch_size)))
+    return max(1, round(epochs * train / (stage.game.batches_per_step * run.batch_size)))
 
 
 def run_record(

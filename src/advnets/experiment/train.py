@@ -10,13 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from advnets import config
 from advnets.custom_code import custom_code_error
-from advnets.data.dataset import Dataset, Split
+from advnets.data.dataset import (
+    Dataset,
+    Split,
+    count_distinct_images,
+    few_images_warning,
+    num_train_images,
+)
 from advnets.data.spec import check_source
 from advnets.errors import (
     CustomCodeError,
@@ -32,7 +39,7 @@ from advnets.evaluation.training_eval import (
     selection,
 )
 from advnets.experiment import setup
-from advnets.experiment.dry_run import data_summary, memory_advice
+from advnets.experiment.memory_estimate import memory_advice
 from advnets.experiment.session import Session, branch_session, resume_session, start_session
 from advnets.experiment.trained_model import Step
 from advnets.games.custom import check_trusted
@@ -200,6 +207,8 @@ def _run_session(
     }
     if session.config.branched_from is not None and not resume:
         event["branched_from"] = session.config.branched_from.run
+    if session.choices:
+        event["choices"] = session.choices
     if session.changed_runtime:
         event["changed"] = session.changed_runtime
     if session.repeated_steps:
@@ -255,6 +264,41 @@ def _run_session(
     )
 
 
+def data_summary(dataset: Dataset, run: config.Config) -> dict[str, Any]:
+    """Return the sizes of the splits, training images per class, unused files, and warnings.
+
+    `unit` is "images" or "points", `unlabeled` the number of images without labels, and
+    `uses_unlabeled` whether the game trains on them.
+    """
+    train, count, game = dataset.train, num_train_images(dataset.train), run.stage.game
+    held_out = {"valid": dataset.valid, "test": dataset.test, "unlabeled": dataset.unlabeled}
+    unit = "images" if dataset.distribution is None else "points"
+    warnings = [few_images_warning(count_distinct_images(train), count or 0)]
+    if count is not None and run.batch_size > count:
+        warnings.append(
+            f"warning: a batch of {run.batch_size:,} contains the {count:,} training {unit} "
+            f"more than once; use batches of at most {count:,}"
+        )
+    return {
+        "name": dataset.name,
+        "unit": unit,
+        "shape": list(dataset.shape),
+        "train": count,
+        **{name: 0 if part is None else len(part) for name, part in held_out.items()},
+        "uses_unlabeled": isinstance(game, config.SemiSupervisedGame) and game.unlabeled_loss,
+        "classes": _class_counts(train, dataset.class_names()) if isinstance(train, Split) else {},
+        "unsupported_files": dict(dataset.unsupported_files),
+        "notes": [*dataset.notes, *filter(None, warnings)],
+    }
+
+
+def _class_counts(train: Split, classes: tuple[str, ...]) -> dict[str, int]:
+    if train.labels is None:
+        return {}
+    counts = np.bincount(train.labels, minlength=len(classes))
+    return dict(zip(classes, counts.tolist(), strict=True))
+
+
 def _keep_weights_only(run: RunDirectory) -> None:
     """Reduce the checkpoints of a run to weights, the newest last: until then it can be resumed."""
     for path in run.checkpoint_files():
@@ -271,7 +315,7 @@ def _train_stages(
 ) -> bool:
     """Train the remaining stages; return whether the run is complete."""
     complete, previous = True, None
-    hooks = _make_hooks(run, session, device, callbacks)
+    hooks = make_hooks(run, session, device, callbacks)
     for number in range(session.stage, len(session.config.stages)):
         # Build the stage; its generator may start from a trained one.
         state = setup.make_train_state(
@@ -282,7 +326,7 @@ def _train_stages(
             _load_trained_weights(generator, session.config.stages[number], previous)
             if session.config.stages[number].init_from is not None:
                 setup.load_initial_weights(state.players, session.config.stages[number])
-        trainer = _make_trainer(run, session, number, state, hooks, interruption)
+        trainer = make_trainer(run, session, number, state, hooks, interruption)
         if session.checkpoint is not None:
             trainer.restore(session.checkpoint)
             session.checkpoint = None
@@ -312,7 +356,7 @@ def _load_trained_weights(
         generator.load_state_dict(pretrained.state_dict())
 
 
-def _make_trainer(
+def make_trainer(
     run: RunDirectory,
     session: Session,
     number: int,
@@ -322,7 +366,7 @@ def _make_trainer(
 ) -> Trainer:
     """Return the trainer of a stage, with EMAs that start at the players' weights."""
     run_config = session.config
-    stage, batch_size = run_config.stages[number], run_config.data.batch_size
+    stage, batch_size = run_config.stages[number], run_config.batch_size
     emas = {
         name: EMA(state.players[name], stage.ema_half_life, batch_size, stage.ema_rampup)
         for name in stage.ema_players
@@ -346,7 +390,7 @@ def _make_trainer(
     )
 
 
-def _make_hooks(
+def make_hooks(
     run: RunDirectory, session: Session, device: torch.device, callbacks: CallbackList
 ) -> Hooks:
     """Return the functions of the trainer that save samples and evaluate, and its callbacks."""

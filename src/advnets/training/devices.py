@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -74,6 +75,20 @@ def setup_process(runtime: config.Runtime) -> torch.device:
     return _device(runtime.device)
 
 
+def core_share(threads: int, seconds: float = 0.2) -> float:
+    """Return the fraction of as many cores that this number of threads gets, about 1 at most.
+
+    It is measured in a computation by all threads; those that wait for another one count as
+    computing, and those that wait for a core do not.
+    """
+    torch.set_num_threads(threads)
+    numbers = torch.zeros(threads << 18)
+    wall, cpu = time.monotonic(), time.process_time()
+    while time.monotonic() - wall < seconds:
+        numbers.exp()
+    return (time.process_time() - cpu) / max(time.monotonic() - wall, 1e-9) / threads
+
+
 def to_device(net: nn.Module, device: torch.device) -> nn.Module:
     """Move a net to a device, in the channels-last layout, in which convolutions are fastest."""
     # pyright does not know this overload of `to`.
@@ -87,7 +102,7 @@ def keep_freed_memory() -> None:
     page by page and zeroed first.
     """
     for threshold in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-        _mallopt(threshold, _MAX_KEPT_BYTES)
+        _call_glibc("mallopt", threshold, _MAX_KEPT_BYTES)
 
 
 def return_freed_memory() -> None:
@@ -95,13 +110,21 @@ def return_freed_memory() -> None:
 
     A long sequence of large blocks otherwise fragments the heap, which then grows without bound.
     """
-    _mallopt(_M_MMAP_THRESHOLD, _MIN_RETURNED_BYTES)
+    _call_glibc("mallopt", _M_MMAP_THRESHOLD, _MIN_RETURNED_BYTES)
 
 
-def _mallopt(parameter: int, value: int) -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(parameter, value)
+def release_freed_memory(device: torch.device) -> None:
+    """Return all freed blocks of glibc's allocator, or of a GPU's, to the system."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    _call_glibc("malloc_trim", 0)
+
+
+def _call_glibc(name: str, *arguments: int) -> None:
+    """Call a function of glibc; do nothing on systems without it."""
+    function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+    if function is not None:
+        function(*arguments)
 
 
 def num_cores() -> int:

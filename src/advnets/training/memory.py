@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,9 +49,20 @@ def peak_bytes(device: torch.device) -> int | None:
     """Return the peak memory in bytes of a CUDA device, else of this process; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # On Linux, the peak of getrusage includes that of the parent process before exec.
+    if peak := _kibibytes(Path("/proc/self/status")).get("VmHWM"):
+        return peak
     if (resource := _resource()) is None:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
+
+
+def reset_peak(device: torch.device) -> None:
+    """Set the peak of `peak_bytes` to the present use, where the system can do that."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def wait_for_peak(process: subprocess.Popen[Any]) -> int:
@@ -167,6 +178,7 @@ def _control_groups(
 ) -> list[tuple[int, int]]:
     """Return (limit, use) in bytes of the process's control groups and their parents.
 
+    The use leaves out the part of the file cache that the system frees when it needs memory.
     `groups_file` lists the groups: a line `0::/path` for version 2, lines `n:memory:/path` for
     version 1. In a container, where the path is not below `root`, the group at the root is the
     one of the process.
@@ -179,9 +191,10 @@ def _control_groups(
     for line in (*lines, "0::/", "0:memory:/"):
         _, kinds, path = line.split(":", 2)
         if not kinds:
-            base, names = root, ("memory.max", "memory.current")
+            base, names, cache = root, ("memory.max", "memory.current"), "inactive_file"
         elif "memory" in kinds.split(","):
             base, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            cache = "total_inactive_file"
         else:
             continue
         group = base / path.lstrip("/")
@@ -190,5 +203,8 @@ def _control_groups(
                 limit, used = (int((folder / name).read_text()) for name in names)
             except (OSError, ValueError):  # absent, or "max"
                 continue
+            with suppress(OSError):
+                cached = re.search(rf"^{cache} (\d+)$", (folder / "memory.stat").read_text(), re.M)
+                used -= int(cached[1]) if cached else 0
             limits.append((limit, used))
     return limits

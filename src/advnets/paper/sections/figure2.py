@@ -80,7 +80,7 @@ def build(context: SectionContext) -> SectionContent:
             blocks.append(unavailable_note(name, reason, source))
             continue
         data = open_data(trained.config.data)
-        epochs = trained.step * trained.config.data.batch_size / (data.info.train or 1)
+        epochs = trained.step * trained.config.batch_size / (data.info.train or 1)
         train = normalized_images(data, data.dataset.train).flatten(1)
         samples = trained.sample(NUM_COMPARED)
         generated = nearest_stats(samples, train)

@@ -373,7 +373,7 @@ def _training_text(context: SectionContext, faces: Dataset, scored: Sequence[Fol
     n_runs = len({fold.trained.run.path for fold in scored})
     taken = [stage.steps or 0 for stage in run.stages]
     steps = " and ".join(f"{n:,}" for n in taken)
-    epochs = " and ".join(f"{n * run.data.batch_size / images[0]:,.1f}" for n in taken)
+    epochs = " and ".join(f"{n * run.batch_size / images[0]:,.1f}" for n in taken)
     published = " and ".join(str(stage.epochs) for stage in presets.get_preset(run.preset).stages)
     text = (
         "Folds with the same training images, such as TFD's unlabeled ones, share a network; here "
