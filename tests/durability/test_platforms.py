@@ -25,6 +25,8 @@ def windows_open(path, flags, *rest, **options):
         raise PermissionError(13, "Permission denied", path)
     return open_file(path, flags, *rest, **options)
 os.open = windows_open
+import shutil
+shutil._use_fd_functions = False  # which do not exist there
 from advnets.cli.main import main
 sys.exit(main())
 """

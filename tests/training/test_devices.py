@@ -61,6 +61,31 @@ def test_cores_are_limited_by_the_quota_of_a_container(quota):
     assert (completed.stdout, completed.stderr) == ("1\n", "")
 
 
+SHARE = """
+import os
+from advnets.training.devices import core_share
+def scheduled():
+    times = [open(f"/proc/self/task/{task}/schedstat").read().split() for task in threads]
+    return [sum(int(time[n]) for time in times) for n in (0, 1)]
+core_share(2)
+threads = os.listdir("/proc/self/task")
+before = scheduled()
+share = core_share(2, seconds=0.5)
+run, wait = (now - then for now, then in zip(scheduled(), before))
+print(share, run / (run + wait))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no times of the scheduler")
+def test_the_share_of_the_cores_is_that_of_the_scheduler():
+    """The time of the threads on a core, as a fraction of it and of that in which they wait."""
+    completed = subprocess.run(
+        [sys.executable, "-c", SHARE], capture_output=True, text=True, check=True
+    )
+    share, scheduled = map(float, completed.stdout.split())
+    assert share == pytest.approx(scheduled, abs=0.1)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_device_is_refused():
     with pytest.raises(UsageError, match="device 'cuda' is not available; this machine has cpu"):

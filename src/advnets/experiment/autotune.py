@@ -66,7 +66,7 @@ def resolve_runtime(run: config.Config, data: PreparedData) -> tuple[config.Conf
         return run, ""
     reason = (
         f"{_describe(fastest)}: other processes use the cores, beside which it trains "
-        f"{speeds[fastest]:,.0f} images/s, and {_describe(usual)} {speeds[usual]:,.0f}"
+        f"{speeds[fastest]:,.1f} images/s, and {_describe(usual)} {speeds[usual]:,.1f}"
     )
     return replace(run, runtime=fastest), reason
 

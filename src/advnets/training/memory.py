@@ -49,11 +49,11 @@ def peak_bytes(device: torch.device) -> int | None:
     """Return the peak memory in bytes of a CUDA device, else of this process; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if (resource := _resource()) is None:
+        return None
     # On Linux, the peak of getrusage includes that of the parent process before exec.
     if peak := _kibibytes(Path("/proc/self/status")).get("VmHWM"):
         return peak
-    if (resource := _resource()) is None:
-        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
 
 
