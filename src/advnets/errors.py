@@ -17,6 +17,8 @@ AdvnetsError
 ├── CallbackError         a callback of a training raised an exception; the training is saved
 ├── CustomCodeError       a game, model or metric of the user raised an exception
 ├── StoppedError          a training that is part of another command was stopped
+├── RemoteError           another process of a distributed training failed
+│   └── LostProcessError  another process has ended or cannot be reached
 ├── OutOfMemoryError      memory ran out, or would; the message says what to make smaller
 └── DivergedError         training diverged, or that had no effect
 
@@ -441,6 +443,14 @@ class UnusableCheckpointError(CheckpointError):
 
 class StoppedError(AdvnetsError):
     """A training, part of another command, that was stopped; its progress is saved."""
+
+
+class RemoteError(AdvnetsError):
+    """Another process of a distributed training failed; the message is that of its error."""
+
+
+class LostProcessError(RemoteError):
+    """Another process of a distributed training has ended, or cannot be reached."""
 
 
 class OutOfMemoryError(AdvnetsError):

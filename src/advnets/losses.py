@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, relu, softplus
 
+from advnets.distributed import all_reduce_mean
 from advnets.lazy import set_attributes
 from advnets.protocols import Logits, Scalar
 
@@ -381,7 +382,7 @@ def mutual_information(
         other_logits: those of another view of the same images.
     """
     p, other_p = (logits.float().softmax(1) for logits in (class_logits, other_logits))
-    joint = p.T @ other_p / len(p)
+    joint = all_reduce_mean(p.T @ other_p / len(p))
     joint = 0.5 * (joint + joint.T)
     product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
     # Clamp, so that pairs of probability 0 contribute 0 and not NaN.
@@ -402,7 +403,7 @@ def reinforce_loss(logits: Logits, log_probability: Float[Tensor, " batch"]) -> 
         log_probability: log p(c) of the component of each sample, in nats.
     """
     a = logits.detach().float()
-    return -((a - a.mean()) * log_probability.float()).mean()
+    return -((a - all_reduce_mean(a.mean())) * log_probability.float()).mean()
 
 
 def feature_matching_loss(
@@ -416,7 +417,8 @@ def feature_matching_loss(
         real_features: features of real images, (batch, features).
         fake_features: features of samples, (samples, features).
     """
-    return (real_features.float().mean(0) - fake_features.float().mean(0)).square().mean()
+    difference = real_features.float().mean(0) - fake_features.float().mean(0)
+    return all_reduce_mean(difference).square().mean()
 
 
 Metrics = dict[str, Scalar]

@@ -2,7 +2,7 @@
 
 Every draw is a pure function of (seed, step, purpose, row). A resumed run therefore needs no
 generator state, and a process with rows 25 to 49 of a minibatch draws exactly the numbers that a
-process with all rows draws for them.
+process with all rows draws for them, whatever the number of rows of a draw.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ class RNG:
     step: int = 0
     purpose: str = ""
     first_row: int = 0
+    """The first row of every draw, of those of one process."""
+    rank: int = 0
+    """The rank of the process among several that draw equally many rows of every batch."""
     device: torch.device | str = "cpu"
     streams: tuple[str, ...] = ("",)
     """Names of the independent streams from which the parts of a batch are drawn."""
@@ -129,8 +132,12 @@ class RNG:
         return np.random.Generator(self._philox(purpose)).permutation(n)
 
     def torch_seed(self, purpose: str) -> int:
-        """Return a seed for torch's own random numbers, 0 to 2^63 - 1, for all rows together."""
-        return self._key("/".join((purpose, *self.streams)), 8) >> 1
+        """Return a seed for torch's own random numbers, 0 to 2^63 - 1, for all rows together.
+
+        Each rank has another seed, as its rows are others.
+        """
+        ranks = (f"rank {self.rank}",) if self.rank else ()
+        return self._key("/".join((purpose, *self.streams, *ranks)), 8) >> 1
 
     def _philox(self, purpose: str) -> np.random.Philox:
         return np.random.Philox(key=self._key(purpose, 16))
@@ -146,9 +153,9 @@ class RNG:
         sizes = self.sizes or (rows // len(self.streams),) * len(self.streams)
         if (len(self.rows) or sum(sizes)) != rows:
             raise ValueError(f"{rows} rows cannot be split over {len(self.streams)} streams")
-        start = self.first_row * row_bytes
         parts: list[np.ndarray] = []
-        for stream, size in zip(self.streams, (n * row_bytes for n in sizes), strict=True):
+        for stream, n in zip(self.streams, sizes, strict=True):
+            start, size = (self.first_row + self.rank * n) * row_bytes, n * row_bytes
             philox = self._philox(f"{purpose}/{stream}" if stream else purpose)
             philox.advance(start // _PHILOX_BLOCK)
             skip = start % _PHILOX_BLOCK

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from advnets import presets
+from advnets import launcher, presets
 from advnets._version import __version__
 from advnets.cli import help as help_pages
 from advnets.cli.arguments import (
@@ -33,6 +33,7 @@ from advnets.errors import (
     ON_COMMAND_LINE,
     AdvnetsError,
     DivergedError,
+    LostProcessError,
     RunWarning,
     UnknownNameError,
     UsageError,
@@ -80,6 +81,8 @@ def run_guarded(arguments: Sequence[str]) -> int:
     except AdvnetsError as error:
         if debug:
             traceback.print_exc()
+        if launcher.rank() and not isinstance(error, LostProcessError):
+            return FAILURE  # the process of rank 0 prints what has failed
         print(f"advnets: {_with_flags(error, arguments)}", file=sys.stderr)
         statuses = {UsageError: USAGE, DivergedError: DIVERGED}
         return next((n for kind, n in statuses.items() if isinstance(error, kind)), FAILURE)
@@ -138,7 +141,31 @@ def run(arguments: list[str]) -> int:
     _check_command(arguments[0])
     if {"-h", "--help", "--help-all"} & {*arguments}:
         return _print_help(arguments)
+    if launcher.world_size() > 1:
+        return _run_in_group(arguments)
+    return _run_command(arguments)
 
+
+def _run_in_group(arguments: list[str]) -> int:
+    """Run a command in one of the processes that a launcher such as torchrun has started."""
+    from advnets.distributed import is_main, process_group
+
+    if arguments[0] != "train" or "--dry-run" in arguments:
+        raise UsageError(
+            f"`advnets {arguments[0]}` runs in one process, and the launcher has started "
+            f"{launcher.world_size()}; start it without torchrun"
+        )
+    with process_group():
+        if is_main():
+            return _run_command(arguments)
+        from advnets.experiment.train import train_worker
+
+        result = train_worker()
+        return 128 + result.signal if result.signal is not None else 0
+
+
+def _run_command(arguments: list[str]) -> int:
+    """Parse the arguments and run a command in this process; return the exit status."""
     # The preset gives the defaults of train's options; the options of a sweep end at --.
     rest = arguments.index("--") if arguments[0] == "sweep" and "--" in arguments else None
     start, preset = starting_point(arguments)

@@ -38,6 +38,9 @@ class BatchTransform:
     """The transform from pixels to a batch: horizontal flips, normalization, device.
 
     Each of `world_size` processes gets its own slice of every batch, without overlap.
+
+    Raises:
+        UsageError: the slices would not be equally long.
     """
 
     normalizer: Normalizer
@@ -49,18 +52,17 @@ class BatchTransform:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world_size <= self.batch_size:
+        if self.batch_size % self.world_size:
             raise UsageError(
-                f"rank must be 0 to world_size - 1 and world_size at most the batch size, got rank "
-                f"{self.rank} of {self.world_size} and batches of {self.batch_size}; use a valid "
-                "rank, fewer processes or larger batches"
+                f"a batch of {self.batch_size} cannot be divided equally over {self.world_size} "
+                "processes; give a multiple of the number of processes"
             )
 
     @property
     def rank_rows(self) -> slice:
         """Return the rows of every batch that belong to this rank."""
-        edges = [self.batch_size * rank // self.world_size for rank in (self.rank, self.rank + 1)]
-        return slice(*edges)
+        rows = self.batch_size // self.world_size
+        return slice(self.rank * rows, (self.rank + 1) * rows)
 
     def make_batch(self, pixels: Tensor, labels: Tensor | None, rng: RNG) -> Batch:
         """Flip pixels at random if `hflip` is set, normalize them, and return a batch."""
@@ -76,7 +78,7 @@ class BatchTransform:
 
     def rng(self, index: int) -> RNG:
         """Return the random source of this rank's rows of a batch."""
-        return RNG(self.seed, step=index, purpose="batch", first_row=self.rank_rows.start)
+        return RNG(self.seed, step=index, purpose="batch", rank=self.rank)
 
 
 class Loader:

@@ -23,6 +23,7 @@ from advnets.data.prepared import (
     open_training_data,
     prepare,
 )
+from advnets.distributed import world_size
 from advnets.errors import (
     CheckpointError,
     ConfigDiffersError,
@@ -83,6 +84,31 @@ class Session:
     def steps(self) -> int:
         """The number of steps of the whole run."""
         return self.config.steps_before(len(self.config.stages))
+
+    def for_workers(self) -> WorkerSession:
+        """Return what the other processes need in order to train the same."""
+        return WorkerSession(
+            self.config, self.data.info, self.stage, self.identity, self.checkpoint, self.step
+        )
+
+
+@dataclass(frozen=True)
+class WorkerSession:
+    """A session without its data, as the process of rank 0 sends it to the others."""
+
+    config: config.Config
+    info: DatasetInfo
+    stage: int
+    identity: str
+    checkpoint: Checkpoint | None
+    step: int
+
+    def open(self, run: Path, dataset: Dataset | None) -> Session:
+        """Return the session with the data of this process, which must be that of rank 0."""
+        data = open_run_data(run, self.config.data, self.info, dataset)
+        session = Session(self.config, data, self.stage, self.identity, self.checkpoint, self.step)
+        session.trust_code = True
+        return session
 
 
 def start_session(run: RunDirectory, run_config: config.Config, dataset: Dataset | None) -> Session:
@@ -311,9 +337,13 @@ def resume_session(run: RunDirectory, requested: config.Config, dataset: Dataset
     if session.step < session.steps:
         old, new = asdict(before), asdict(merged.runtime)
         changed = {name: (old[name], new[name]) for name in new if old[name] != new[name]}
+        processes = stored.record.get("processes", 1)
+        if processes != world_size():
+            changed["processes"] = processes, world_size()
         session.changed_runtime = changed
     if session.changed_runtime:
         record.setdefault("bit_exact_until_step", session.step)
+        record["processes"] = world_size()
     else:
         record["config"]["runtime"] = to_json(before)
     run.write_config(record)

@@ -24,6 +24,7 @@ from advnets.data.loader import (
 )
 from advnets.data.prepared import DatasetInfo, PreparedData, mean_image
 from advnets.data.spec import resolve_data_paths
+from advnets.distributed import convert_batch_norm, rank, world_size
 from advnets.errors import RunError, UsageError
 from advnets.experiment.players import build_game, build_players
 from advnets.experiment.stored_run import (
@@ -58,7 +59,9 @@ def make_train_state(
     stage = run_config.stages[stage_index]
     info = data.info
     nets = build_players(run_config, stage_index, info.shape, mean_image(data), len(info.classes))
-    players = {name: devices.to_device(net, device) for name, net in nets.items()}
+    players = {
+        name: devices.to_device(convert_batch_norm(net), device) for name, net in nets.items()
+    }
     return TrainState(
         game=build_game(stage.game, trust_code=trust_code),
         players=players,
@@ -67,7 +70,7 @@ def make_train_state(
             for name, net in players.items()
         },
         loader=stage_loader(run_config, data, stage_index, device),
-        rng=RNG(run_config.seed, purpose=f"stage{stage_index}", device=device),
+        rng=RNG(run_config.seed, purpose=f"stage{stage_index}", rank=rank(), device=device),
         schedule_steps=stage.schedule_steps or 0,
         precision=devices.PRECISIONS[run_config.runtime.precision],
         compute_gradients=gradient_function(run_config.runtime, stage),
@@ -86,7 +89,13 @@ def stage_loader(
     """Return the loader of the batches of a stage."""
     game, dataset = run.stages[stage_index].game, data.dataset
     transform = BatchTransform(
-        data.normalizer, run.batch_size, run.seed, device, hflip=run.data.hflip
+        data.normalizer,
+        run.batch_size,
+        run.seed,
+        device,
+        hflip=run.data.hflip,
+        rank=rank(),
+        world_size=world_size(),
     )
     if not isinstance(game, config.SemiSupervisedGame):
         return make_loader(dataset.train, transform)
@@ -129,8 +138,35 @@ def gradient_function(runtime: config.Runtime, stage: config.Stage) -> GradientF
 
 def resolve_config(run: config.Config, info: DatasetInfo, runtime: config.Runtime) -> config.Config:
     """Return the config with its runtime resolved and the length of every stage in steps."""
+    _check_division(run)
     stages = tuple(_resolve_steps(run, stage, info) for stage in run.stages)
     return replace(run, runtime=runtime, stages=stages)
+
+
+def _check_division(run: config.Config) -> None:
+    """Check that each batch can be divided equally over the processes.
+
+    Raises:
+        UsageError: it cannot; the message has the nearest sizes.
+    """
+    processes = world_size()
+    sizes = [("batch_size", run.batch_size, 1)]
+    for game in (stage.game for stage in run.stages):
+        if isinstance(game, config.GANGame):
+            sizes.append(("batch_size", run.batch_size, game.pac))
+        if isinstance(game, config.SemiSupervisedGame):
+            sizes.append(("labeled_batch", game.labeled_batch, 1))
+            sizes.append(("generated_batch", game.generated_batch, 1))
+    for name, size, pac in sizes:
+        unit = processes * pac
+        if processes > 1 and size % unit:
+            packs = f" and packs of {pac}" if pac > 1 else ""
+            below, above = size // unit * unit, (size // unit + 1) * unit
+            nearest = f"{below} or {above}" if below else str(above)
+            raise UsageError(
+                f"{name} is {size}, which cannot be divided equally over {processes} processes"
+                f"{packs}; set {name} to {nearest}, or start another number of processes"
+            )
 
 
 def _resolve_steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -> config.Stage:
@@ -165,6 +201,7 @@ def run_record(
         "data": to_json(info),
         "parameters": {name: parameter_count(net) for name, net in nets.items()},
         "versions": versions(),
+        **({"processes": world_size()} if world_size() > 1 else {}),
     }
 
 

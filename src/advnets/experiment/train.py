@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,14 @@ from advnets.data.dataset import (
     num_train_images,
 )
 from advnets.data.spec import check_source
+from advnets.distributed import (
+    all_succeed,
+    broadcast_object,
+    is_connection_error,
+    is_main,
+    process_group,
+    world_size,
+)
 from advnets.errors import (
     CustomCodeError,
     DivergedError,
@@ -40,7 +48,13 @@ from advnets.evaluation.training_eval import (
 )
 from advnets.experiment import setup
 from advnets.experiment.memory_estimate import memory_advice
-from advnets.experiment.session import Session, branch_session, resume_session, start_session
+from advnets.experiment.session import (
+    Session,
+    WorkerSession,
+    branch_session,
+    resume_session,
+    start_session,
+)
 from advnets.experiment.trained_model import Step
 from advnets.games.custom import check_trusted
 from advnets.models.custom import load_custom_models
@@ -130,6 +144,33 @@ def train(
         CallbackError: a callback raised an exception; the training was saved before it stopped.
         CustomCodeError: a game, model or metric of the user raised one.
     """
+    with process_group():
+        if not is_main():
+            return train_worker(dataset)
+        return _train(
+            run_config,
+            out,
+            CallbackList(callbacks),
+            resume=resume,
+            branch=branch,
+            step=step,
+            trust_code=trust_code,
+            dataset=dataset,
+        )
+
+
+def _train(
+    run_config: config.Config,
+    out: Path,
+    callbacks: CallbackList,
+    *,
+    resume: bool,
+    branch: Path | None,
+    step: Step | None,
+    trust_code: bool,
+    dataset: Dataset | None,
+) -> TrainResult:
+    """Train as `train` does, in the process of rank 0."""
     # Check the values of a new run that need neither data nor the run directory.
     check_trusted(run_config, trust_code=trust_code)
     load_custom_models(run_config, trust_code=False)
@@ -160,25 +201,56 @@ def train(
             session = (resume_session if resume else start_session)(run, run_config, dataset)
         session.trust_code, first_step = trust_code, session.step
         try:
+            broadcast_object((run.path, session.for_workers()))
+            with all_succeed():
+                pass  # the other processes open the data
             with explain_errors(memory_advice(session.config)):
-                return _run_session(
-                    run,
-                    session,
-                    interruption,
-                    CallbackList(callbacks),
-                    resume=resume and branch is None,
-                )
+                resumed = resume and branch is None
+                return _run_session(run, session, interruption, callbacks, resume=resumed)
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
             raise
         except (Exception, StoppedBySignal) as error:
             if session.step == first_step and (branch is not None or not resume):
                 run.remove_unstarted()  # so that the name can be used again
-            if custom := custom_code_error(error):
+            if not is_connection_error(error) and (custom := custom_code_error(error)):
                 steps = list(run.checkpoints_by_step())
                 saved = f"is saved up to step {steps[-1]:,}" if steps else "had not begun"
                 raise CustomCodeError(f"{custom}; correct it: the training {saved}") from error
             raise
+
+
+def train_worker(dataset: Dataset | None = None) -> TrainResult:
+    """Train in a process of another rank than 0, as that process says; write nothing.
+
+    `dataset` is the data itself if it is in memory. The Python files that the command of rank 0
+    names are run in this process too.
+
+    Raises:
+        RemoteError: another process has failed or is lost.
+        DataError: the data is missing here, at its path on the host of rank 0.
+        RunError: the data is not that of rank 0.
+    """
+    with devices.catch_stop_signals() as interruption:
+        path, session = broadcast_object(cast("tuple[Path, WorkerSession] | None", None)) or ()
+        with all_succeed():
+            load_custom_models(session.config, trust_code=True)
+            opened = session.open(path, dataset)
+        device = devices.setup_process(opened.config.runtime)
+        with (
+            explain_errors(memory_advice(opened.config)),
+            memory_limit(device, opened.config.runtime.threads),
+        ):
+            run = RunDirectory(path)
+            complete = _train_stages(run, opened, device, interruption, CallbackList(()))
+    return TrainResult(
+        run=path,
+        complete=complete,
+        signal=None if complete else interruption.signal and int(interruption.signal),
+        step=opened.step,
+        problem=opened.problem,
+        ended_early=opened.ended_early,
+    )
 
 
 def _run_session(
@@ -205,6 +277,8 @@ def _run_session(
         "precision": session.config.runtime.precision,
         "threads": session.config.runtime.threads,
     }
+    if world_size() > 1:
+        event["processes"] = world_size()
     if session.config.branched_from is not None and not resume:
         event["branched_from"] = session.config.branched_from.run
     if session.choices:
@@ -404,7 +478,8 @@ def make_hooks(
         n = PLOT_POINTS if data.normalizer.for_points else GRID_IMAGES
         labels = columns[torch.arange(n) % len(columns)] if conditional else None
         samples = draw_samples(generator, data.normalizer, n, seed, settings, labels)
-        save_grid(render(samples, data.dataset.test), run.sample_file(step))
+        if is_main():
+            save_grid(render(samples, data.dataset.test), run.sample_file(step))
 
     def render(samples: Tensor, real: Split | None) -> Image.Image:
         if not data.normalizer.for_points:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets import config
+from advnets.distributed import world_size
 from advnets.errors import DataError
 from advnets.games.augment import augment
 from advnets.games.gan import generate, labels_of
@@ -104,7 +105,8 @@ class SemiSupervisedGAN:
 
     def samples(self, players: Players, batch: Batch, rng: RNG) -> Images:
         """Return the samples of a step: `generated_batch`, or as many as the minibatch has."""
-        return generate(players, self.spec.generated_batch or len(batch.images), rng)
+        n = self.spec.generated_batch // world_size() or len(batch.images)
+        return generate(players, n, rng)
 
     def discriminator_loss(
         self, players: Players, batch: Batch, fake: Images, rng: RNG

@@ -16,7 +16,7 @@ import joblib
 import torch
 from torch import nn
 
-from advnets import config
+from advnets import config, launcher
 from advnets.errors import StoppedBySignal, UsageError
 
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -38,7 +38,7 @@ def resolve(runtime: config.Runtime) -> config.Runtime:
     precision = runtime.precision
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16(device) else "float32"
-    threads = runtime.threads or num_cores()
+    threads = runtime.threads or max(1, num_cores() // launcher.local_world_size())
     return replace(runtime, device=str(device), precision=precision, threads=threads)
 
 
@@ -72,7 +72,12 @@ def setup_process(runtime: config.Runtime) -> torch.device:
     torch.set_num_threads(runtime.threads)
     # Flush denormals: they are a hundred times slower and make no difference here.
     torch.set_flush_denormal(True)
-    return _device(runtime.device)
+    device = _device(runtime.device)
+    # Each process of a host has a GPU of its own.
+    if device.type == "cuda" and launcher.local_world_size() > 1:
+        device = torch.device("cuda", launcher.local_rank())
+        torch.cuda.set_device(device)
+    return device
 
 
 def core_share(threads: int, seconds: float = 0.2) -> float:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from advnets.distributed import average, world_size
 from advnets.protocols import Batch, Game, Phase, Players
 from advnets.rng import RNG
 from advnets.training.optimizers import Optimizer
@@ -104,6 +105,8 @@ class TrainState:
     progress: Progress = field(default_factory=Progress)
     last_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     """Means of the metrics over the last logging interval; empty before the first log."""
+    stop_requested: Callable[[], bool] = lambda: False
+    """Whether a stop was requested in this process."""
 
     @property
     def schedule_progress(self) -> float:
@@ -118,6 +121,9 @@ class StepMetrics:
     metrics: Mapping[str, Float[Tensor, ""]]
     finite: Bool[Tensor, ""]
     """Whether every loss and gradient of the step was finite."""
+    stop: Bool[Tensor, ""] | None = None
+    """Whether a stop was requested in any process before the last update; None: there is one
+    process."""
 
 
 def train_step(state: TrainState) -> StepMetrics:
@@ -130,6 +136,7 @@ def train_step(state: TrainState) -> StepMetrics:
     carry: Tensor | None = None
     logged: dict[str, list[Tensor]] = {}
     finite: list[Tensor] = []
+    stop: Tensor | None = None
     for phase in state.game.phases():
         rng = state.rng.at_step(state.progress.step).fold_in(phase.name)
         for i in range(num_updates(phase, state.last_metrics)):
@@ -142,6 +149,9 @@ def train_step(state: TrainState) -> StepMetrics:
                 state.players, phase, batch, rng.fold_in(str(i)), state.precision
             )
             carry = output.carry
+            # Average over the processes, each of which has its own rows of the minibatch.
+            if world_size() > 1:
+                output, stop = average_output(output, stop_requested=state.stop_requested())
             # Update these players, or none of them if a number is not finite.
             finite.append(apply_gradients(state, output))
             # Collect the metrics, which stay on the device.
@@ -150,7 +160,27 @@ def train_step(state: TrainState) -> StepMetrics:
                 logged.setdefault(name, []).append(value)
     state.progress.step += 1
     means = {name: torch.stack(values).mean() for name, values in logged.items()}
-    return StepMetrics(means, torch.stack(finite).all())
+    return StepMetrics(means, torch.stack(finite).all(), stop)
+
+
+def average_output(
+    output: StepOutput, *, stop_requested: bool
+) -> tuple[StepOutput, Bool[Tensor, ""]]:
+    """Return the means of gradients, losses and metrics over all processes, by one all-reduce.
+
+    Also return whether a stop is requested in any process, so that all stop at the same step.
+    """
+    gradients = [tensor for player in output.gradients.values() for tensor in player]
+    losses, metrics = list(output.losses.values()), list(output.metrics.values())
+    flag = losses[0].new_tensor(float(stop_requested))
+    means = iter(average([*gradients, *losses, *metrics, flag]))
+    averaged = StepOutput(
+        {name: tuple(next(means) for _ in tensors) for name, tensors in output.gradients.items()},
+        {name: next(means) for name in output.losses},
+        {name: next(means) for name in output.metrics},
+        output.carry,
+    )
+    return averaged, next(means) > 0
 
 
 def num_updates(phase: Phase, last_metrics: Mapping[str, float]) -> int:
@@ -205,7 +235,7 @@ def next_losses(state: TrainState) -> dict[str, Float[Tensor, ""]]:
         rng = state.rng.at_step(state.progress.step).fold_in(phase.name).fold_in("0")
         batch = last_batch(state, phase, carry)
         output = state.compute_gradients(state.players, phase, batch, rng, state.precision)
-        losses |= output.losses
+        losses |= dict(zip(output.losses, average([*output.losses.values()]), strict=True))
         carry = output.carry
     for buffer, value in zip(buffers, saved, strict=True):
         buffer.copy_(value)

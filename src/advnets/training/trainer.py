@@ -14,12 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from advnets.config import Intervals
+from advnets.distributed import (
+    all_succeed,
+    broadcast_object,
+    broadcast_tensors,
+    is_main,
+    world_size,
+)
 from advnets.errors import STABILITY_ADVICE, CustomCodeError, DivergedError
 from advnets.run_directory import RunDirectory
 from advnets.training.callback import CallbackList
 from advnets.training.checkpoint import (
     WEIGHTS_ONLY,
     Checkpoint,
+    NewestCheckpoint,
     Owner,
     load_tensors,
     named_tensors,
@@ -106,9 +114,12 @@ class Trainer:
     """The step and the attempt of the state that was saved or restored last."""
     _best_step: int | None = field(default=None, init=False)
     """The step of the checkpoint to keep as the best; None: there is none."""
+    _all_stop: bool = field(default=False, init=False)
+    """Whether a stop was requested in any of several processes, as all of them know."""
 
     def __post_init__(self) -> None:
         self._initial_weights = InitialWeights.from_players(self.state.players)
+        self.state.stop_requested = lambda: self._stop_requested_here
 
     @property
     def step(self) -> int:
@@ -154,8 +165,13 @@ class Trainer:
 
     @property
     def _stop_requested(self) -> bool:
-        stopped = bool(self.stop_request) or self.hooks.callbacks.error is not None
-        return stopped or self.ends_early
+        return (self._stop_requested_here if world_size() == 1 else self._all_stop) or (
+            self.ends_early
+        )
+
+    @property
+    def _stop_requested_here(self) -> bool:
+        return bool(self.stop_request) or self.hooks.callbacks.error is not None
 
     @property
     def ends_early(self) -> bool:
@@ -164,10 +180,14 @@ class Trainer:
         return selection is not None and selection.patience_exhausted and step < self.steps
 
     def _reset_selection(self) -> None:
-        events = self.directory.events()
-        self._best_step = best_step(events, self.directory.checkpoints_by_step())
+        events, self._best_step = broadcast_object(self._recorded() if is_main() else ([], None))
         if self.selection is not None:
             self.selection.reset(events, next(iter(self.generators)), self.steps_before)
+
+    def _recorded(self) -> tuple[list[dict[str, Any]], int | None]:
+        """Return the events of the run, and the step of its best checkpoint."""
+        events = self.directory.events()
+        return events, best_step(events, self.directory.checkpoints_by_step())
 
     def problem(self) -> Problem | None:
         """Return why the final state of the stage is not usable, or None if it is."""
@@ -189,6 +209,8 @@ class Trainer:
         # Before anything is logged, saved or evaluated, check that all numbers were finite.
         due = self._due
         logging, saving = due(self.intervals.log_every), due(self.intervals.checkpoint_every)
+        if output.stop is not None and (logging or output.stop.device.type == "cpu"):
+            self._all_stop = bool(output.stop)  # on a GPU this waits for the step
         sampling, evaluating = due(self.intervals.sample_every), due(self.intervals.eval_every)
         uses_state = saving or sampling or evaluating
         if (logging or uses_state) and not self._check_finite(include_state=uses_state):
@@ -220,7 +242,9 @@ class Trainer:
                 continue
             event = {"kind": "evaluate", "step": self.step, "epoch": self._epoch}
             try:
-                scores = self.hooks.evaluate(generator)
+                with all_succeed():
+                    scores = self.hooks.evaluate(generator)
+                scores = broadcast_object(scores)
             except CustomCodeError as error:  # a request to stop, as that of a callback
                 self.hooks.callbacks.stop(error, self.step)
                 break
@@ -276,13 +300,29 @@ class Trainer:
         """
         diverged_step, self.attempt = self.step, self.attempt + 1
         if self.attempt >= MAX_ROLLBACKS:
+            newest = broadcast_object(self.directory.newest_checkpoint() if is_main() else None)
             raise DivergedError(
                 f"non-finite numbers occurred by step {diverged_step} for the {MAX_ROLLBACKS}rd "
-                f"time; the last good state is {self.directory.newest_checkpoint()}: "
-                f"{STABILITY_ADVICE}"
+                f"time; the last good state is {newest}: {STABILITY_ADVICE}"
             )
         attempt = self.attempt
+        with all_succeed():
+            loaded = self._last_good_checkpoint() if is_main() else None
+        newest = broadcast_object(loaded)
+        assert newest is not None
+        self.restore(newest.checkpoint)
 
+        # Draw other random numbers, as the same ones would diverge again.
+        self._set_attempt(attempt)
+        unusable = {path.name: reason for path, reason in newest.unusable.items()}
+        files_field = {"files": unusable} if unusable else {}
+        self._record_event(
+            {"kind": "rollback", "diverged_step": diverged_step, "attempt": attempt, **files_field}
+        )
+        self._reset_selection()
+
+    def _last_good_checkpoint(self) -> NewestCheckpoint:
+        """Return the newest usable checkpoint; set aside those that are not usable."""
         # Put the regular checkpoints last, as files are tried from last to first: a request to stop
         # saves at any step, and must not change the result of training.
         regular = self._regular_checkpoints()
@@ -296,16 +336,7 @@ class Trainer:
         )
         for path in newest.unusable:
             self.directory.quarantine_checkpoint(path)
-        self.restore(newest.checkpoint)
-
-        # Draw other random numbers, as the same ones would diverge again.
-        self._set_attempt(attempt)
-        unusable = {path.name: reason for path, reason in newest.unusable.items()}
-        files_field = {"files": unusable} if unusable else {}
-        self._record_event(
-            {"kind": "rollback", "diverged_step": diverged_step, "attempt": attempt, **files_field}
-        )
-        self._reset_selection()
+        return newest
 
     def _regular_checkpoints(self) -> list[Path]:
         """Return the checkpoints of the stage at multiples of the interval, oldest first."""
@@ -355,20 +386,27 @@ class Trainer:
         self._sums, self._summed_steps, self._all_finite = {}, 0, None
 
     def _record_event(self, event: Mapping[str, Any]) -> None:
+        if not is_main():
+            return
         event = {"step": self.step, **event}
         self.directory.append_event(event)
         self.hooks.callbacks.on_event(event)
 
-    def save(self) -> Path:
+    def save(self) -> None:
         """Write a checkpoint of the whole state; keep the newest few and the best.
 
         Raises:
             WriteError: it could not be written; the previous one stays valid.
         """
         state, path = self.state, self.directory.checkpoint_file(self.step)
+        self._saved = self.step, self.attempt
         tensors: dict[str, Tensor] = {}
         for prefix, owner in self._owners().items():
             tensors |= named_tensors(prefix, owner)
+        # Processors of different makes round differently: continue from the state that is saved.
+        broadcast_tensors([*tensors.values()])
+        if not is_main():
+            return
         tensors |= {f"{_SUMS}{name}": value for name, value in self._sums.items()}
         metadata = {
             "step": self.step,
@@ -379,13 +417,11 @@ class Trainer:
             "last_metrics": dict(state.last_metrics),
         }
         write_checkpoint(path, Checkpoint(tensors, metadata, self.identity))
-        self._saved = self.step, self.attempt
         best = self._best_step
         kept = [] if best is None else [self.directory.checkpoint_file(best)]
         kept += self._regular_checkpoints()[-1:]
         self.directory.prune_checkpoints(self.intervals.keep_checkpoints, kept)
         self.hooks.callbacks.on_checkpoint(self.step, path)
-        return path
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore the state of a checkpoint, to the bit.
