@@ -25,7 +25,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets import launcher
-from advnets.errors import AdvnetsError, LostProcessError, RemoteError, UsageError, printable
+from advnets.errors import (
+    AdvnetsError,
+    LostProcessError,
+    RemoteError,
+    UsageError,
+    by_interface,
+    printable,
+)
 
 T = TypeVar("T")
 
@@ -138,13 +145,22 @@ class Heartbeat:
         ]
         self._store.set(self._key(self._rank), "0")
         self._missed = [0] * self._world_size
-        self._thread = threading.Thread(target=self._run, name="advnets-heartbeat", daemon=True)
-        self._thread.start()
+        """The number of heartbeats that each process has missed."""
+        self._rounds = 0
+        # Other threads do not know the interface.
+        self._resume = by_interface("with --resume", "with resume=True")
+        self._threads = [
+            threading.Thread(target=target, name=f"advnets-{target.__name__}", daemon=True)
+            for target in (self._exchange, self._watch)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Stop the thread."""
+        """Stop the threads."""
         self._stop.set()
-        self._thread.join(2 * HEARTBEAT_SECONDS)
+        for thread in self._threads:
+            thread.join(2 * HEARTBEAT_SECONDS)
 
     def explain(self, error: BaseException) -> AdvnetsError | None:
         """Return the error of another process that is the cause of this one, if there is one.
@@ -168,7 +184,7 @@ class Heartbeat:
             time.sleep(0.2)
         missed = max(self._others(), key=lambda number: self._missed[number])
         name = self._name(missed) if self._missed[missed] else "another process"
-        return LostProcessError(_lost(name, "has ended"))
+        return LostProcessError(self._lost(name, "has ended"))
 
     def _others(self) -> list[int]:
         return [number for number in range(self._world_size) if number != self._rank]
@@ -190,23 +206,39 @@ class Heartbeat:
         except RuntimeError:  # the host of the store has ended
             return None
 
-    def _run(self) -> None:
-        counts, seen = 0, [""] * self._world_size
+    def _exchange(self) -> None:
+        """Count up in the store, and count the heartbeats that the others miss."""
+        seen = [b""] * self._world_size
+        keys = [self._key(number) for number in range(self._world_size)]
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            counts += 1
             try:
-                self._store.set(self._key(self._rank), str(counts))
-                values = self._store.multi_get([self._key(n) for n in range(self._world_size)])
-            except RuntimeError:
-                self._end(_lost(f"the host of process 0, {self._hosts[0]},", "cannot be reached"))
+                self._store.set(self._key(self._rank), str(self._rounds))
+                values = self._store.multi_get(keys)
+            except RuntimeError:  # the host of the store has ended, which `_watch` notices
                 return
             for number, value in enumerate(values):
                 self._missed[number] = self._missed[number] + 1 if value == seen[number] else 0
                 seen[number] = value
+            self._rounds += 1
+
+    def _watch(self) -> None:
+        """End this process once another one, or the store, has not responded for long enough."""
+        seconds = round(MISSED_HEARTBEATS * HEARTBEAT_SECONDS)
+        what, stalled, last = f"has not responded for {seconds} seconds", 0, -1
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            # On a cut connection a call of the store never returns, whatever its timeout.
+            stalled, last = stalled + 1 if self._rounds == last else 0, self._rounds
+            if stalled >= MISSED_HEARTBEATS:
+                self._end(self._lost(f"the host of process 0, {self._hosts[0]},", what))
+            for number in self._others():
                 if self._missed[number] >= MISSED_HEARTBEATS:
-                    seconds = round(MISSED_HEARTBEATS * HEARTBEAT_SECONDS)
-                    what = f"has not responded for {seconds} seconds"
-                    self._end(_lost(self._name(number), what))
+                    self._end(self._lost(self._name(number), what))
+
+    def _lost(self, name: str, what: str) -> str:
+        return (
+            f"{name} {what}, and process {self._rank} stops too; start the same command again "
+            f"{self._resume} to continue from the last checkpoint, with any number of processes"
+        )
 
     def _end(self, message: str) -> None:
         """End this process, whose main thread may wait in a collective that never returns."""
@@ -214,13 +246,6 @@ class Heartbeat:
             return
         print(f"advnets: {message}", file=sys.stderr, flush=True)
         os._exit(1)
-
-
-def _lost(name: str, what: str) -> str:
-    return (
-        f"{name} {what}, and process {rank()} stops too; resume the training from its last "
-        "checkpoint, on any number of processes"
-    )
 
 
 def is_connection_error(error: BaseException) -> bool:
@@ -243,6 +268,11 @@ def broadcast_object(value: T) -> T:
     content: list[Any] = [value]
     dist.broadcast_object_list(content, src=0, device=torch.device("cpu"))
     return content[0]
+
+
+def receive_object(kind: type[T]) -> T:  # noqa: ARG001 - for type checkers
+    """Return the object that rank 0 passes to `broadcast_object`."""
+    return cast(T, broadcast_object(cast(Any, None)))
 
 
 def gather_objects(value: T) -> list[T]:
@@ -393,7 +423,8 @@ def convert_batch_norm(net: nn.Module) -> nn.Module:
     if world_size() == 1:
         return net
     for module in net.modules():
-        for kind, synced in ((nn.BatchNorm1d, SyncBatchNorm1d), (nn.BatchNorm2d, SyncBatchNorm2d)):
-            if type(module) is kind:
-                module.__class__ = synced
+        if type(module) is nn.BatchNorm1d:
+            module.__class__ = SyncBatchNorm1d
+        elif type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncBatchNorm2d
     return net

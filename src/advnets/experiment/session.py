@@ -18,6 +18,7 @@ from advnets.config.overrides import differences, option_names
 from advnets.config.serialize import to_json
 from advnets.data.dataset import Dataset
 from advnets.data.prepared import (
+    DatasetInfo,
     PreparedData,
     open_run_data,
     open_training_data,

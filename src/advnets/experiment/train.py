@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from advnets.distributed import (
     is_connection_error,
     is_main,
     process_group,
+    receive_object,
     world_size,
 )
 from advnets.errors import (
@@ -232,7 +234,7 @@ def train_worker(dataset: Dataset | None = None) -> TrainResult:
         RunError: the data is not that of rank 0.
     """
     with devices.catch_stop_signals() as interruption:
-        path, session = broadcast_object(cast("tuple[Path, WorkerSession] | None", None)) or ()
+        path, session = receive_object(tuple[Path, WorkerSession])
         with all_succeed():
             load_custom_models(session.config, trust_code=True)
             opened = session.open(path, dataset)
@@ -246,7 +248,7 @@ def train_worker(dataset: Dataset | None = None) -> TrainResult:
     return TrainResult(
         run=path,
         complete=complete,
-        signal=None if complete else interruption.signal and int(interruption.signal),
+        signal=None if complete else int(interruption.signal or signal.SIGTERM),
         step=opened.step,
         problem=opened.problem,
         ended_early=opened.ended_early,
@@ -325,7 +327,7 @@ def _run_session(
     return TrainResult(
         run=run.path,
         complete=complete,
-        signal=None if complete else interruption.signal and int(interruption.signal),
+        signal=None if complete else int(interruption.signal or signal.SIGTERM),
         step=session.step,
         problem=session.problem,
         warnings=write_report(run.path).warnings,
