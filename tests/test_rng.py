@@ -31,6 +31,29 @@ def test_attempt_0_is_the_original_generator():
     assert NOISE.attempt(2).attempt(0) == NOISE
 
 
+@pytest.mark.parametrize("world", [2, 3, 6])
+@pytest.mark.parametrize("sizes", [(18, 18, 18), (12, 6, 24)])
+def test_ranks_draw_the_rows_of_their_share(world, sizes):
+    """Of each stream, whatever its number of rows: together they are the draws of one process."""
+    streams = ("labeled", "real", "fake")
+    whole = NOISE.split_streams(*streams, sizes=sizes).uniform("x", sum(sizes), 3)
+    parts = [
+        replace(NOISE, rank=rank)
+        .split_streams(*streams, sizes=[size // world for size in sizes])
+        .uniform("x", sum(sizes) // world, 3)
+        for rank in range(world)
+    ]
+    rows = [size // world for size in sizes]
+    of_streams = zip(*(part.split(rows) for part in parts), strict=True)
+    assert torch.equal(torch.cat([torch.cat(chunks) for chunks in of_streams]), whole)
+
+
+def test_ranks_seed_torch_differently():
+    """A module that uses torch's own random numbers draws others for the rows of each rank."""
+    seeds = {replace(NOISE, rank=rank).torch_seed("module") for rank in range(4)}
+    assert len(seeds) == 4 and NOISE.torch_seed("module") in seeds
+
+
 @pytest.mark.parametrize("first", [1, 3, 7])
 def test_a_process_with_some_rows_draws_the_numbers_of_all_rows(first):
     part = replace(NOISE, first_row=first)

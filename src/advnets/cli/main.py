@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -142,6 +143,8 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help", "--help-all"} & {*arguments}:
         return _print_help(arguments)
     if launcher.world_size() > 1:
+        # Of a lost connection torch logs a stack trace, and advnets prints a sentence.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         return _run_in_group(arguments)
     return _run_command(arguments)
 

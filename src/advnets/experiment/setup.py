@@ -71,6 +71,7 @@ def make_train_state(
         },
         loader=stage_loader(run_config, data, stage_index, device),
         rng=RNG(run_config.seed, purpose=f"stage{stage_index}", rank=rank(), device=device),
+        world_size=world_size(),
         schedule_steps=stage.schedule_steps or 0,
         precision=devices.PRECISIONS[run_config.runtime.precision],
         compute_gradients=gradient_function(run_config.runtime, stage),

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from advnets.distributed import average, world_size
+from advnets.distributed import average
 from advnets.protocols import Batch, Game, Phase, Players
 from advnets.rng import RNG
 from advnets.training.optimizers import Optimizer
@@ -105,6 +105,8 @@ class TrainState:
     progress: Progress = field(default_factory=Progress)
     last_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     """Means of the metrics over the last logging interval; empty before the first log."""
+    world_size: int = 1
+    """The number of processes, each of which computes its own rows of every minibatch."""
     stop_requested: Callable[[], bool] = lambda: False
     """Whether a stop was requested in this process."""
 
@@ -150,7 +152,7 @@ def train_step(state: TrainState) -> StepMetrics:
             )
             carry = output.carry
             # Average over the processes, each of which has its own rows of the minibatch.
-            if world_size() > 1:
+            if state.world_size > 1:
                 output, stop = average_output(output, stop_requested=state.stop_requested())
             # Update these players, or none of them if a number is not finite.
             finite.append(apply_gradients(state, output))

@@ -19,7 +19,6 @@ from advnets.distributed import (
     broadcast_object,
     broadcast_tensors,
     is_main,
-    world_size,
 )
 from advnets.errors import STABILITY_ADVICE, CustomCodeError, DivergedError
 from advnets.run_directory import RunDirectory
@@ -165,9 +164,8 @@ class Trainer:
 
     @property
     def _stop_requested(self) -> bool:
-        return (self._stop_requested_here if world_size() == 1 else self._all_stop) or (
-            self.ends_early
-        )
+        alone = self.state.world_size == 1
+        return (self._stop_requested_here if alone else self._all_stop) or self.ends_early
 
     @property
     def _stop_requested_here(self) -> bool:

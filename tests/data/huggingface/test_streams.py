@@ -108,7 +108,7 @@ def test_epochs_are_concatenated(stream):
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_batch_is_a_function_of_seed_and_index(stream, rows, world):
     """Bit-identical in a new loader, after other batches, and after going back."""
-    if rows < world:
+    if rows % world:
         return
     for rank in range(world):
         share = {"rank": rank, "world_size": world, "hflip": True}
