@@ -48,7 +48,7 @@ def train(preset: str, overrides: dict, steps: int) -> dict[str, torch.Tensor]:
     config = apply_overrides(
         PRESETS[preset].config, {"steps": steps, "threads": 1, "precision": "float32", **overrides}
     )
-    config = setup.with_pretrained(config)
+    config = setup.with_pretrained_generator(config)
     data = open_training_data(config.data)
     config = setup.resolve_config(config, data.info, devices.resolve(config.runtime))
     device = devices.setup_process(config.runtime)
