@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -304,6 +305,71 @@ def all_succeed() -> Generator[None]:
         if failure is not None:
             message, host = failure
             raise RemoteError(f"process {number} on {host} failed: {message}")
+
+
+_shares_work: ContextVar[bool] = ContextVar("shares_work", default=False)
+
+
+@contextmanager
+def shared_work() -> Generator[None]:
+    """Divide the evaluations in the block over the processes, all of which must run it.
+
+    Outside of such a block, `map_rows` and `sum_over_rows` compute everything in each process.
+    """
+    token = _shares_work.set(world_size() > 1)
+    try:
+        yield
+    finally:
+        _shares_work.reset(token)
+
+
+def own_rows(n: int, block: int = 1) -> slice:
+    """Return the slice of n rows that this process computes: blocks of `block` rows, in order."""
+    if not _shares_work.get():
+        return slice(0, n)
+    blocks = -(-n // block)
+    first, last = (blocks * number // world_size() * block for number in (rank(), rank() + 1))
+    return slice(first, min(last, n))
+
+
+def map_rows(
+    function: Callable[[Tensor], Tensor], rows: Float[Tensor, "n ..."], block: int = 1
+) -> Float[Tensor, "n ..."]:
+    """Return `function(rows)`, which maps each row by itself; each process computes its own rows.
+
+    They are divided into blocks of `block` rows, the number that `function` computes at once, so
+    that the result is the same to the bit as in one process.
+    """
+    if not _shares_work.get():
+        return function(rows)
+    part = rows[own_rows(len(rows), block)]
+    results = gather_own(function(part) if len(part) else None)
+    return torch.cat([result for result in results if result is not None])
+
+
+def map_tasks(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Return the results of functions, each of which one of the processes calls."""
+    if not _shares_work.get():
+        return [task() for task in tasks]
+    own = {i: task() for i, task in enumerate(tasks) if i % world_size() == rank()}
+    results: dict[int, T] = {}
+    for part in gather_objects(own):
+        results |= part
+    return [results[i] for i in range(len(tasks))]
+
+
+def gather_own(value: T) -> list[T]:
+    """Return what the processes have computed of their own rows, in the order of ranks."""
+    return gather_objects(value) if _shares_work.get() else [value]
+
+
+def sum_over_rows(
+    function: Callable[[Tensor], Tensor], rows: Float[Tensor, "n ..."]
+) -> Float[Tensor, "..."]:
+    """Return `function(rows)`, a sum over rows; each process sums over its own rows."""
+    if not _shares_work.get():
+        return function(rows)
+    return all_reduce_sum(function(rows[own_rows(len(rows))]))
 
 
 class _AllReduceSum(torch.autograd.Function):

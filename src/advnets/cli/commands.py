@@ -387,6 +387,7 @@ class Evaluate(ValidatedConfig):
 
     def execute(self) -> int:
         """Compute the metrics, store and print the records; return the exit status."""
+        from advnets.distributed import is_main
         from advnets.experiment.trained_model import load
         from advnets.report.score_text import score_lines
 
@@ -409,8 +410,10 @@ class Evaluate(ValidatedConfig):
             probe_labels=self.probe_labels,
             class_proportions=self.class_proportions,
         )
-        print(json.dumps(records, indent=2) if self.json else printable_lines(score_lines(records)))
-        model.report()
+        if is_main():
+            text = json.dumps(records, indent=2) if self.json else score_lines(records)
+            print(text if isinstance(text, str) else printable_lines(text))
+            model.report()
         return 0
 
 

@@ -123,7 +123,9 @@ def _with_flags(error: AdvnetsError, arguments: Sequence[str]) -> str:
 
 
 def _print_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:
-    """Print a RunWarning in one line, and any other warning as Python does."""
+    """Print a RunWarning in one line, and any other warning as Python does; once for all ranks."""
+    if launcher.rank():
+        return
     if issubclass(category, RunWarning):
         print(f"advnets: {printable(str(message))}", file=sys.stderr)
     else:
@@ -151,14 +153,17 @@ def run(arguments: list[str]) -> int:
 
 def _run_in_group(arguments: list[str]) -> int:
     """Run a command in one of the processes that a launcher such as torchrun has started."""
-    from advnets.distributed import is_main, process_group
+    from advnets.distributed import is_main, process_group, shared_work
 
-    if arguments[0] != "train" or "--dry-run" in arguments:
+    if arguments[0] not in ("train", "evaluate") or "--dry-run" in arguments:
         raise UsageError(
             f"`advnets {arguments[0]}` runs in one process, and the launcher has started "
             f"{launcher.world_size()}; start it without torchrun"
         )
     with process_group():
+        if arguments[0] == "evaluate":
+            with shared_work():
+                return _run_command(arguments)
         if is_main():
             return _run_command(arguments)
         from advnets.experiment.train import train_worker

@@ -17,9 +17,10 @@ from advnets.data.class_proportions import ClassProportions
 from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData
 from advnets.data.spec import is_dataset_name
+from advnets.distributed import map_rows
 from advnets.errors import DataError
 from advnets.evaluation.spec import GENERATOR, NEVER_TRAINED, REAL, REFERENCES
-from advnets.extractors.base import Extractor, UsesLibraries
+from advnets.extractors.base import BATCH_SIZE, Extractor, UsesLibraries
 from advnets.run_records import versions
 from advnets.sampling.rejection import DiscriminatorRejection, sample_with_rejection
 from advnets.sampling.sampler import (
@@ -99,7 +100,7 @@ class EvaluationContext:
     @cached_property
     def features(self) -> Mapping[str, Float[Tensor, "n features"]]:
         """Features of each of the sample sets."""
-        return {name: self.extractor.features(images) for name, images in self.sample_sets.items()}
+        return {name: self._extract(images) for name, images in self.sample_sets.items()}
 
     @cached_property
     def test_features(self) -> Float[Tensor, "n features"]:
@@ -111,13 +112,17 @@ class EvaluationContext:
         images = read_images(
             require_test_split(self.data), slice(self.max_test_images or MAX_TEST_IMAGES)
         )
-        features = self.extractor.features(images)
+        features = self._extract(images)
         if len(features) > 1 and (features == features[0]).all():
             raise DataError(
                 f"extractor {self.extractor.name!r} gives all {len(features):,} test images the "
                 "same features; choose another extractor"
             )
         return features
+
+    def _extract(self, images: Images) -> Float[Tensor, "n features"]:
+        """Return the features of images; several processes extract those of their own batches."""
+        return map_rows(self.extractor.features, images, BATCH_SIZE)
 
     def check_extractor(self) -> None:
         """Apply the extractor to a single image.

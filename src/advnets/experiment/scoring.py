@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advnets.data.class_proportions import ProportionKind
+from advnets.distributed import is_main
 from advnets.errors import CustomCodeError, WriteError, by_interface, warn_user
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.reference import reference_data
@@ -136,7 +137,8 @@ def _initial_weights_warning(model: TrainedModel) -> str | None:
 def _save_scores(model: TrainedModel, records: list[dict[str, Any]]) -> None:
     """Add records to scores.json; warn if it cannot be written."""
     try:
-        model.run.add_scores(records, record_identity)
+        if is_main():
+            model.run.add_scores(records, record_identity)
     except WriteError as error:
         warn_user(f"the scores of {records[0]['metric']} are not saved: {error}")
 

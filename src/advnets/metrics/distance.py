@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advnets.errors import UsageError
 
-_ROWS = _COLUMNS = 1024  # one float32 block is 4 MiB and stays in cache for the next operation
+ROWS = _COLUMNS = 1024  # one float32 block is 4 MiB and stays in cache for the next operation
 _MIN_PRECISION = 1e4
 """A distance is resolved if its square is more than this many times the rounding error."""
 _LARGE = 2.0**20
@@ -23,7 +23,7 @@ _LARGE = 2.0**20
 def half_squared_distances(
     x: Float[Tensor, "n d"],
     y: Float[Tensor, "m d"],
-    rows: int = _ROWS,
+    rows: int = ROWS,
     columns: int = _COLUMNS,
     *,
     upper_only: bool = False,

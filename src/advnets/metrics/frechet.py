@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from advnets.distributed import sum_over_rows
 from advnets.errors import FewImagesWarning
 from advnets.metrics.validation import check_features
 
@@ -144,13 +145,18 @@ def _center(x: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Ten
 
 
 def _gram(x: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
+    """Return XᵀX; several processes sum over their own rows."""
+    return sum_over_rows(_gram_of_rows, x)
+
+
+def _gram_of_rows(x: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
     """Return XᵀX; blocks above the diagonal are copied from those below."""
     columns = x.shape[1]
     if columns <= _COLUMNS:
         return x.T @ x
     product, half = x.new_empty(columns, columns), columns // 2
     left, right = x[:, :half], x[:, half:]
-    product[:half, :half], product[half:, half:] = _gram(left), _gram(right)
+    product[:half, :half], product[half:, half:] = _gram_of_rows(left), _gram_of_rows(right)
     product[half:, :half] = right.T @ left
     product[:half, half:] = product[half:, :half].T
     return product

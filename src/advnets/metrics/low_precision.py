@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advnets.metrics.distance import full_precision, nearest_others_float64
 
-_BLOCK, _PAIRS = 1024, 256
+BLOCK, _PAIRS = 1024, 256
 _EXTRA = 11
 """The number of candidates that are kept for each point beyond k."""
 _MAX_INCOMPLETE = 0.1
@@ -41,6 +41,10 @@ class RoundedPoints:
         error = (_norms(points - values) / norms).nan_to_num(0.0).max()
         return cls(values, norms.square().mul(0.5).float(), float(error))
 
+    def __getitem__(self, rows: slice) -> RoundedPoints:
+        """Return some of the points, with the error of all."""
+        return RoundedPoints(self.values[rows], self.half_squares[rows], self.error)
+
 
 def rounded_half_distances(
     x: RoundedPoints, y: RoundedPoints, *, upper_only: bool = False
@@ -55,9 +59,9 @@ def rounded_half_distances(
     dtype, single = x.values.dtype, torch.finfo(torch.float32).eps
     spread = _SECOND_ORDER * (x.error + y.error) + (x.values.shape[1] + 8) * single
     unit = _SECOND_ORDER * torch.finfo(dtype).eps / 2
-    for i in range(0, len(x.values), _BLOCK):
-        for j in range(i if upper_only else 0, len(y.values), _BLOCK):
-            rows, columns = slice(i, i + _BLOCK), slice(j, j + _BLOCK)
+    for i in range(0, len(x.values), BLOCK):
+        for j in range(i if upper_only else 0, len(y.values), BLOCK):
+            rows, columns = slice(i, i + BLOCK), slice(j, j + BLOCK)
             with full_precision(x.values.device):
                 block = (x.values[rows] @ y.values[columns].T).float()
             squares = x.half_squares[rows, None] + y.half_squares[columns]

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from advnets.distributed import map_rows
 from advnets.errors import DataError, UnknownNameError, UsageError
-from advnets.metrics.distance import half_squared_distances
+from advnets.metrics.distance import ROWS, half_squared_distances
 
 PAPER_GRID = tuple(10 ** (-1 + k / 9) for k in range(10))
 """Widths σ of Goodfellow et al. (2014): ten from 0.1 to 1, evenly spaced in log σ."""
@@ -96,8 +97,17 @@ def parzen_log_likelihoods(
             raise DataError(f"{name} have shape {tuple(some.shape)}; give a matrix, a row for each")
     _check_points(1, points=points, centers=centers)
     centers = centers.to(_compute_dtype(points, centers))
-    points = points.to(centers)
 
+    def transposed(rows: Tensor) -> Tensor:
+        return _log_likelihoods(rows, centers, sigmas).T
+
+    return map_rows(transposed, points.to(centers), ROWS).T
+
+
+def _log_likelihoods(
+    points: Float[Tensor, "n d"], centers: Float[Tensor, "m d"], sigmas: Sequence[float]
+) -> Float64[Tensor, "sigmas n"]:
+    """Return the log densities of points in the dtype of the centers, for several σ."""
     # Per σ: Σ_i exp((e_i - top) / σ²) with e = -½‖x - μ‖², where top is the largest e so far.
     # It belongs to the nearest center and is the same for every σ.
     top = points.new_full((len(points),), -math.inf)

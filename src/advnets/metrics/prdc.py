@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from advnets.distributed import gather_own, map_tasks, own_rows
 from advnets.errors import UsageError
 from advnets.metrics.distance import (
     half_squared_distances,
@@ -19,6 +22,7 @@ from advnets.metrics.distance import (
     scale_to_range,
 )
 from advnets.metrics.low_precision import (
+    BLOCK,
     RoundedPoints,
     kth_distances,
     rounded_half_distances,
@@ -113,20 +117,71 @@ def _ball_membership(
 ) -> _BallMembership:
     """Compare all pairs by fast products; those that they do not decide, in float64."""
     for dtype in _fast_dtypes(real):
-        radius = kth_distances(real, neighbors, dtype)
-        fake_radius = None if radius is None else kth_distances(fake, neighbors, dtype)
+        radius, fake_radius = map_tasks(
+            [partial(kth_distances, points, neighbors, dtype) for points in (real, fake)]
+        )
         if radius is None or fake_radius is None:
             continue
         x, y = (RoundedPoints.round(points, fake.mean(0), dtype) for points in (real, fake))
-        membership = _compare_pairs(real, fake, radius, fake_radius, rounded_half_distances(x, y))
+        blocks = partial(_rounded_blocks, x, y)
+        membership = _compare_own_rows(real, fake, radius, fake_radius, blocks)
         if membership is not None:
             return membership
     real, fake = real.double(), fake.double()
-    radius, fake_radius = (nearest_others(points, neighbors)[:, -1] for points in (real, fake))
-    blocks = ((*block, None) for block in half_squared_distances(real, fake))
-    membership = _compare_pairs(real, fake, radius, fake_radius, blocks)
+    radius, fake_radius = map_tasks(
+        [partial(nearest_others, points, neighbors) for points in (real, fake)]
+    )
+    blocks = partial(_exact_blocks, real, fake)
+    membership = _compare_own_rows(real, fake, radius[:, -1], fake_radius[:, -1], blocks)
     assert membership is not None  # equal bounds decide every pair
     return membership
+
+
+_Blocks = Iterable[tuple[slice, slice, Float[Tensor, "_ _"], Float[Tensor, "_ _"] | None]]
+"""Blocks of -½‖x - y‖² and bounds of its error, or None: it has none; with their slices."""
+
+
+def _rounded_blocks(x: RoundedPoints, y: RoundedPoints, own: slice) -> _Blocks:
+    return rounded_half_distances(x[own], y)
+
+
+def _exact_blocks(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], own: slice) -> _Blocks:
+    return ((*block, None) for block in half_squared_distances(x[own], y))
+
+
+class _Limits(NamedTuple):
+    """Squared distances below which a point is inside a ball; -inf for balls of radius 0."""
+
+    real: Float64[Tensor, " n"]
+    fake: Float64[Tensor, " m"]
+
+
+def _compare_own_rows(
+    real: Float[Tensor, "n d"],
+    fake: Float[Tensor, "m d"],
+    radius: Float64[Tensor, " n"],
+    fake_radius: Float64[Tensor, " m"],
+    blocks: Callable[[slice], _Blocks],
+) -> _BallMembership | None:
+    """Compare all pairs, of which each process compares those of its own rows of real images."""
+    # Radii in float64 are rounded about the center of their set, distances about that of samples.
+    centers = real.mean(0), fake.mean(0)
+    limits, fake_limits = (
+        (r.square() - _tie_margin(points, centers, r)).masked_fill(r == 0, -torch.inf)
+        for points, r in ((real, radius), (fake, fake_radius))
+    )
+    own = own_rows(len(real), BLOCK)
+    parts = gather_own(
+        _compare_pairs(real[own], fake, _Limits(limits[own], fake_limits), blocks(own))
+    )
+    decided = [part for part in parts if part is not None]
+    if len(decided) < len(parts):
+        return None
+    return _BallMembership(
+        torch.stack([part.balls for part in decided]).sum(0),
+        torch.cat([part.covered for part in decided]),
+        torch.cat([part.recalled for part in decided]),
+    )
 
 
 def _fast_dtypes(points: Float[Tensor, "n d"]) -> tuple[torch.dtype, ...]:
@@ -141,33 +196,26 @@ def _fast_dtypes(points: Float[Tensor, "n d"]) -> tuple[torch.dtype, ...]:
 def _compare_pairs(
     real: Float[Tensor, "n d"],
     fake: Float[Tensor, "m d"],
-    radius: Float64[Tensor, " n"],
-    fake_radius: Float64[Tensor, " m"],
-    blocks: Iterable[tuple[slice, slice, Float[Tensor, "_ _"], Float[Tensor, "_ _"] | None]],
+    limits: _Limits,
+    blocks: _Blocks,
 ) -> _BallMembership | None:
-    """Compare all pairs by blocks of -½‖x - y‖² and bounds of its error, or None: it has none.
+    """Compare all pairs of some real images and all samples.
 
     Pairs within the error are compared in float64; the result is None if they are too many. A
     distance equal to the radius within rounding is outside, since copies tie with their
     originals; a ball of radius 0 contains nothing.
     """
-    # Radii in float64 are rounded about the center of their set, distances about that of samples.
-    centers = real.mean(0), fake.mean(0)
-    limits, fake_limits = (
-        (r.square() - _tie_margin(points, centers, r)).masked_fill(r == 0, -torch.inf)
-        for points, r in ((real, radius), (fake, fake_radius))
-    )
     membership = _BallMembership(
-        torch.zeros_like(fake_radius, dtype=torch.long),
-        *(torch.zeros_like(radius, dtype=torch.bool) for _ in range(2)),
+        torch.zeros_like(limits.fake, dtype=torch.long),
+        *(torch.zeros_like(limits.real, dtype=torch.bool) for _ in range(2)),
     )
     pairs_left = _MAX_UNDECIDED * (len(real) + len(fake))
     none = torch.empty(2, 0, dtype=torch.long, device=real.device)
     undecided, undecided_fake = [none], [none]
     for rows, columns, block, error in blocks:
         low, high = (block, block) if error is None else (block - error, block.add_(error))
-        edge = (-0.5 * limits[rows, None]).to(low.dtype)
-        fake_edge = (-0.5 * fake_limits[None, columns]).to(low.dtype)
+        edge = (-0.5 * limits.real[rows, None]).to(low.dtype)
+        fake_edge = (-0.5 * limits.fake[None, columns]).to(low.dtype)
         # As floats: sums and maxima of booleans are several times slower.
         inside = torch.gt(low, edge, out=torch.empty_like(low))
         membership.balls[columns] += inside.sum(0).long()
@@ -184,11 +232,11 @@ def _compare_pairs(
 
     # Decide the others by distances in float64.
     i, j = torch.cat(undecided, 1)
-    inside = squared_distances(real, fake, i, j) < limits[i]
+    inside = squared_distances(real, fake, i, j) < limits.real[i]
     membership.balls.index_add_(0, j[inside], torch.ones_like(j[inside]))
     membership.covered[i[inside]] = True
     i, j = torch.cat(undecided_fake, 1)
-    membership.recalled[i[squared_distances(real, fake, i, j) < fake_limits[j]]] = True
+    membership.recalled[i[squared_distances(real, fake, i, j) < limits.fake[j]]] = True
     return membership
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +16,7 @@ from advnets import config
 from advnets.data.class_proportions import ClassProportions, Labels, check_labels
 from advnets.data.dataset import Split, StreamingSplit
 from advnets.data.normalization import Normalizer
+from advnets.distributed import gather_own, own_rows
 from advnets.errors import STABILITY_ADVICE, DataError, DivergedError, UsageError
 from advnets.protocols import ConditionalGenerator, Fusable, Generator
 from advnets.rng import RNG
@@ -86,7 +87,13 @@ def draw_samples(
         >>> advnets.sampling.draw_samples(model.generator, model.normalizer, 4, 0, settings).shape
         torch.Size([4, 1, 8, 8])
     """
-    return concatenate_blocks(sample_blocks(generator, normalizer, n, seed, settings, labels), n)
+    starts = torch.arange(0, n, BLOCK)
+    own = starts[own_rows(len(starts))].tolist()
+    size = sum(min(BLOCK, n - start) for start in own)
+    blocks = sample_blocks(generator, normalizer, n, seed, settings, labels, own)
+    parts = gather_own(concatenate_blocks(blocks, size) if own else None)
+    images = [part for part in parts if part is not None]
+    return images[0] if len(images) == 1 else torch.cat(images)
 
 
 def concatenate_blocks(
@@ -111,6 +118,7 @@ def sample_blocks(
     seed: int,
     settings: ComputeSettings,
     labels: Labels | None = None,
+    starts: Sequence[int] | None = None,
 ) -> Iterator[Float[Tensor, "block channels height width"]]:
     """Yield n samples as pixels in [0, 1], a block at a time; the last block may be smaller.
 
@@ -121,14 +129,23 @@ def sample_blocks(
         seed: random seed of z.
         settings: device and precision.
         labels: class indices, (n,), or class proportions, for a conditional generator.
+        starts: indices of the first samples of blocks to yield, multiples of `BLOCK`; None: all.
     """
-    latents = latent_blocks(generator, n, seed, settings.device, labels)
-    for block, images in enumerate(image_blocks(generator, normalizer, latents, settings)):
-        yield images[: n - block * BLOCK]
+    starts = range(0, n, BLOCK) if starts is None else starts
+    latents = latent_blocks(generator, n, seed, settings.device, labels, starts)
+    for start, images in zip(
+        starts, image_blocks(generator, normalizer, latents, settings), strict=True
+    ):
+        yield images[: n - start]
 
 
 def latent_blocks(
-    generator: nn.Module, n: int, seed: int, device: torch.device, labels: Labels | None = None
+    generator: nn.Module,
+    n: int,
+    seed: int,
+    device: torch.device,
+    labels: Labels | None = None,
+    starts: Sequence[int] | None = None,
 ) -> Iterator[Float[Tensor, "block latent"]]:
     """Yield the latents of the first n samples of a seed, in blocks of `BLOCK` each.
 
@@ -144,7 +161,7 @@ def latent_blocks(
             f"a generator of {classes} classes needs labels, got none; give a class index for each "
             "sample, or class proportions"
         )
-    for start in range(0, n, BLOCK):
+    for start in range(0, n, BLOCK) if starts is None else starts:
         rng = RNG(seed, step=start // BLOCK, purpose="samples", device=device)
         if labels is None:
             yield cast(Generator, generator).latent(BLOCK, rng)

@@ -19,6 +19,7 @@ from advnets.distributed import (
     broadcast_object,
     broadcast_tensors,
     is_main,
+    shared_work,
 )
 from advnets.errors import STABILITY_ADVICE, CustomCodeError, DivergedError
 from advnets.run_directory import RunDirectory
@@ -240,7 +241,7 @@ class Trainer:
                 continue
             event = {"kind": "evaluate", "step": self.step, "epoch": self._epoch}
             try:
-                with all_succeed():
+                with all_succeed(), shared_work():
                     scores = self.hooks.evaluate(generator)
                 scores = broadcast_object(scores)
             except CustomCodeError as error:  # a request to stop, as that of a callback
