@@ -70,6 +70,7 @@ def commands(text: str) -> list[list[str]]:
     text = re.sub(r" *\\\n\s+", " ", text)
     lines = re.findall(r"`advnets ([^`\n]+)`", text)
     lines += re.findall(r"^    (?:\.venv/bin/)?advnets (.+)$", text, re.MULTILINE)
+    lines += re.findall(r"^    torchrun .* -m advnets (.+)$", text, re.MULTILINE)
     commands = [shlex.split(line, comments=True) for line in lines if not TEMPLATE.search(line)]
     for sweep in [command for command in commands if command[0] == "sweep" and "--" in command]:
         separator = sweep.index("--")

@@ -11,7 +11,7 @@ def numbers(record: dict) -> dict[str, float]:
     return {name: value for name, value in record.items() if isinstance(value, int | float)}
 
 
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_scores_of_several_processes_are_those_of_one(run_all, tmp_path, n):
     """Of all metrics that divide their work: to 1e-9, and each record is stored once."""
     run = tmp_path / "run"
