@@ -120,7 +120,7 @@ class Costs:
 
 def measure(preset: str, links: dict[str, float]) -> None:
     """Print the row of a preset."""
-    batch_size = PRESETS[preset].config.data.batch_size
+    batch_size = PRESETS[preset].config.batch_size
     whole, half = (run(1, preset, size, 1) for size in (batch_size, batch_size // 2))
     image = (whole["seconds"] - half["seconds"]) / (batch_size - batch_size // 2)
     small, large = (FLOAT_BYTES * size for size in ALL_REDUCE_SIZES)

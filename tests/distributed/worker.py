@@ -57,7 +57,7 @@ def train(preset: str, overrides: dict, steps: int) -> dict[str, torch.Tensor]:
         for name in ("step", "log_beta2_product"):
             if name in optimizer.state:
                 optimizer.state[name] = [t.to(torch.float32) for t in optimizer.state[name]]
-    emas = {name: EMA(net, 500, config.data.batch_size) for name, net in state.players.items()}
+    emas = {name: EMA(net, 500, config.batch_size) for name, net in state.players.items()}
     for _ in range(steps):
         train_step(state)
         for name, ema in emas.items():

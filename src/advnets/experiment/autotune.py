@@ -14,6 +14,7 @@ import torch
 
 from advnets import config
 from advnets.data.prepared import DatasetInfo, PreparedData
+from advnets.distributed import world_size
 from advnets.errors import OutOfMemoryError, UsageError
 from advnets.experiment import setup
 from advnets.experiment.memory_estimate import check_memory, estimate_memory, memory_advice
@@ -57,7 +58,7 @@ def resolve_runtime(run: config.Config, data: PreparedData) -> tuple[config.Conf
     given, usual = run.runtime, devices.resolve(run.runtime)
     run = replace(run, runtime=usual)
     runtimes = candidate_runtimes(given, usual)
-    if len(runtimes) == 1 or devices.core_share(usual.threads) > BUSY_SHARE:
+    if world_size() > 1 or len(runtimes) == 1 or devices.core_share(usual.threads) > BUSY_SHARE:
         return run, ""
     measure = _make_speed_trial(run, data)
     speeds = {runtime: measure(runtime) for runtime in runtimes}
@@ -129,6 +130,11 @@ def resolve_batch_size(
     """
     if run.data.batch_size != "auto":
         return run, ""
+    if world_size() > 1:
+        raise UsageError(
+            f"batch_size is auto, which is chosen by trials in one process, and there are "
+            f"{world_size()}; set batch_size to a number"
+        )
     device = devices.setup_process(run.runtime)
     available = available_bytes(device)
     if available is None:
