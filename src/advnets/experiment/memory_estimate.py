@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from advnets import config
+from advnets import config, launcher
 from advnets.config.overrides import option_names
 from advnets.data.prepared import DatasetInfo
 from advnets.data.spec import has_own_images
+from advnets.distributed import world_size
 from advnets.errors import AdvnetsError, OutOfMemoryError
 from advnets.experiment import setup
 from advnets.experiment.stored_run import FLOAT_BYTES, meta_players, parameter_count
@@ -51,6 +52,10 @@ def check_memory(run: config.Config, info: DatasetInfo, device: torch.device) ->
     available = available_bytes(device)
     for number in range(len(run.stages)):
         needed = estimate_memory(run, number, info)
+        # Each process has the networks and its share of the batch; those of a host share its RAM.
+        sharing = 1 if device.type == "cuda" else launcher.local_world_size()
+        rows = needed.batch * sharing // world_size()
+        needed = MemoryEstimate(needed.state * sharing, rows)
         if available is not None and needed.total > available:
             raise OutOfMemoryError(
                 f"the training needs at least {format_bytes(needed.total)} of memory "
