@@ -411,8 +411,8 @@ class Evaluate(ValidatedConfig):
             class_proportions=self.class_proportions,
         )
         if is_main():
-            text = json.dumps(records, indent=2) if self.json else score_lines(records)
-            print(text if isinstance(text, str) else printable_lines(text))
+            scores = printable_lines(score_lines(records))
+            print(json.dumps(records, indent=2) if self.json else scores)
             model.report()
         return 0
 
