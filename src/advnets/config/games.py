@@ -76,8 +76,8 @@ class GANGame(BaseGame):
     """Schedule of `r1` and `r2`: along a cosine, or by the same factor in each step (geometric)."""
     penalty: Literal["exact", "finite-difference"] = "exact"
     """Computation of the R1 and R2 penalties: from the gradients of D (exact), or estimated from
-    differences of its logits at random nearby points (finite-difference), which takes less time and
-    needs a D without batch norm."""
+    differences of its logits at random nearby points (finite-difference), which takes less time a
+    step but is noisy, and needs a D without batch norm."""
     penalty_step: float = 0.1
     """Size h of the steps of finite differences, in units of the pixels of D's input: h is added to
     or subtracted from each pixel. 0.1 suits images, and is the least in bfloat16; points whose
