@@ -1,6 +1,6 @@
 """Write the table of docs/performance.md: python tools/performance.py [BENCH.json]
 
-Without a file it runs `advnets bench --json`, which takes about 12 minutes on an idle machine.
+Without a file it runs `advnets bench --json`, which takes about 20 minutes on an idle machine.
 """
 
 from __future__ import annotations

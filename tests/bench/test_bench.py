@@ -99,6 +99,27 @@ def test_the_error_of_a_failed_worker_is_reported(tmp_path, monkeypatch):
     assert "advnets data fetch mnist" in str(caught.value)
 
 
+def test_a_process_counts_the_images_of_its_own_epoch(tmp_path):
+    """A run keeps images for validation and tests, and the script of tutorials none."""
+    out, data = tmp_path / "run", BenchData(tmp_path)
+    out.mkdir()
+    (out / "events.jsonl").write_text('{"kind": "start", "data": {"train": 1600}}\n')
+    counts = {
+        (case, name): runner.Process(CASES[case], name, data, tmp_path)._num_images(out)
+        for case in ("mlp-epoch", "dcgan-epoch")
+        for name in ("advnets", "tutorial")
+    }
+    assert list(counts.values()) == [1600, 50_000, 1600, 2_000]
+
+
+@pytest.mark.slow
+def test_the_script_of_tutorials_trains_on_a_folder(tmp_path):
+    folder = runner.make_images(tmp_path / "images")
+    for file in sorted(folder.iterdir())[65:]:
+        file.unlink()
+    baselines.main("dcgan-tutorial", str(folder))
+
+
 def test_every_case_has_its_contenders():
     for case in CASES.values():
         if not case.command:

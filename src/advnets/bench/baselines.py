@@ -1,7 +1,7 @@
 """Baselines of the benchmarks: networks in plain PyTorch, and training loops as in tutorials.
 
-`python -m advnets.bench.baselines DIR` is a script as in tutorials, which trains one epoch on MNIST
-and imports no more than such a script does.
+`python -m advnets.bench.baselines PRESET FOLDER` is a script as in tutorials, which trains for one
+epoch on MNIST or a folder of images, and imports no more than such a script does.
 """
 
 from __future__ import annotations
@@ -205,21 +205,25 @@ def make_step(spec: BaselineSpec) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return step
 
 
-def main(directory: str) -> None:
-    """Train the fully connected networks for one epoch on MNIST in a folder ("": the default)."""
-    from advnets.data.dataset import Split
-    from advnets.data.datasets.mnist import open_mnist
-    from advnets.data.spec import dataset_folders
+def main(preset: str, folder: str) -> None:
+    """Train for one epoch on MNIST in a folder ("": the default), or on a folder of JPEG files."""
+    spec, shape = BASELINES[preset](), SHAPES[preset]
+    if shape[0] == 3:
+        images: Dataset[Tensor] = ImageFileDataset(Path(folder), shape[1], symmetric=spec.symmetric)
+    else:
+        from advnets.data.dataset import Split
+        from advnets.data.datasets.mnist import open_mnist
+        from advnets.data.spec import dataset_folders
 
-    train = open_mnist(dataset_folders("mnist", directory or None)).train
-    assert isinstance(train, Split)
-    images = ArrayDataset(np.asarray(train.read(slice(None))), symmetric=True)
+        train = open_mnist(dataset_folders("mnist", folder or None)).train
+        assert isinstance(train, Split)
+        images = ArrayDataset(np.asarray(train.read(slice(None))), symmetric=spec.symmetric)
     trained = 0
-    for done in tutorial_loop(mlp(), images):
+    for done in tutorial_loop(spec, images):
         trained += done
-        if trained >= len(images):
+        if trained >= len(images):  # pyright: ignore[reportArgumentType]: both have a length
             break
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -8,6 +8,7 @@ the units of work and the time as JSON; at the end of its input it prints its pe
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -25,14 +26,23 @@ import numpy as np
 import torch
 from PIL import Image
 
+from advnets.bench.baselines import SHAPES
 from advnets.bench.cases import BenchCase, Goal
-from advnets.bench.contenders import CONTENDERS, MATMUL_SIZE, NUM_SAMPLES, PEAKS, BenchData
+from advnets.bench.contenders import (
+    CONTENDERS,
+    MATMUL_SIZE,
+    NUM_SAMPLES,
+    PEAKS,
+    BenchData,
+    uses_color_images,
+)
 from advnets.errors import AdvnetsError
+from advnets.run_directory import RunDirectory
 from advnets.training.devices import cpuinfo, has_bfloat16, num_cores
 from advnets.training.memory import peak_bytes, wait_for_peak
 
-MNIST_IMAGES = 50_000
-"""MNIST's training images; the last 10,000 of the file are for validation."""
+MNIST_IMAGES, COLOR_IMAGES = 50_000, 2_000
+"""MNIST's training images (the last 10,000 of the file are for validation), and JPEG files."""
 
 
 class Worker:
@@ -111,8 +121,10 @@ class Process:
         """
         self._runs += 1
         start, ready_text = time.perf_counter(), self.case.ready_text
+        out = self.folder / f"run{self._runs}"
         process = subprocess.Popen(
-            [sys.executable, "-m", *self._command()],
+            [sys.executable, "-m", *self._command(out)],
+            env={**os.environ, "ADVNETS_CACHE": str(out.with_suffix(".cache"))},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -127,19 +139,28 @@ class Process:
         if process.returncode:
             raise AdvnetsError(f"{self.case.name}, {self.contender}: {line.strip()}")
         self._peak_bytes = max(self._peak_bytes, peak)
-        return 1 / seconds if ready_text else MNIST_IMAGES / (time.perf_counter() - start)
+        seconds = seconds or time.perf_counter() - start
+        return (1 if ready_text else self._num_images(out)) / seconds
 
     def peak_bytes(self) -> int:
         """Return the largest peak memory of the runs in bytes, 0 if unknown."""
         return self._peak_bytes
 
-    def _command(self) -> tuple[str, ...]:
-        directory = self.data.data_dir
+    def _command(self, out: Path) -> tuple[str, ...]:
+        preset, directory = self.case.command[1], self.data.data_dir
+        in_color = preset in SHAPES and uses_color_images(preset)
         if self.contender != "advnets":
-            return ("advnets.bench.baselines", directory or "")
+            folder = str(self.data.images) if in_color else directory or ""
+            return ("advnets.bench.baselines", preset, folder)
         data = ("--data-dir", directory) if directory else ()
-        out = self.folder / f"run{self._runs}"
+        data = ("--data", str(self.data.images)) if in_color else data
         return ("advnets", *self.case.command, *data, "--out", str(out))
+
+    def _num_images(self, out: Path) -> int:
+        """Return the number of images of an epoch; a run keeps some for validation and tests."""
+        if self.contender == "advnets":
+            return next(iter(RunDirectory(out).events()))["data"]["train"]
+        return COLOR_IMAGES if uses_color_images(self.case.command[1]) else MNIST_IMAGES
 
 
 def block(work: Iterator[int], seconds: float) -> dict[str, float]:
@@ -161,7 +182,6 @@ def main(case: str, contender: str, data: str) -> None:
     print(json.dumps({"peak_bytes": peak_bytes(torch.device("cpu"))}), flush=True)
 
 
-_NUM_IMAGES = 2000
 _WARM_UP = 1.0
 """Seconds for which each contender works before it is measured."""
 
@@ -290,7 +310,7 @@ def make_images(folder: Path) -> Path:
     """Write JPEG files of 96 x 80 pixels, smooth random colors of a fixed seed, for DCGAN."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
-    for number in range(_NUM_IMAGES):
+    for number in range(COLOR_IMAGES):
         file = folder / f"{number:05d}.jpg"
         if not file.exists():
             colors = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 class Bench(ValidatedConfig):
     """Measure speed against baselines: the same networks, batch sizes and data in plain PyTorch.
 
-    Without CASE it runs all cases, which takes about 12 minutes. advnets and its baselines run in
+    Without CASE it runs all cases, which takes about 20 minutes. advnets and its baselines run in
     turn, so ratios are more reliable than absolute rates.
     """
 
     cases: Annotated[Positional[tuple[str, ...]], arg(metavar="[CASE ...]")] = ()
-    """Cases to measure. Training and sampling: start, mlp-epoch, mlp, paper-mnist, dcgan-tutorial,
-    sampling. Metrics: parzen, prdc, frechet."""
+    """Cases to measure. Training and sampling: start, mlp-epoch, dcgan-epoch, mlp, paper-mnist,
+    dcgan-tutorial, sampling. Metrics: parzen, prdc, frechet."""
     rounds: int = 5
     """Number of rounds; advnets and each baseline run once per round."""
     seconds: float = 5.0
