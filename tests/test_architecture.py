@@ -135,10 +135,13 @@ def test_a_training_starts_without_what_is_slow_to_import(tmp_path):
     """Each takes 0.3 to 1 s: torch's compiler, what scikit-learn imports, and notebook widgets."""
     slow = "{'torch._dynamo', 'sympy', 'sklearn', 'scipy', 'pandas', 'ipywidgets'}"
     code = f"""
-import sys
+import sys, advnets
 from advnets.cli.main import main
 main(["train", "digits", "--steps", "1", "--sample-every", "0", "--out", {str(tmp_path / "run")!r}])
 main(["sample", {str(tmp_path / "run")!r}, "--out", {str(tmp_path / "samples.npz")!r}])
+import torch
+from advnets.experiment.eval_interval import _extractor_cost
+_extractor_cost(advnets.extractors.load_extractor("digits"), torch.rand(1, 1, 28, 28))
 print(sorted({slow} & set(sys.modules)))
 """
     assert run_python(code).splitlines()[-1] == "[]"

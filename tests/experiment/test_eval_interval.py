@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from advnets import config, presets
 from advnets.data.prepared import open_training_data
@@ -15,6 +16,7 @@ from advnets.experiment import eval_interval, setup
 from advnets.experiment.eval_interval import cheap_metric, resolve_intervals
 from advnets.experiment.stored_run import meta_players
 from advnets.experiment.train import train
+from advnets.extractors import load_extractor
 from advnets.run_directory import RunDirectory
 from advnets.training import devices
 
@@ -139,12 +141,23 @@ def test_the_operations_of_a_step_are_underestimated_or_nearly_right(name, tmp_p
     g, d = players["generator"], players["discriminator"]
     z = torch.empty(run.data.batch_size, g.latent_dim, device="meta")
     x = torch.empty(run.data.batch_size, *data.info.shape, device="meta")
-    with eval_interval.FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         loss = (d(x) + d(g(z).detach())).sum()
         loss.backward()
         d(g(z)).sum().backward()
     estimate = eval_interval._step_cost(run, data)
     assert counter.get_total_flops() / 100 < estimate < 1.2 * counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("pixels", (1, 8, 8)), ("digits", (1, 28, 28)), ("cifar-jpeg", (3, 32, 32))],
+)
+def test_the_operations_of_an_extractor_are_those_that_torch_counts(name, shape):
+    extractor, image = load_extractor(name), torch.rand(1, *shape)
+    with FlopCounterMode(display=False) as counter:
+        width = extractor.features(image).shape[1]
+    assert eval_interval._extractor_cost(extractor, image) == (width, counter.get_total_flops())
 
 
 def test_a_run_without_a_trained_generator_is_not_evaluated(tiny):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from advnets import config
 from advnets.data.prepared import PreparedData
@@ -23,6 +24,7 @@ from advnets.evaluation.training_eval import (
     selection,
 )
 from advnets.experiment.stored_run import meta_players, parameter_count
+from advnets.extractors import Extractor
 from advnets.sampling.sampler import real_images
 
 MIN_INTERVAL = 500
@@ -146,10 +148,26 @@ def _evaluation_cost(run: config.Config, data: PreparedData, metric: str) -> int
     if data.dataset.distribution is not None:
         return max(NUM_POINTS) * per_sample
     n, image = num_images(data), real_images(data.dataset.train, 1, run.seed)
-    with FlopCounterMode(display=False) as counter:
-        width = default_extractor(data.info.name).features(image).shape[1]
+    width, flops = _extractor_cost(default_extractor(data.info.name), image)
     # Count covariances, their roots and standard errors; or the kernel of all pairs of images.
     comparison = {"frechet": 100 * n * width**2, "mmd": 6 * n**2 * width}
     # For other metrics, count the distances to validation and test images.
     distances = 2 * n * _MAX_REAL_IMAGES * image.numel()
-    return n * (per_sample + counter.get_total_flops()) + comparison.get(metric, distances)
+    return n * (per_sample + flops) + comparison.get(metric, distances)
+
+
+def _extractor_cost(extractor: Extractor, image: Tensor) -> tuple[int, int]:
+    """Return the number of features of an image, and the operations that compute them.
+
+    PyTorch's counter would import its compiler, for a second of each start.
+    """
+    flops = 0
+
+    def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal flops
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            flops += 2 * layer.weight.numel() * (output.numel() // output.shape[1])
+
+    with register_module_forward_hook(count):
+        width = extractor.features(image).shape[1]
+    return width, flops
