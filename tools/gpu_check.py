@@ -397,8 +397,6 @@ def measure_processes(case: Case, options: Options, limit: float) -> Result:
     number = case.processes
     if number > options.num_cards:
         return skipped(f"it needs {number} devices, and there are {options.num_cards}")
-    if number > 1 and importlib.util.find_spec("advnets.distributed") is None:
-        return skipped("this version of advnets trains in one process only")
     # Write the images, and the command.
     spec = presets.get_preset(case.preset).data
     spec = cast(config.Data, shrunk(spec)) if options.toy else spec

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from advnets import presets
+from advnets import launcher, presets
 from advnets.cli.arguments import config_of
 from advnets.cli.compare import matching_runs, read_scores
 from advnets.cli.console import Console
@@ -18,11 +18,13 @@ from advnets.config import Config, Data
 from advnets.config.overrides import apply_overrides, option_names
 from advnets.data.memory import as_dataset, is_array
 from advnets.data.spec import MEMORY_PREFIX, check_own_images
+from advnets.distributed import process_group
 from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword, warn_user
 from advnets.evaluation.comparison import compare as compare_scores
 from advnets.evaluation.registry import resolve_metrics
 from advnets.evaluation.spec import MetricNames
 from advnets.experiment.train import train as train_run
+from advnets.experiment.train import train_worker
 from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import check_output
 from advnets.models.custom import Factory, load_custom_models, with_custom_models
@@ -211,6 +213,12 @@ def train(
             raise UsageError(f"{option} applies to image files, and data is an array; leave it out")
         if option in given:
             check_own_images(config.data.source, option)
+
+    # In other processes than that of rank 0, train as that one says.
+    if launcher.rank():
+        with process_group():
+            result = train_worker(dataset)
+        return load(result.run, data=dataset)
 
     # Check the output before any work, then train.
     default = presets.default_out(config, name) if path is None and not resume else None

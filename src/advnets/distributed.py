@@ -87,6 +87,11 @@ def process_group() -> Generator[None]:
                 f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the environment variable {name} is "
                 "not set; start with torchrun, or unset WORLD_SIZE"
             )
+    if not os.environ["MASTER_PORT"].isdigit():
+        raise UsageError(
+            f"the environment variable MASTER_PORT is {os.environ['MASTER_PORT']!r}, expected the "
+            "number of a port; start with torchrun, or correct it"
+        )
     try:
         store, number, size = next(iter(dist.rendezvous("env://", timeout=_START_TIMEOUT)))
         dist.init_process_group(

@@ -11,8 +11,18 @@ from advnets.errors import UsageError
 
 
 def rank() -> int:
-    """Return the rank of this process, 0 to `world_size()` - 1; 0 without a launcher."""
-    return _variable("RANK", 0)
+    """Return the rank of this process, 0 to `world_size()` - 1; 0 without a launcher.
+
+    Raises:
+        UsageError: the variable is not such a number.
+    """
+    number, size = _variable("RANK", 0), world_size()
+    if size > 1 and not 0 <= number < size:
+        raise UsageError(
+            f"the environment variable RANK is {number}, expected 0 to {size - 1}, as WORLD_SIZE is "
+            f"{size}; start with torchrun, or correct them"
+        )
+    return number if size > 1 else 0
 
 
 def world_size() -> int:

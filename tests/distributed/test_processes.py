@@ -129,8 +129,8 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(launch, run_all, tmp
     ("arguments", "message"),
     [
         (("--batch-size", 25), "--batch-size is 25, which cannot be divided equally over 2"),
-        (("--no-such-option",), "--no-such-option"),
-        (("--data", "no/such/folder"), "no/such/folder"),
+        pytest.param(("--no-such-option",), "--no-such-option", marks=pytest.mark.slow),
+        pytest.param(("--data", "no/such/folder"), "no/such/folder", marks=pytest.mark.slow),
     ],
 )
 def test_an_error_is_printed_once(launch, tmp_path, arguments, message):
@@ -142,6 +142,27 @@ def test_an_error_is_printed_once(launch, tmp_path, arguments, message):
     assert outputs[1] == ""
     assert all(process.returncode for process in processes)
     assert not RunDirectory(tmp_path / "run").exists
+
+
+FROM_PYTHON = """
+import sys
+import numpy as np
+import advnets
+images = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+model = advnets.train(
+    "digits", data=images, steps=10, batch_size=20, threads=1, out=sys.argv[1], progress=False
+)
+print(model.step, model.sample(4, seed=1).sum().item())
+"""
+
+
+def test_train_from_python_in_two_processes(run_all, tmp_path):
+    """Each process makes the same call with data in memory, and gets the same model."""
+    script = tmp_path / "train.py"
+    script.write_text(FROM_PYTHON)
+    printed = run_all(2, script, tmp_path / "run")
+    assert printed[0] == printed[1] and printed[0].startswith("10 ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "train.py"]
 
 
 @pytest.mark.slow

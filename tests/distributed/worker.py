@@ -48,7 +48,10 @@ def train(preset: str, overrides: dict, steps: int) -> dict[str, torch.Tensor]:
     config = apply_overrides(
         PRESETS[preset].config, {"steps": steps, "threads": 1, "precision": "float32", **overrides}
     )
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # that of checkpoints
     config = setup.with_pretrained_generator(config)
+    torch.set_default_dtype(dtype)
     data = open_training_data(config.data)
     config = setup.resolve_config(config, data.info, devices.resolve(config.runtime))
     device = devices.setup_process(config.runtime)

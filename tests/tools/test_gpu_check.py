@@ -39,6 +39,7 @@ def stored(tmp_path):
     return json.loads((tmp_path / "gpu.json").read_text("utf-8"))["cases"]
 
 
+@pytest.mark.slow
 def test_a_killed_check_goes_on_where_it_stopped(script, start, tmp_path):
     """The failed case comes last. The slow test runs the tests, and compiles."""
     kinds = ("presets", "penalties", "processes")

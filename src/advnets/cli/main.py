@@ -82,8 +82,8 @@ def run_guarded(arguments: Sequence[str]) -> int:
     except AdvnetsError as error:
         if debug:
             traceback.print_exc()
-        if launcher.rank() and not isinstance(error, LostProcessError):
-            return FAILURE  # the process of rank 0 prints what has failed
+        if not _prints(error):
+            return FAILURE
         print(f"advnets: {_with_flags(error, arguments)}", file=sys.stderr)
         statuses = {UsageError: USAGE, DivergedError: DIVERGED}
         return next((n for kind, n in statuses.items() if isinstance(error, kind)), FAILURE)
@@ -107,6 +107,14 @@ def run_guarded(arguments: Sequence[str]) -> int:
         return UNEXPECTED
     finally:
         ON_COMMAND_LINE.reset(token)
+
+
+def _prints(error: AdvnetsError) -> bool:
+    """Return whether this process prints an error: that of rank 0 does, of a lost one all do."""
+    try:
+        return launcher.rank() == 0 or isinstance(error, LostProcessError)
+    except UsageError:  # the error is that of the rank
+        return True
 
 
 def _with_flags(error: AdvnetsError, arguments: Sequence[str]) -> str:
@@ -156,8 +164,9 @@ def _run_in_group(arguments: list[str]) -> int:
     from advnets.distributed import is_main, process_group, shared_work
 
     if arguments[0] not in ("train", "evaluate") or "--dry-run" in arguments:
+        command = f"{arguments[0]} --dry-run" if "--dry-run" in arguments else arguments[0]
         raise UsageError(
-            f"`advnets {arguments[0]}` runs in one process, and the launcher has started "
+            f"`advnets {command}` runs in one process, and the launcher has started "
             f"{launcher.world_size()}; start it without torchrun"
         )
     with process_group():
