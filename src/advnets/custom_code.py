@@ -22,6 +22,10 @@ _names: dict[tuple[Path, str], str] = {}
 """The last name that was requested of each file whose code was run, by path and digest."""
 
 
+class InvalidResultError(Exception):
+    """A result of the user's code of a wrong type, shape or name; the message has its file."""
+
+
 def is_code_spec(text: str) -> bool:
     """Return whether a text is FILE.py:NAME."""
     return _SPEC.fullmatch(text) is not None
@@ -81,7 +85,7 @@ class CustomCode:
         module.__file__ = str(self.file)
         try:
             exec(compile(self.content, self.file, "exec", dont_inherit=True), vars(module))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{self.file} failed ({type(error).__name__}: {error}); correct it, and test it "
                 f"with `python {shell_quote(self.file)}`"
@@ -97,10 +101,13 @@ class CustomCode:
 def custom_code_error(error: BaseException) -> CustomCodeError | None:
     """Return an error that names the file and line of the user's code that raised an exception.
 
-    Return None for an error of advnets, or if no file of the traceback was run by `CustomCode`.
+    The message of an `InvalidResultError` has them already, or the call of the user's code. Return
+    None for an error of advnets, or if no file of the traceback was run by `CustomCode`.
     """
     if isinstance(error, AdvnetsError):
         return None
+    if isinstance(error, InvalidResultError):
+        return CustomCodeError(str(error))
     names = {file: name for (file, _), name in _names.items()}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if (file := Path(frame.filename).resolve()) in names:

@@ -19,8 +19,8 @@ def rank() -> int:
     number, size = _variable("RANK", 0), world_size()
     if size > 1 and not 0 <= number < size:
         raise UsageError(
-            f"the environment variable RANK is {number}, expected 0 to {size - 1}, as WORLD_SIZE is "
-            f"{size}; start with torchrun, or correct them"
+            f"the environment variable RANK is {number}, expected 0 to {size - 1}, as WORLD_SIZE "
+            f"is {size}; start with torchrun, or correct them"
         )
     return number if size > 1 else 0
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import advnets
+from advnets.errors import CustomCodeError
 from advnets.experiment.trained_model import load
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_game.py"
@@ -69,7 +71,9 @@ def test_a_changed_file_is_refused(run_command, tmp_path):
         (None, "none.py:game", "does not exist; give FILE.py:NAME"),
         ("x = 1\n", "own.py:game", "does not define 'game'; it defines x"),
         ("import nothing_of_that_name\n", "own.py:game", "failed (ModuleNotFoundError"),
-        ("game = 3\n", "own.py:game", "without phases(); give a game"),
+        ("game = 3\n", "own.py:game", "own.py:game is 3, without phases(); give a game"),
+        ("import sys\nsys.exit(7)\n", "own.py:game", "own.py failed (SystemExit: 7); correct it"),
+        ("def game(): exit(7)\n", "own.py:game", "own.py:game raised SystemExit: 7; give a"),
         ("def game(spec): pass\n", "own.py:game", "cannot be called without arguments"),
     ],
 )
@@ -81,3 +85,79 @@ def test_objects_that_are_not_games_are_refused(run_command, tmp_path, text, pla
     *before, error = err.strip().splitlines()
     assert message in error
     assert all("running the code of" in line for line in before)
+
+
+LOGITS = "self.logits(players, self.samples(players, batch, rng), batch, rng)"
+UNCHECKED = """
+
+class PhaseOutput(PhaseOutput):
+    def __init__(self, losses, metrics={}):
+        vars(self).update(losses=losses, metrics=metrics, carry=None)
+
+
+"""
+"""An output whose types the tests' checker of annotations does not see."""
+OUTPUTS = {
+    "None": "returned None, expected PhaseOutput",
+    "{'generator': 1}": "returned an object of dict, expected PhaseOutput",
+    "PhaseOutput(None)": "returned None as losses, expected a mapping of scalars",
+    "PhaseOutput({})": "returned a loss of 'no player', expected one of generator or discriminator",
+    f"PhaseOutput({{'nobody': {LOGITS}.mean()}})": (
+        "returned a loss of 'nobody', expected one of generator or discriminator"
+    ),
+    f"PhaseOutput({{'generator': {LOGITS}}})": (
+        "returned a tensor of shape (100,) of float32 as the loss 'generator', expected a tensor "
+        "of shape () of floats"
+    ),
+    "PhaseOutput({'generator': 3.0})": (
+        "returned 3.0 as the loss 'generator', expected a tensor of shape () of floats"
+    ),
+    f"PhaseOutput({{'generator': {LOGITS}.detach().mean()}})": (
+        "returned a loss of the generator that does not depend on its weights, expected one with a "
+        "gradient for each weight of the generator"
+    ),
+    f"PhaseOutput({{'generator': {LOGITS}.mean()}}, {{'a': 'text'}})": (
+        "returned 'text' as the metric 'a', expected a tensor of shape () of floats"
+    ),
+    f"PhaseOutput({{'generator': {LOGITS}.mean()}}, {{'a': {LOGITS}}})": (
+        "returned a tensor of shape (100,) of float32 as the metric 'a', expected a tensor of "
+        "shape () of floats"
+    ),
+    "exit(7)": "raised SystemExit: 7",
+}
+
+
+@pytest.mark.parametrize(("value", "message"), OUTPUTS.items())
+def test_a_phase_that_returns_anything_but_scalar_losses_is_named(tmp_path, value, message):
+    text = EXAMPLE.read_text("utf-8").partition("    def generator")[0]
+    text = text.replace("\n\n\n", UNCHECKED, 1)
+    text += f"    def generator(self, players, batch, rng):\n        return {value}\n"
+    file = tmp_path / "own.py"
+    file.write_text(f"{text}game = LeastSquares(config.GANGame())\n", "utf-8")
+    with pytest.raises(CustomCodeError) as caught:
+        advnets.train(f"{file}:game", out=tmp_path / "run", steps=2, progress=False)
+    assert str(caught.value) == (
+        f"the phase generator of {file}:game {message}; correct it: the training had not begun"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_leaves_out_a_weight_is_named(tmp_path):
+    """Only a gradient shows this: torch's own error names no weight."""
+    file = tmp_path / "own.py"
+    text = EXAMPLE.read_text("utf-8").replace(
+        "least_squares(self.logits(players, fake, batch, rng), 1)",
+        "next(players['generator'].parameters()).square().mean()",
+    )
+    file.write_text(text, "utf-8")
+    with pytest.raises(
+        CustomCodeError, match=r"a loss of the generator that does not depend on \w"
+    ):
+        advnets.train(f"{file}:game", out=tmp_path / "run", steps=2, progress=False)
+
+
+def test_phases_that_are_none_are_named(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text("class Own:\n    def phases(self): return [3]\ngame = Own()\n", "utf-8")
+    with pytest.raises(CustomCodeError, match=r"own.py:game returned 3, expected a tuple of Phase"):
+        advnets.train(f"{file}:game", out=tmp_path / "run", steps=2, progress=False)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import advnets
 from advnets import config, presets
-from advnets.errors import RunError, UsageError
+from advnets.errors import CustomCodeError, RunError, UsageError
 from advnets.experiment.players import init_seed
 from advnets.models import custom
 
@@ -243,6 +243,11 @@ def test_a_model_that_reads_its_weights_is_built(tmp_path):
 
 
 LINEAR = "class G(nn.Linear):\n  def __init__(self, s, c): super().__init__(4, 9)\n"
+FLAT = (
+    "class G(nn.Linear):\n  latent_dim = 4\n"
+    "  def __init__(self, s, c): super().__init__(4, 64)\n"
+    "  def forward(self, z): return super().forward(z)"
+)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +261,13 @@ LINEAR = "class G(nn.Linear):\n  def __init__(self, s, c): super().__init__(4, 9
          "returned (2, 9) for a batch of 2, expected shape (2, 1, 8, 8)"),
         (f"{LINEAR}  latent_dim = 5",
          "failed on a batch of shape (2, 5) (RuntimeError"),
+        (f"{FLAT}.view(-1, 1, 8, 8).detach()", "returned images without a gradient, expected"),
+        (f"{FLAT}.view(-1, 1, 8, 8).byte()", "returned values of type uint8, expected float32"),
+        (f"{FLAT}.view(-1, 1, 8, 8).double()", "returned values of type float64, expected float32"),
+        (f"{FLAT}.view(-1, 1, 8, 8) * 1j", "returned values of type complex64, expected float32"),
+        ("class G(nn.Module):\n  def __init__(self, s, c): super().__init__()",
+         "has no weights, expected one or more parameters"),
+        ("def G(shape, classes): exit(7)", "(1, 8, 8) and 0 classes (SystemExit: 7); correct"),
         ("x = 1", "does not define 'G'; it defines nn, x"),
     ],
 )  # fmt: skip
@@ -285,6 +297,35 @@ def test_a_discriminator_with_several_outputs_is_refused(tmp_path):
             out=tmp_path / "run",
             discriminator=lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
         )
+
+
+def test_a_discriminator_without_weights_or_gradient_is_refused(tmp_path):
+    class Detached(nn.Linear):
+        def __init__(self, shape, classes):
+            super().__init__(math.prod(shape), 1)
+
+        def forward(self, x):
+            return super().forward(x.flatten(1)).detach()
+
+    for model, message in (
+        (lambda shape, classes: nn.Flatten(), "has no weights, expected one or more parameters"),
+        (Detached, "returned logits without a gradient, expected logits that depend on its weig"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            advnets.train("digits", out=tmp_path / "run", discriminator=model)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_weight_without_use_is_named(tmp_path):
+    """The game is built in; torch's own error names no weight."""
+
+    class Unused(Given):
+        def __init__(self, shape, classes):
+            super().__init__(shape, classes)
+            self.other = nn.Linear(2, 2)
+
+    with pytest.raises(CustomCodeError, match=r"a loss of the generator .* on net.other.weight"):
+        advnets.train("digits", out=tmp_path / "run", generator=Unused, progress=False, steps=2)
 
 
 def test_custom_models_run_eagerly(run_command, tmp_path):

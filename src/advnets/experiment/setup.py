@@ -35,6 +35,7 @@ from advnets.experiment.stored_run import (
 )
 from advnets.experiment.trained_model import TrainedModel, load
 from advnets.extractors.discriminator import tensors_digest
+from advnets.games.custom import CheckedGame
 from advnets.rng import RNG
 from advnets.run_records import versions
 from advnets.training import devices
@@ -62,8 +63,14 @@ def make_train_state(
     players = {
         name: devices.to_device(convert_batch_norm(net), device) for name, net in nets.items()
     }
+    game = build_game(stage.game, trust_code=trust_code)
+    models = [
+        m for m in (stage.generator, stage.discriminator) if isinstance(m, config.CustomModel)
+    ]
+    if models and not isinstance(game, CheckedGame):
+        game = CheckedGame(game, models[0].source)
     return TrainState(
-        game=build_game(stage.game, trust_code=trust_code),
+        game=game,
         players=players,
         optimizers={
             name: make_optimizer(optimizer_config(stage, name), net.parameters())

@@ -2,12 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
 
 from advnets import config
-from advnets.custom_code import CustomCode, untrusted_code_error
+from advnets.custom_code import (
+    CustomCode,
+    InvalidResultError,
+    describe_exception,
+    untrusted_code_error,
+)
 from advnets.errors import RunError, UsageError
-from advnets.protocols import Game
+from advnets.protocols import Batch, Game, Phase, PhaseOutput, Players
+from advnets.rng import RNG
+
+
+class CheckedGame:
+    """A game with code of the user, whose phases are checked as they are computed.
+
+    `source` is the FILE.py:NAME of the code, for messages. That each loss depends on every weight
+    of its player is checked in the first update of each phase.
+    """
+
+    def __init__(self, game: Game, source: str) -> None:
+        self.game = game
+        self.source = source
+        self.checked: set[str] = set()
+        """The names of the phases that have been computed."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the phases of the game, with losses that are checked.
+
+        Raises:
+            InvalidResultError: the game returns anything but phases.
+        """
+        phases = cast(object, self.game.phases())
+        items = cast(Sequence[object], phases) if isinstance(phases, tuple | list) else (phases,)
+        wrong = [item for item in items if not isinstance(item, Phase)]
+        if wrong or not items:
+            got = _describe(wrong[0]) if wrong else "no phase"
+            raise InvalidResultError(
+                f"phases() of {self.source} returned {got}, expected a tuple of Phase"
+            )
+        return tuple(
+            replace(phase, losses=partial(self._losses, phase))
+            for phase in cast(Sequence[Phase], items)
+        )
+
+    def _losses(self, phase: Phase, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
+        where = f"the phase {phase.name} of {self.source}"
+        try:
+            output = cast(object, phase.losses(players, batch, rng))
+        except SystemExit as error:
+            raise InvalidResultError(f"{where} raised {describe_exception(error)}") from error
+
+        # Check the types, then the names and shapes of losses and metrics.
+        if not isinstance(output, PhaseOutput):
+            raise InvalidResultError(f"{where} returned {_describe(output)}, expected PhaseOutput")
+        for name, values in (("losses", output.losses), ("metrics", output.metrics)):
+            if not isinstance(cast(object, values), Mapping):
+                raise InvalidResultError(
+                    f"{where} returned {_describe(values)} as {name}, expected a mapping of scalars"
+                )
+        expected = f"expected one of {' or '.join(players)}"
+        for player in [name for name in output.losses if name not in players] or (
+            [] if output.losses else ["no player"]
+        ):
+            raise InvalidResultError(f"{where} returned a loss of {player!r}, {expected}")
+        for kind, values in (("loss", output.losses), ("metric", output.metrics)):
+            for name, value in cast(Mapping[str, object], values).items():
+                if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+                    raise InvalidResultError(
+                        f"{where} returned {_describe(value)} as the {kind} {name!r}, "
+                        "expected a tensor of shape () of floats"
+                    )
+
+        # Check that the losses have gradients.
+        for player, loss in output.losses.items():
+            weight = None if phase.name in self.checked else _unused_weight(loss, players[player])
+            if not loss.requires_grad or weight is not None:
+                raise InvalidResultError(
+                    f"{where} returned a loss of the {player} that does not depend on "
+                    f"{weight or 'its weights'}, expected one with a gradient for each weight of "
+                    f"the {player}"
+                )
+        self.checked.add(phase.name)
+        return output
+
+
+def _unused_weight(loss: Tensor, player: nn.Module) -> str | None:
+    """Return the name of a weight of a player that a loss does not depend on; None: there is none.
+
+    Return None for a loss without a gradient too.
+    """
+    named = dict(player.named_parameters())
+    if frozen := [name for name, weight in named.items() if not weight.requires_grad]:
+        return frozen[0]
+    if not loss.requires_grad or not named:
+        return None
+    weights = tuple(named.values())
+    gradients = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+    found = cast(tuple[Tensor | None, ...], gradients)
+    unused = (name for name, gradient in zip(named, found, strict=True) if gradient is None)
+    return next(unused, None)
+
+
+def _describe(value: object) -> str:
+    """Return a value of the user's code in a few words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} of {str(value.dtype).split('.')[-1]}"
+    plain = value is None or isinstance(value, str | int | float)
+    return f"{value!r:.40}" if plain else f"an object of {type(value).__name__}"
 
 
 def config_from_file(spec: str, start: config.Config) -> config.Config:
@@ -46,10 +156,10 @@ def load_game(spec: config.CustomGame, *, trust_code: bool) -> Game:
     )
     if not isinstance(game, Game):
         raise UsageError(
-            f"{spec.source} is a {type(game).__name__} without phases(); give a game, or a "
+            f"{spec.source} is {_describe(game)}, without phases(); give a game, or a "
             "function that returns one"
         )
-    return game
+    return CheckedGame(game, spec.source)
 
 
 def check_trusted(run: config.Config, *, trust_code: bool) -> None:
@@ -82,4 +192,9 @@ def _call_if_function(spec: config.CustomGame, value: object) -> object:
         raise UsageError(
             f"{spec.source} cannot be called without arguments ({error}); give a function that "
             "returns the game"
+        ) from None
+    except SystemExit as error:
+        raise UsageError(
+            f"{spec.source} raised {describe_exception(error)}; give a function that returns the "
+            "game"
         ) from None

@@ -185,9 +185,11 @@ def build_custom_generator(
     A generator with a method `latent(n, rng)`, which draws its latents, is used without a wrapper.
 
     Raises:
-        UsageError: building or calling it fails, or its images have the wrong shape.
+        UsageError: building or calling it fails, it has no weights, or its images have the wrong
+            shape or type or no gradient.
     """
     net = _build(spec, shape, classes)
+    _check_weights(spec, net)
     if isinstance(net, LatentGenerator):
         return net
     latent_dim = getattr(net, "latent_dim", None)
@@ -206,9 +208,11 @@ def build_custom_discriminator(
     """Return the discriminator that the user's class or function builds.
 
     Raises:
-        UsageError: building or calling it fails, or it does not return one logit for each image.
+        UsageError: building or calling it fails, it has no weights, or it does not return one
+            logit with a gradient for each image.
     """
     net = _build(spec, shape, classes)
+    _check_weights(spec, net)
     _check_output(spec, net, [shape, (classes,)][: 2 if classes else 1], ())
     return CustomDiscriminator(net, classes)
 
@@ -266,7 +270,7 @@ def _build(spec: config.CustomModel, shape: Shape, classes: int) -> nn.Module:
         raise untrusted_code_error(_role(spec), spec.source)
     try:
         net = factory(shape, classes)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if torch.get_default_device().type != "meta" or isinstance(error, UsageError):
             raise _model_error(
                 spec, f"for images of {shape} and {classes} classes", error
@@ -280,25 +284,39 @@ def _build(spec: config.CustomModel, shape: Shape, classes: int) -> nn.Module:
     return net
 
 
+def _check_weights(spec: config.CustomModel, net: nn.Module) -> None:
+    """Check that a model has weights.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if next(net.parameters(), None) is None:
+        raise UsageError(
+            f"{spec.source} has no weights, expected one or more parameters, such as those of a "
+            "torch.nn.Linear; set layers as attributes of the module"
+        )
+
+
 def _check_output(
     spec: config.CustomModel,
     net: nn.Module,
     input_shapes: Sequence[tuple[int, ...]],
     output_shape: tuple[int, ...],
 ) -> None:
-    """Call a model with a batch of zeros and check the shape of its output; flatten logits.
+    """Call a model with a batch of zeros and check its output; flatten logits.
 
     Raises:
-        UsageError: calling the model fails, or its output has the wrong shape.
+        UsageError: calling the model fails, or its output has the wrong shape or type, or no
+            gradient.
     """
     # Call the model in evaluation mode, with random numbers that leave torch's generator unchanged.
     parameter = next(net.parameters(), None)
     device = None if parameter is None else parameter.device
     inputs = [torch.zeros(_CHECK_BATCH_SIZE, *shape, device=device) for shape in input_shapes]
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
             output: object = net.eval()(*inputs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
         raise _model_error(spec, f"on a batch of shape {shapes}", error) from error
     finally:
@@ -319,8 +337,24 @@ def _check_output(
             f"{expected}; {advice}"
         )
 
+    # Check its type, and that it depends on weights, unless they are frozen.
+    assert isinstance(output, Tensor)  # as it has a shape
+    is_logit = not output_shape
+    if not output.is_floating_point() or (not is_logit and output.dtype != torch.float32):
+        raise UsageError(
+            f"{spec.source} returned values of type {str(output.dtype).removeprefix('torch.')}, "
+            "expected float32; convert them with .float(), and its weights too"
+        )
+    trainable = any(weight.requires_grad for weight in net.parameters())
+    if trainable and not (output.requires_grad or torch.is_inference_mode_enabled()):
+        what = "logits" if is_logit else "images"
+        raise UsageError(
+            f"{spec.source} returned {what} without a gradient, expected {what} that depend on "
+            "its weights; leave out detach() and no_grad()"
+        )
 
-def _model_error(spec: config.CustomModel, when: str, error: Exception) -> Exception:
+
+def _model_error(spec: config.CustomModel, when: str, error: BaseException) -> BaseException:
     """Return the error for a custom model that failed, or the error itself if memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error):
         return error
