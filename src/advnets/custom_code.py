@@ -13,6 +13,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 from advnets.errors import AdvnetsError, CustomCodeError, RunError, UsageError
 from advnets.files import shell_quote
@@ -120,6 +121,16 @@ def custom_code_error(error: BaseException) -> CustomCodeError | None:
 def describe_exception(error: BaseException) -> str:
     """Return the type and the message of an exception."""
     return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def describe_value(value: object) -> str:
+    """Return a value that the user's code returned, in a few words."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        array = cast(Any, value)
+        kind, _, dtype = str(array.dtype).rpartition(".")
+        return f"{'a tensor' if kind else 'an array'} of shape {tuple(array.shape)} of {dtype}"
+    plain = value is None or isinstance(value, str | int | float)
+    return f"{value!r:.40}" if plain else f"an object of {type(value).__name__}"
 
 
 def untrusted_code_error(what: str, source: str, remedy: str = "") -> RunError:

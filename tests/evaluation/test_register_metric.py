@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
-from advnets.errors import UnknownNameError, UsageError
+import advnets
+from advnets.errors import CustomCodeError, UnknownNameError, UsageError
 from advnets.evaluation.context import compare_features
 from advnets.evaluation.registry import (
     METRICS,
@@ -18,6 +22,7 @@ from advnets.evaluation.registry import (
 )
 from advnets.evaluation.spec import MetricSpec, Value, normal_interval
 from advnets.experiment.train import train
+from advnets.experiment.trained_model import load
 from advnets.extractors.registry import EXTRACTORS, classifier_advice
 from advnets.plots.training_curves import MetricCurve
 from advnets.report import run_report
@@ -262,3 +267,86 @@ def test_advice_names_classifiers_of_images_of_that_size(shape, built_in, advice
     result = classifier_advice(shape, built_in=built_in)
     assert result.startswith(advice)
     assert (result == advice) == advice.startswith("add")
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("metric") / "run"
+    advnets.train("digits", out=out, steps=2, progress=False)
+    return out
+
+
+def results(change):
+    """Return a function that computes the records of `mine`, as `change` returns them."""
+
+    def records(context):
+        made = context.record("mine", "generator", n_real=5, n_fake=5, v=1.0)
+        return change(made, context)
+
+    return records
+
+
+MINE = MetricSpec(
+    name="mine",
+    title="mine",
+    help="nothing",
+    records=results(lambda made, context: [made]),
+    values={"v": Value("lower")},
+    describe=lambda record: f"v {record['v']}",
+)
+MADE = "expected context.record(…) with v"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda made, context: None, "returned None, expected a list of records"),
+        (lambda made, context: 3.0, "returned 3.0, expected a list of records"),
+        (lambda made, context: [], "returned no record, expected a list of records"),
+        (lambda made, context: [2], f"returned 2 as a record, {MADE}"),
+        (lambda made, context: [{"v": 1.0}], f"returned a record without 'metric', {MADE}"),
+        (lambda made, context: [made | {"metric": "swd"}],
+         "returned a record of the metric 'swd', expected 'mine'"),
+        (lambda made, context: [{k: made[k] for k in made if k != "v"}],
+         f"returned a record without 'v', {MADE}"),
+        (lambda made, context: [made | {"v": "a"}],
+         "returned 'a' as v, expected a number or None"),
+        (lambda made, context: [made | {"v": torch.tensor(1.0)}],
+         "returned a tensor of shape () of float32 as v, expected a number or None"),
+        (lambda made, context: [made | {"w": np.zeros(2)}],
+         "returned an array of shape (2,) of float64 as w, expected a number, a string or a list"),
+        (lambda made, context: exit(3), "failed (SystemExit: 3)"),
+    ],
+)  # fmt: skip
+def test_a_custom_metric_that_returns_anything_but_its_records_is_named(small_run, change, message):
+    """Nothing is stored, and the next evaluation by a correct one is not hindered."""
+    with pytest.raises(CustomCodeError) as caught:
+        load(small_run).evaluate([replace(MINE, records=results(change))])
+    assert re.match(rf"the metric mine of {re.escape(__file__)}(, line \d+,)? ", str(caught.value))
+    assert message in str(caught.value)
+    assert str(caught.value).endswith("; correct it: the training is saved")
+    assert not (small_run / "scores.json").exists()
+    del METRICS["mine"]
+
+
+def test_a_custom_metric_without_a_text_is_named(small_run):
+    for field in ("describe", "describe_inputs"):
+        spec = replace(MINE, **{field: lambda record: None})
+        with pytest.raises(CustomCodeError, match=f"returned None from {field}, expected a str"):
+            load(small_run).evaluate([spec])
+    assert not (small_run / "scores.json").exists()
+    del METRICS["mine"]
+
+
+def check(spec, **changed):
+    """Check a changed spec without the tests' checker of annotations."""
+    copy = object.__new__(type(spec))
+    vars(copy).update(vars(spec) | changed)
+    copy.__post_init__()
+
+
+def test_values_have_a_known_direction():
+    with pytest.raises(UsageError, match="better is 'bigger'; expected 'lower', 'higher' or None"):
+        check(Value("lower"), better="bigger")
+    with pytest.raises(UsageError, match="metric mine has values 'v': 'lower'; expected a mapping"):
+        check(MINE, values={"v": "lower"})

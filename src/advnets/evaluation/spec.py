@@ -8,15 +8,16 @@ training curves and the documentation.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from traceback import extract_tb
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from advnets.custom_code import describe_exception
-from advnets.errors import AdvnetsError, CustomCodeError
+from advnets.custom_code import InvalidResultError, describe_exception, describe_value
+from advnets.errors import AdvnetsError, CustomCodeError, UsageError
 from advnets.metrics.uncertainty import CONFIDENCE, NUM_GROUPS, student_quantile
 from advnets.plots.training_curves import MetricCurve
 from advnets.training.memory import is_out_of_memory
@@ -123,6 +124,11 @@ class Value:
     interval: IntervalRule | None = None
     """Its 95 % confidence interval over draws of samples and images; None: it has none."""
 
+    def __post_init__(self) -> None:
+        """Raise a UsageError if the direction is unknown."""
+        if self.better not in ("lower", "higher", None):
+            raise UsageError(f"better is {self.better!r}; expected 'lower', 'higher' or None")
+
 
 def compared_counts(record: Record) -> str:
     """Return the extractor and the numbers of generated and real images, as a phrase."""
@@ -174,6 +180,17 @@ class MetricSpec:
     check_run: Callable[[EvaluationContext], object] = bool
     """Raises an error if the players, the labels or the extractor do not fit the metric."""
 
+    def __post_init__(self) -> None:
+        """Raise a UsageError if the values to compare are not a mapping of `Value`."""
+        values = cast(object, self.values)
+        items = cast(Mapping[str, object], values) if isinstance(values, Mapping) else {"": values}
+        for name, value in items.items():
+            if not isinstance(value, Value):
+                raise UsageError(
+                    f"the metric {self.name} has values {name!r}: {describe_value(value)}; "
+                    "expected a mapping of Value by field"
+                )
+
     def check(self, context: EvaluationContext) -> None:
         """Check that it can be computed, before anything is.
 
@@ -188,22 +205,82 @@ class MetricSpec:
         """Return its records of a run, with their intervals.
 
         Raises:
-            CustomCodeError: the metric is a custom one, and its code raised an exception.
+            CustomCodeError: the metric is a custom one, and its code raised an exception or
+                returned anything but records with its values, or texts that describe them.
         """
+        custom = not str(getattr(self.records, "__module__", "")).startswith("advnets.")
+        code = getattr(self.records, "__code__", None)
+        file = getattr(code, "co_filename", "Python")
         try:
             records = self.records(context)
-            return [{**record, "interval": self.intervals(record)} for record in records]
-        except Exception as error:
-            own = not str(getattr(self.records, "__module__", "")).startswith("advnets.")
-            if not own or isinstance(error, AdvnetsError) or is_out_of_memory(error):
+            if custom:
+                self._check_records(records)
+            found = [{**record, "interval": self.intervals(record)} for record in records]
+            if custom:
+                self._check_texts(found)
+            return found
+        except InvalidResultError as error:
+            raise CustomCodeError(f"the metric {self.name} of {file} {error}") from error
+        except (Exception, SystemExit) as error:
+            if not custom or isinstance(error, AdvnetsError) or is_out_of_memory(error):
                 raise
-            code = getattr(self.records, "__code__", None)
-            file = getattr(code, "co_filename", "Python")
             lines = [f.lineno for f in extract_tb(error.__traceback__) if f.filename == file]
             line = f", line {lines[-1]}" if lines else ""
             raise CustomCodeError(
                 f"the metric {self.name} of {file}{line}, failed ({describe_exception(error)})"
             ) from error
+
+    def _check_records(self, records: object) -> None:
+        """Check the records that the code of a custom metric returns.
+
+        Raises:
+            InvalidResultError: they are not records of this metric with numbers as its values.
+        """
+        if not isinstance(records, list | tuple) or not records:
+            got = "no record" if records in ([], ()) else describe_value(records)
+            raise InvalidResultError(f"returned {got}, expected a list of records")
+        for record in cast(Sequence[object], records):
+            made = f"expected context.record(…) with {' and '.join(self.values)}"
+            if not isinstance(record, Mapping):
+                raise InvalidResultError(f"returned {describe_value(record)} as a record, {made}")
+            fields = cast(Record, record)
+            required = ("metric", "samples", "n_real", "n_fake", "extractor", *self.values)
+            if missing := [key for key in required if key not in fields]:
+                raise InvalidResultError(f"returned a record without {missing[0]!r}, {made}")
+            if fields["metric"] != self.name:
+                raise InvalidResultError(
+                    f"returned a record of the metric {fields['metric']!r}, expected {self.name!r}"
+                )
+            for key in self.values:
+                value = fields[key]
+                if isinstance(value, bool) or not isinstance(value, int | float | None):
+                    raise InvalidResultError(
+                        f"returned {describe_value(value)} as {key}, expected a number or None"
+                    )
+            for key, value in fields.items():
+                try:
+                    json.dumps(value)
+                except (TypeError, ValueError):
+                    raise InvalidResultError(
+                        f"returned {describe_value(value)} as {key}, expected a number, a string "
+                        "or a list or dict of them"
+                    ) from None
+
+    def _check_texts(self, records: Sequence[Record]) -> None:
+        """Check the texts that describe the records of a custom metric.
+
+        Raises:
+            InvalidResultError: one is not a string.
+        """
+        for name, describe in (
+            ("describe", self.describe),
+            ("describe_inputs", self.describe_inputs),
+        ):
+            for text in (cast(object, describe(record)) for record in records):
+                if not isinstance(text, str):
+                    raise InvalidResultError(
+                        f"returned {describe_value(text)} from {name}, expected a string"
+                    )
 
     def settings(self, record: Record) -> dict[str, Any]:
         """Return all that the values of a record depend on; unknown fields are included."""

@@ -15,6 +15,7 @@ from advnets.custom_code import (
     CustomCode,
     InvalidResultError,
     describe_exception,
+    describe_value,
     untrusted_code_error,
 )
 from advnets.errors import RunError, UsageError
@@ -45,7 +46,7 @@ class CheckedGame:
         items = cast(Sequence[object], phases) if isinstance(phases, tuple | list) else (phases,)
         wrong = [item for item in items if not isinstance(item, Phase)]
         if wrong or not items:
-            got = _describe(wrong[0]) if wrong else "no phase"
+            got = describe_value(wrong[0]) if wrong else "no phase"
             raise InvalidResultError(
                 f"phases() of {self.source} returned {got}, expected a tuple of Phase"
             )
@@ -63,11 +64,14 @@ class CheckedGame:
 
         # Check the types, then the names and shapes of losses and metrics.
         if not isinstance(output, PhaseOutput):
-            raise InvalidResultError(f"{where} returned {_describe(output)}, expected PhaseOutput")
+            raise InvalidResultError(
+                f"{where} returned {describe_value(output)}, expected PhaseOutput"
+            )
         for name, values in (("losses", output.losses), ("metrics", output.metrics)):
             if not isinstance(cast(object, values), Mapping):
                 raise InvalidResultError(
-                    f"{where} returned {_describe(values)} as {name}, expected a mapping of scalars"
+                    f"{where} returned {describe_value(values)} as {name}, expected a mapping of "
+                    "scalars"
                 )
         expected = f"expected one of {' or '.join(players)}"
         for player in [name for name in output.losses if name not in players] or (
@@ -78,7 +82,7 @@ class CheckedGame:
             for name, value in cast(Mapping[str, object], values).items():
                 if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
                     raise InvalidResultError(
-                        f"{where} returned {_describe(value)} as the {kind} {name!r}, "
+                        f"{where} returned {describe_value(value)} as the {kind} {name!r}, "
                         "expected a tensor of shape () of floats"
                     )
 
@@ -110,14 +114,6 @@ def _unused_weight(loss: Tensor, player: nn.Module) -> str | None:
     found = cast(tuple[Tensor | None, ...], gradients)
     unused = (name for name, gradient in zip(named, found, strict=True) if gradient is None)
     return next(unused, None)
-
-
-def _describe(value: object) -> str:
-    """Return a value of the user's code in a few words."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)} of {str(value.dtype).split('.')[-1]}"
-    plain = value is None or isinstance(value, str | int | float)
-    return f"{value!r:.40}" if plain else f"an object of {type(value).__name__}"
 
 
 def config_from_file(spec: str, start: config.Config) -> config.Config:
@@ -156,7 +152,7 @@ def load_game(spec: config.CustomGame, *, trust_code: bool) -> Game:
     )
     if not isinstance(game, Game):
         raise UsageError(
-            f"{spec.source} is {_describe(game)}, without phases(); give a game, or a "
+            f"{spec.source} is {describe_value(game)}, without phases(); give a game, or a "
             "function that returns one"
         )
     return CheckedGame(game, spec.source)

@@ -113,7 +113,7 @@ def explain_errors(advice: str) -> Generator[None]:
         raise replacement from error
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error of Python or torch means that memory ran out."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
