@@ -18,7 +18,7 @@ import advnets
 from advnets import presets
 from advnets.config.overrides import option_names
 from advnets.config.serialize import to_json
-from advnets.errors import RunError, UsageError, in_python_words
+from advnets.errors import DataError, RunError, UsageError, in_python_words
 from advnets.presets.config_file import read_config_file
 from advnets.presets.preset import Preset
 
@@ -64,6 +64,10 @@ def test_keywords_and_overrides_reach_every_option():
             UsageError,
             "batch_size is '8'; it must be an integer",
         ),
+        ({"lr": 1e-320}, UsageError, "lr is 1e-320; it must be 0, or at least 1.2e-38, the small"),
+        ({"keep_best": "zz"}, UsageError, "no metric of a training curve or value of one is calle"),
+        ({"keep_best": "parzn"}, UsageError, "called 'parzn'; did you mean parzen?"),
+        ({"callbacks": "tensorboard"}, UsageError, r'several .*; give a list .* \["tensorboard"\]'),
         ({"overrides": {"game.r3": 1}}, UsageError, "no option is called 'game.r3'"),
         (
             {"log_every": 0, "overrides": {"game.adaptive_k_threshold": 0.1, "game.k": 2}},
@@ -449,6 +453,15 @@ def test_load_takes_a_step_or_a_checkpoint_file(tiny):
         advnets.load("runs/mine", step=41)
     with pytest.raises(UsageError, match=r"is a checkpoint, and step is 40; give one of them"):
         advnets.load(file, step=40)
+    with pytest.raises(RunError, match=r"is a file of a run; give the run's directory, runs/mine"):
+        advnets.load("runs/mine/config.json")
+    with pytest.raises(DataError, match=r"runs/mine is missing: no file or folder is called nope"):
+        advnets.load("runs/mine", data="nope")
+    for data in None, "digits":
+        with pytest.raises(UsageError, match="labels apply to data in memory, and data is not in"):
+            advnets.load("runs/mine", data=data, labels=[0])
+        with pytest.raises(UsageError, match="labels apply to data in memory, and data is not in"):
+            advnets.evaluate("runs/mine", "swd", data=data, labels=[0])
     elsewhere = file.rename("step-00000040.safetensors")
     for absent in file, elsewhere:
         with pytest.raises(RunError, match=r"is not a checkpoint in the folder checkpoints/"):

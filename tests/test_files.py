@@ -24,8 +24,10 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
         part.write_text("half of")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(WriteError, match=r"file.json could not be written \(No space left"):
+    with pytest.raises(WriteError, match=r"file.json could not be written \(No .* and is unchange"):
         write_atomically(path, fail)
+    with pytest.raises(WriteError, match=r"new.json could not be written \(No space .*\); free"):
+        write_atomically(tmp_path / "new.json", fail)
     assert json.loads(path.read_text()) == {"old": True}
     assert list(tmp_path.iterdir()) == [path]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -17,7 +17,7 @@ from advnets.cli.console import Console
 from advnets.config import Config, Data
 from advnets.config.overrides import apply_overrides, option_names
 from advnets.data.memory import as_dataset, is_array
-from advnets.data.spec import MEMORY_PREFIX, check_own_images
+from advnets.data.spec import MEMORY_PREFIX, check_labels, check_own_images
 from advnets.distributed import process_group
 from advnets.errors import DivergedWarning, UsageError, public_function, unknown_keyword, warn_user
 from advnets.evaluation.comparison import compare as compare_scores
@@ -76,7 +76,9 @@ def train(
     branch: str | Path | None = None,
     step: int | Literal["best"] | None = None,
     trust_code: bool = False,
-    callbacks: Sequence[str | object] = (),
+    callbacks: Annotated[
+        Sequence[str | object], 'give a list of them, such as ["tensorboard"]'
+    ] = (),
     progress: bool = True,
     generator: str | Factory | None = None,
     discriminator: str | Factory | None = None,
@@ -97,8 +99,8 @@ def train(
             to 1, points of shape (N, 1) or (N, 2), a torch Dataset, a Hugging Face dataset, a list
             of paths or PIL images, or a dataset that `advnets.data.open_dataset` returned. Of 50 or
             more images in memory, a tenth each is held out for validation and test; an iterable
-            torch Dataset is streamed, all of it for training. `resume` needs the same images, and
-            checks that they are.
+            Dataset of torch or Hugging Face is streamed, one of torch all for training. `resume`
+            needs the same images, and checks that they are.
         labels: the class of each image in memory, an integer or a name.
         data_dir: the directory of named datasets.
         out: the run directory; None: runs/NAME, with the name of the preset or of your data, or
@@ -157,10 +159,7 @@ def train(
     name = str(preset) if isinstance(preset, str | Path) else None
     source = str(data) if isinstance(data, str | Path) else None
     in_memory = data is not None and not isinstance(data, str | Path | Data)
-    if labels is not None and not in_memory:
-        raise UsageError(
-            "labels apply to data in memory, and data is not in memory; leave labels out"
-        )
+    check_labels(data, labels)
 
     # Start from the given config, the stored run, or the preset.
     if isinstance(preset, Preset):

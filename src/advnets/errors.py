@@ -38,6 +38,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import os
 import re
 import signal
 import sys
@@ -398,8 +399,9 @@ class WriteError(AdvnetsError):
     """A file that could not be written; its previous content is unchanged."""
 
     def __init__(self, path: Path, error: OSError) -> None:
+        unchanged = " and is unchanged" if os.path.lexists(path) else ""
         super().__init__(
-            f"{path} could not be written ({error.strerror or error}) and is unchanged; "
+            f"{path} could not be written ({error.strerror or error}){unchanged}; "
             "free some space or fix the folder's permissions, then try again"
         )
 

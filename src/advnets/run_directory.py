@@ -60,6 +60,8 @@ class RunDirectory:
             RunError: there is no such run.
         """
         run = cls(path)
+        if run.config_file.name == path.name and path.is_file():
+            raise RunError(f"{path} is a file of a run; give the run's directory, {path.parent}")
         if not run.exists:
             raise RunError(
                 f"{path} holds no run (it has no config.json); give the directory of one"

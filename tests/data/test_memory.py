@@ -300,6 +300,11 @@ def test_the_folder_of_a_run_is_named_by_the_preset(in_folder):
         advnets.train("digits", data=GRAY, size=8, steps=2)
     with pytest.raises(UsageError, match="labels apply to data in memory"):
         advnets.train("digits", labels=LABELS, steps=2)
+    message = "was passed from Python, in memory .* digest .*; pass the same images again from Pyt"
+    with pytest.raises(RunError, match=message):
+        advnets.train(out="runs/digits", data="digits", resume=True, progress=False)
+    with pytest.raises(RunError, match=message):
+        advnets.load("runs/digits", data="digits").evaluate("swd")
 
 
 def test_real_images_replace_the_test_images(tiny, in_folder):

@@ -306,6 +306,8 @@ def test_weights_of_a_player_that_the_other_run_lacks_are_named(tiny, tmp_path):
     named = replace(tiny.stage, init_from=str(source), init_players=("discriminator",))
     with pytest.raises(UsageError, match=r"has discriminator, but .* has the players generator;"):
         train(tiny.with_stage(named), tmp_path / "run")
+    with pytest.raises(UsageError, match=r"of the game are generator and .*; did you mean genera"):
+        advnets.train(tiny, out=tmp_path / "run", init_from=source, init_players="generatr")
     fine = replace(tiny.stage, init_from=str(source))
     assert train(tiny.with_stage(fine), tmp_path / "run").complete
 

@@ -559,6 +559,8 @@ def test_unchanged_weights_mean_that_training_had_no_effect():
     assert problem is not None
     assert problem.reason == "had no effect"
     assert problem.detail.startswith("no weight of the generator differs")
+    signs = InitialWeights.from_players(player(0.0))
+    assert training_problem(signs, player(-0.0), FINE, 1e4) is not None  # -0 equals 0
     moved = {**player(0.3), "encoder": player(0.2)["generator"]}
     assert training_problem(initial, moved, FINE, 1e4) is None
     both = training_problem(initial, moved, FINE | {"encoder": torch.tensor(0.1)}, 1e4)

@@ -180,6 +180,8 @@ def _replace_nested(section: Any, values: Mapping[str, Any]) -> Any:
 def _convert(name: str, value: Any, expected: Any) -> Any:
     """Convert the value of an option: lists to tuples, paths to strings, NumPy scalars to numbers.
 
+    A string in place of several is one of them.
+
     Raises:
         UsageError: it has the wrong type, or is not one of the possible values.
     """
@@ -187,8 +189,9 @@ def _convert(name: str, value: Any, expected: Any) -> Any:
         value = value.item()
     if isinstance(value, Path):
         value = str(value)
+    several = get_origin(expected) is tuple and str in get_args(expected)
     try:
-        return structure(value, expected)
+        return structure((value,) if several and isinstance(value, str) else value, expected)
     except ValueError:
         choices = get_args(expected) if get_origin(expected) is Literal else ()
         hint = suggestion(value, map(str, choices)) if isinstance(value, str) else ""

@@ -21,6 +21,7 @@ from advnets.config.validation import (
     LARGEST_IMAGE,
     ValidatedConfig,
     check_min,
+    check_rates,
     check_sizes,
     check_values,
 )
@@ -109,7 +110,8 @@ class SGD(ValidatedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_min(self, 0, "lr", "lr_min", "momentum", "momentum_final")
+        check_rates(self, "lr", "lr_min")
+        check_min(self, 0, "momentum", "momentum_final")
         check_min(self, 1, "lr_decay", "momentum_epochs")
 
 
@@ -135,7 +137,8 @@ class Adam(ValidatedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_min(self, 0, "lr", "lr_min", "beta1", "beta2", "lr_final", "beta2_final")
+        check_rates(self, "lr", "lr_min", "lr_final")
+        check_min(self, 0, "beta1", "beta2", "beta2_final")
         check_min(self, 1, "lr_decay")
         check_values(
             self, "less than 1", lambda number: number < 1, "beta1", "beta2", "beta2_final"

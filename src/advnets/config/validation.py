@@ -11,6 +11,8 @@ from advnets.errors import UsageError, suggestion
 
 LARGEST_FLOAT = 3.4028234663852886e38
 """The largest float32: a larger number would become infinite in the computation."""
+SMALLEST_FLOAT = 1.1754943508222875e-38
+"""The smallest normal float32: smaller numbers have few digits, or become 0."""
 LARGEST_SIZE = 10**6
 """The largest number of units or channels: larger matrices exceed any memory."""
 LARGEST_BATCH = 10**5
@@ -100,6 +102,13 @@ def check_values(
 def check_min(config: object, minimum: int, *names: str) -> None:
     """Check that the named fields are at least `minimum`."""
     check_values(config, f"at least {minimum}", lambda number: number >= minimum, *names)
+
+
+def check_rates(config: object, *names: str) -> None:
+    """Check that the named fields are 0 or at least the smallest normal float32."""
+    check_min(config, 0, *names)
+    expected = "0, or at least 1.2e-38, the smallest normal float32"
+    check_values(config, expected, lambda rate: rate == 0 or rate >= SMALLEST_FLOAT, *names)
 
 
 def check_sizes(

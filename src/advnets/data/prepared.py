@@ -14,7 +14,7 @@ from advnets import config
 from advnets.data.class_proportions import ClassProportions, ProportionKind, class_index
 from advnets.data.dataset import Dataset, Shape, iterate_blocks, num_train_images
 from advnets.data.normalization import Normalizer, fit_normalizer, normalizer_from_statistics
-from advnets.data.spec import in_memory, is_dataset_name, is_source, shadowing_warning
+from advnets.data.spec import check_labels, in_memory, is_dataset_name, is_source, shadowing_warning
 from advnets.errors import DataError, RunError, UsageError
 
 
@@ -136,13 +136,32 @@ def open_training_data(spec: config.Data) -> PreparedData:
     return open_data(spec)
 
 
+def check_run_data(path: Path, data: object, labels: object = None) -> None:
+    """Check the data that are given for the run at `path`, without opening them.
+
+    Raises:
+        DataError: `data` is a path that does not exist.
+        UsageError: labels are given, and `data` is not in memory.
+    """
+    check_labels(data, labels)
+    if isinstance(data, str | Path) and not is_source(str(data)):
+        raise DataError(
+            f"the data of {path} is missing: no file or folder is called {data}; set its "
+            "present location with --data PATH"
+        )
+
+
 def open_run_data(
-    path: Path, spec: config.Data, info: DatasetInfo, dataset: Dataset | None = None
+    path: Path,
+    spec: config.Data,
+    info: DatasetInfo,
+    dataset: Dataset | None = None,
+    source: str = "",
 ) -> PreparedData:
     """Open the dataset that the run at `path` was trained on, from its present location `spec`.
 
     The dataset keeps the name that the run recorded. `dataset` is the dataset itself, where it was
-    in memory.
+    in memory; `source` is the source that the run recorded.
 
     Raises:
         DataError: the data is missing or cannot be opened.
@@ -154,11 +173,8 @@ def open_run_data(
             f"{info.digest[:12]}); pass it again from Python: advnets.train(out=…, resume=True, "
             "data=…), or advnets.load(…, data=…)"
         )
-    if dataset is None and not is_source(spec.source):
-        raise DataError(
-            f"the data of {path} is missing: no file or folder is called {spec.source}; set its "
-            "present location with --data PATH"
-        )
+    if dataset is None:
+        check_run_data(path, spec.source)
     try:
         opened = open_data(spec) if dataset is None else prepare(dataset, spec)
     except DataError as error:
@@ -172,6 +188,12 @@ def open_run_data(
             "labels"
         )
     if opened.info.digest != info.digest:
+        if in_memory(source):
+            raise RunError(
+                f"the data of {path} was passed from Python, in memory ({info.name}, digest "
+                f"{info.digest[:12]}), and {spec.source} has the digest {opened.info.digest[:12]}; "
+                "pass the same images again from Python as data"
+            )
         raise RunError(
             f"the data of {path} has changed since the run was started: {spec.source} has the "
             f"digest {opened.info.digest[:12]}, expected {info.digest[:12]} ({info.name}); restore "

@@ -95,6 +95,19 @@ def check_source(source: str) -> None:
         raise UnknownNameError("dataset, folder or file", source, DATASET_NAMES, listed=listed)
 
 
+def check_labels(data: object, labels: object) -> None:
+    """Refuse labels that are given without data in memory.
+
+    Raises:
+        UsageError: labels are given, and the data is a name, a path, a config or None.
+    """
+    if labels is not None and (data is None or isinstance(data, str | Path | Data)):
+        raise UsageError(
+            "labels apply to data in memory, and data is not in memory; give the images as data, "
+            "or leave labels out"
+        )
+
+
 def in_memory(source: str) -> bool:
     """Return whether a run with this source was trained on data that Python had in memory."""
     return source.startswith(f"{MEMORY_PREFIX}:")

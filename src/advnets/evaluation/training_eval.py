@@ -71,6 +71,20 @@ def _metrics_with(score: str) -> list[str]:
     ]
 
 
+def check_keep_best(intervals: config.Intervals) -> None:
+    """Check that --keep-best is a score of any metric of training curves.
+
+    Raises:
+        UnknownNameError: it is not.
+    """
+    score = intervals.keep_best
+    if score is None or find_metric(score) or _metrics_with(score):
+        return
+    curves = {name: spec for name, spec in METRICS.items() if spec.curve is not None}
+    aliases = [alias for spec in curves.values() for alias in (*spec.aliases, *spec.values)]
+    raise UnknownNameError("metric of a training curve or value of one", score, curves, aliases)
+
+
 def num_images(data: PreparedData) -> int:
     """Return the number of samples of an evaluation by default, and of test images; 0: none."""
     return min(MAX_IMAGES, len(data.dataset.test or ()))

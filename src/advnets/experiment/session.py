@@ -312,7 +312,7 @@ def resume_session(run: RunDirectory, requested: config.Config, dataset: Dataset
     if merged.runtime.device == stored.config.runtime.device:
         _require_device(merged.runtime, run.path)
     merged = replace(merged, runtime=devices.resolve(merged.runtime))
-    data = open_run_data(run.path, merged.data, stored.info, dataset)
+    data = open_run_data(run.path, merged.data, stored.info, dataset, stored.config.data.source)
     merged = setup.resolve_config(merged, data.info, merged.runtime)
     stored.players(len(merged.stages) - 1)  # refuses networks that cannot be built
     check_memory(merged, data.info, torch.device(merged.runtime.device))

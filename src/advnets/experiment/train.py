@@ -45,6 +45,7 @@ from advnets.errors import (
 from advnets.evaluation.modes import default_metric
 from advnets.evaluation.training_eval import (
     TrainingEvaluator,
+    check_keep_best,
     eval_metric,
     selection,
 )
@@ -180,6 +181,7 @@ def _train(
         if dataset is None:
             check_source(run_config.data.source)
         intervals = run_config.intervals
+        check_keep_best(intervals)
         if intervals.eval_every is not None or intervals.eval_metric is not None:
             selection(intervals)
             eval_metric(intervals)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from advnets.config import Config, CustomDiscriminator, CustomGenerator, Runtime
 from advnets.data.class_proportions import Label, LabelIndex, Labels, ProportionKind, class_indices
+from advnets.data.prepared import DatasetInfo, PreparedData, check_run_data, open_run_data
 from advnets.errors import UsageError, WriteError, check_type, public_function, warn_user
 from advnets.experiment.stored_run import StoredRun, players_of_run, run_and_step
 from advnets.models.custom import Factory, check_custom_models, load_custom_models, register_model
@@ -37,7 +38,6 @@ from advnets.training.memory import explain_errors
 
 if TYPE_CHECKING:
     from advnets.data.normalization import Normalizer
-    from advnets.data.prepared import DatasetInfo, PreparedData
     from advnets.evaluation.spec import MetricNames
     from advnets.extractors.discriminator import DiscriminatorExtractor
     from advnets.sampling.inversion import Inversion
@@ -172,7 +172,7 @@ class TrainedModel:
 
         Args:
             n: number of images.
-            seed: random seed of z.
+            seed: random seed of z, any integer.
             label: the class name, or n names, for a class-conditional run, which draws from
                 p_g(x | y).
             label_index: the class index, or n indices, into `info.classes`, instead of `label`.
@@ -407,8 +407,6 @@ class TrainedModel:
             DataError: the data is missing, or cannot be opened.
             RunError: the data is not what the run was trained on (its digest differs).
         """
-        from advnets.data.prepared import open_run_data
-
         spec, dataset = self.config.data, None
         if isinstance(self._data, str | Path):
             spec = replace(spec, source=str(self._data))
@@ -418,7 +416,7 @@ class TrainedModel:
             dataset = as_dataset(self._data, self._data_labels, spec)
         if self._data_dir is not None:
             spec = replace(spec, directory=str(self._data_dir))
-        return open_run_data(self.run.path, spec, self.info, dataset)
+        return open_run_data(self.run.path, spec, self.info, dataset, self.config.data.source)
 
     def _labels(
         self,
@@ -586,6 +584,7 @@ def load(
         if step is not None:
             raise UsageError(f"{path} is a checkpoint, and step is {step}; give one of them")
         path, step = run_and_step(path)
+    check_run_data(path, data, labels)
     trained = TrainedModel(
         path,
         weights,

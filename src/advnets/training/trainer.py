@@ -536,8 +536,9 @@ def largest_weight(player: nn.Module) -> float:
 
 
 def _digest(parameters: Iterable[Tensor]) -> bytes:
+    """Return a digest of the values of parameters, in which -0 is 0."""
     digest = hashlib.blake2b(digest_size=16)
     for parameter in parameters:
         flat = parameter.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
+        digest.update((flat + 0).view(torch.uint8).numpy().data)
     return digest.digest()

@@ -272,3 +272,16 @@ def test_a_dataset_without_declared_columns_has_those_of_its_first_row(png):
     train = open_huggingface_dataset(datasets.IterableDataset.from_generator(rows), DATA).train
     assert sorted(one_pass(train)) == [0, 1, 2, 3, 4]
     assert train.head(5).labels.tolist() == [0, 1, 0, 1, 0]
+
+
+def test_an_iterable_dataset_is_streamed_without_being_asked(png):
+    """As one of torch is."""
+    import datasets
+
+    def rows():
+        for i in range(5):
+            yield {"jpg": png(i), "cls": i % 2}
+
+    data = datasets.IterableDataset.from_generator(rows)
+    train = open_huggingface_dataset(data, Data(size=8, channels=1)).train
+    assert sorted(one_pass(train)) == [0, 1, 2, 3, 4]

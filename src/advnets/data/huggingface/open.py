@@ -11,7 +11,7 @@ import logging
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,11 @@ def find_hub_name(name: str, options: Hub, data: Data) -> Dataset | ImageFiles:
 def open_huggingface_dataset(dataset: Any, data: Data, options: Hub | None = None) -> Dataset:
     """Open a dataset of the `datasets` library, or a dict of them by split.
 
+    An `IterableDataset`, or a dict with one, is streamed.
+
     Raises:
         DataError: it has no image column, or no rows.
-        UsageError: it is not a dataset of the library, or can only be streamed.
+        UsageError: it is not a dataset of the library.
     """
     datasets = datasets_module()
     splits = _by_name(dataset)
@@ -129,8 +131,8 @@ def open_huggingface_dataset(dataset: Any, data: Data, options: Hub | None = Non
                 f"{what} is of type {type(split).__name__}; give a datasets.Dataset, an "
                 "IterableDataset, or a dict of them by split"
             )
-        if isinstance(split, datasets.IterableDataset) and not data.stream:
-            raise UsageError("an IterableDataset cannot be packed; set stream=True to stream it")
+        if isinstance(split, datasets.IterableDataset):
+            data = replace(data, stream=True)  # it cannot be packed
         splits[name] = _without_format(split)
     info = next(iter(splits.values())).info if splits else None
     name = str(getattr(info, "dataset_name", None) or "dataset")
