@@ -527,6 +527,7 @@ EXECUTING = {
     ("training/memory.py", "importlib.import_module"): "`resource` of the standard library",
     ("errors.py", "importlib.import_module"): "a library by a name that stands in the source",
     ("lazy.py", "importlib.import_module"): "a module of the package's own",
+    ("cli/commands.py", "importlib.import_module"): "torch",
     ("bench/runner.py", "subprocess.Popen"): "this package's own worker",
     ("presets/config_file.py", "yaml.load"): "with a subclass of SafeLoader",
     ("metrics/linear_probe.py", "torch.compile"): "",

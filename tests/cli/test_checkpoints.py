@@ -76,7 +76,10 @@ def test_what_is_selected_by_must_be_evaluated_and_have_a_direction(run_command,
         (("--patience", "3", *NEVER), "--patience is 3, but --eval-every is 0, so that nothing is"),
         (("--keep-best", "fid", *NEVER), "--keep-best is fid, but --eval-every is 0, so that not"),
         (("--keep-best", "fid", "--steps", "9"), "--keep-best is fid, but a training of 9 steps "),
-        ((*EVALUATED, "--keep-best", "n_real"), "no score of the metric frechet is called"),
+        (
+            (*EVALUATED, "--keep-best", "n_real"),
+            "no metric of a training curve or value of one is called 'n_real'",
+        ),
         (
             (*EVALUATED, "--keep-best", "KID"),
             "--keep-best is KID, but the evaluations are by frechet, which has no such score; set "

@@ -14,7 +14,7 @@ RUNAWAY = ("--generator-optimizer.lr", "1e5", "--discriminator-optimizer.lr", "1
 UNMOVED = [
     argument
     for player in ("generator", "discriminator")
-    for name, value in (("lr", "1e-60"), ("lr-min", "0"))
+    for name, value in (("lr", "1.2e-38"), ("lr-min", "0"))
     for argument in (f"--{player}-optimizer.{name}", value)
 ]
 

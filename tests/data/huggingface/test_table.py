@@ -367,8 +367,6 @@ def test_other_objects_are_refused(table):
         open_huggingface_dataset([1, 2], DATA)
     with pytest.raises(UsageError, match=r"data\['a'\] is of type int; give a datasets.Dataset"):
         open_dataset({"a": 1})
-    with pytest.raises(UsageError, match="stream=True"):
-        open_huggingface_dataset(table(range(3)).to_iterable_dataset(), DATA)
     with pytest.raises(DataError, match="has no rows"):
         open_huggingface_dataset(table([]), DATA)
     with pytest.raises(DataError, match="no training split, got no splits"):
@@ -381,7 +379,7 @@ def test_a_format_changes_nothing(table, kind, stream):
     rows = table(range(60)).with_format(kind)
     if stream:
         rows = rows.to_iterable_dataset().with_format(kind)
-        read = open_dataset(rows, stream=True, size=8).train.head(60)
+        read = open_dataset(rows, size=8).train.head(60)  # `stream` need not be set
         assert np.array_equal(read.labels, np.arange(60) % 3)
     else:
         opened = open_dataset(rows, size=8)
