@@ -68,7 +68,8 @@ CASES: dict[str, tuple[str, dict, int]] = {
         200,
     ),
     "variational autoencoder": ("vae-mnist", DIGITS, 200),
-    "points": ("modern-ring", {}, 200),
+    # Chaotic: weights that one process changes by 1e-15 differ by 0.03 after 120 steps.
+    "points": ("modern-ring", {}, 40),
 }
 """Presets, their overrides and numbers of steps; the batch size is 24 where none is given."""
 QUICK = ("synchronized batch normalization", "packs", "semi-supervised", "R1 and R2")
