@@ -11,6 +11,7 @@ import torch
 from advnets import config, presets
 from advnets.cli.console import Console
 from advnets.cli.main import main
+from advnets.training.callback import Callback
 
 # One thread is fast enough for the small nets, and makes sums the same on every machine.
 torch.set_num_threads(1)
@@ -48,6 +49,29 @@ def tiny() -> config.Config:
 def console() -> Console:
     """Return callbacks that print, to be captured by pytest."""
     return Console()
+
+
+class Crash(BaseException):
+    """An exception that nothing in the package handles."""
+
+
+class Crashing(Callback):
+    """A callback that raises at a step, as if the process had died: nothing is saved."""
+
+    error = Crash
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, step: int) -> None:
+        if step == self.step:
+            raise Crash
+
+
+@pytest.fixture
+def crashing() -> type[Crashing]:
+    """Return the callback that raises its `error` after a step."""
+    return Crashing
 
 
 @pytest.fixture

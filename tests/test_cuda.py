@@ -18,7 +18,6 @@ from advnets.experiment import setup
 from advnets.experiment.train import train
 from advnets.run_directory import RunDirectory
 from advnets.training import devices
-from advnets.training.callback import Callback
 from advnets.training.optimizers import make_optimizer
 from advnets.training.step import train_step
 
@@ -118,21 +117,6 @@ def test_bfloat16_rounds_and_learns_the_same(device, name):
     assert torch.cosine_similarity(exact, rounded, dim=0) > 0.99
 
 
-class Crash(BaseException):
-    """Ends a training as if the process had died: nothing is saved."""
-
-
-class CrashingAfter(Callback):
-    """Crashes after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step(self, step):
-        if step == self.step:
-            raise Crash
-
-
 @pytest.fixture
 def deterministic(monkeypatch):
     """Use deterministic kernels, where there are any."""
@@ -144,13 +128,13 @@ def deterministic(monkeypatch):
 
 @pytest.mark.filterwarnings("default:.*deterministic")
 @pytest.mark.parametrize("name", ["maxout with dropout", "R1 and R2", "convolutions"])
-def test_a_resumed_training_is_bit_exact(device, name, tmp_path, deterministic):
+def test_a_resumed_training_is_bit_exact(device, name, tmp_path, deterministic, crashing):
     every = config.Intervals(log_every=2, sample_every=0, checkpoint_every=4, eval_every=0)
     run = replace(make_config(name, device), intervals=every)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(run, whole)
-    with pytest.raises(Crash):
-        train(run, cut, [CrashingAfter(6)])
+    with pytest.raises(crashing.error):
+        train(run, cut, [crashing(6)])
     train(run, cut, resume=True)
     ends = [RunDirectory(path).newest_checkpoint().read_bytes() for path in (whole, cut)]
     assert ends[0] == ends[1]

@@ -23,21 +23,6 @@ from advnets.training.callback import Callback
 from advnets.training.checkpoint import read_checkpoint
 
 
-class Crash(BaseException):
-    """An exception that nothing in the package handles."""
-
-
-class Crashing(Callback):
-    """A callback that raises at a step, as if the process had died: nothing is saved."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step(self, step):
-        if step == self.step:
-            raise Crash
-
-
 @pytest.fixture
 def two_stages(tiny):
     """Return two stages of ten steps, as for TFD: the second generator takes the first's output."""
@@ -55,13 +40,13 @@ def last(run):
 
 
 @pytest.fixture
-def resumes_bit_exactly(tmp_path, console):
+def resumes_bit_exactly(tmp_path, console, crashing):
     """Train a run whole, and again with a crash after a step; compare the last checkpoints."""
 
     def check(run, step):
         train(run, tmp_path / "whole", [console])
-        with pytest.raises(Crash):
-            train(run, tmp_path / "cut", [Crashing(step)])
+        with pytest.raises(crashing.error):
+            train(run, tmp_path / "cut", [crashing(step)])
         result = train(run, tmp_path / "cut", [console], resume=True)
         assert last(tmp_path / "whole").read_bytes() == last(tmp_path / "cut").read_bytes()
         return result
@@ -69,14 +54,16 @@ def resumes_bit_exactly(tmp_path, console):
     return check
 
 
-def test_the_second_stage_starts_with_the_generator_of_the_first(two_stages, tmp_path, console):
+def test_the_second_stage_starts_with_the_generator_of_the_first(
+    two_stages, tmp_path, console, crashing
+):
     uninterrupted = tmp_path / "whole"
     train(two_stages, uninterrupted, [console])
     first = two_stages.stages[:1]
     second_stage = tmp_path / "alone"
     train(replace(two_stages, stages=first), second_stage, [console])
-    with pytest.raises(Crash):
-        train(two_stages, tmp_path / "cut", [Crashing(11)])
+    with pytest.raises(crashing.error):
+        train(two_stages, tmp_path / "cut", [crashing(11)])
     initial = read_checkpoint(last(tmp_path / "cut"))
     assert initial.metadata["stage"] == 1
     assert initial.metadata["progress"]["step"] == 0
@@ -270,9 +257,9 @@ def test_resuming_with_another_config_is_refused(tiny, tmp_path, console):
         train(replace(run, seed=1), tmp_path / "run", [console], resume=True)
 
 
-def test_the_lock_is_released_when_a_training_fails(tiny, tmp_path, console):
-    with pytest.raises(Crash):
-        train(tiny, tmp_path / "run", [Crashing(3)])
+def test_the_lock_is_released_when_a_training_fails(tiny, tmp_path, console, crashing):
+    with pytest.raises(crashing.error):
+        train(tiny, tmp_path / "run", [crashing(3)])
     with pytest.raises(RunError, match="already holds a run"):
         train(tiny, tmp_path / "run", [console])
 
@@ -317,12 +304,12 @@ def test_samples_are_drawn_in_the_precision_of_the_run(tiny):
 def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, console):
     """Also after config.json is written: the same command starts the same training."""
 
-    class Stopped(Crashing):
+    class Stopped(Callback):
         def on_event(self, event):
             raise StoppedBySignal(signal.SIGTERM)
 
     with pytest.raises(StoppedBySignal):
-        train(tiny, tmp_path / "run", [Stopped(None)])
+        train(tiny, tmp_path / "run", [Stopped()])
     assert not RunDirectory(tmp_path / "run").exists
     train(tiny, tmp_path / "run", [console])
 
