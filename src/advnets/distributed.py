@@ -457,7 +457,7 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):  # pyright: ignore[report
         mean = means.mean(0)
         variance = variances.mean(0) + (means - mean).square().mean(0)
         # Update the running statistics.
-        if self.training and self.running_mean is not None and self.running_var is not None:
+        if self.running_mean is not None and self.running_var is not None:
             self._update(mean.detach(), variance.detach(), x.numel() // x.shape[1] * world_size())
         # Normalize.
         shape = (1, -1, *(1 for _ in range(2, x.ndim)))

@@ -17,7 +17,12 @@ from advnets.data.prepared import DatasetInfo, PreparedData
 from advnets.distributed import world_size
 from advnets.errors import OutOfMemoryError, UsageError
 from advnets.experiment import setup
-from advnets.experiment.memory_estimate import check_memory, estimate_memory, memory_advice
+from advnets.experiment.memory_estimate import (
+    check_memory,
+    estimate_memory,
+    images_per_pack,
+    memory_advice,
+)
 from advnets.training import devices
 from advnets.training.memory import (
     available_bytes,
@@ -95,7 +100,7 @@ def _describe(runtime: config.Runtime) -> str:
 
 def _make_speed_trial(run: config.Config, data: PreparedData) -> Callable[[config.Runtime], float]:
     """Return a trial that measures the images per second of the last stage in a runtime."""
-    pac = _pac(run)
+    pac = images_per_pack(run.stage.game)
     run = _with_size(_eager(run), max(SPEED_BATCH // pac, 2) * pac)
     state = setup.make_train_state(
         run, data, len(run.stages) - 1, torch.device("cpu"), trust_code=True
@@ -167,7 +172,7 @@ def resolve_batch_size(
 
 def candidate_sizes(run: config.Config, info: DatasetInfo) -> list[int]:
     """Return the batch sizes to choose from, ascending; each has two or more packs of images."""
-    pac = _pac(run)
+    pac = images_per_pack(run.stage.game)
     largest = min(LARGEST_AUTO_BATCH, info.train or LARGEST_AUTO_BATCH)
     sizes = [pac << power for power in range(1, LARGEST_AUTO_BATCH.bit_length())]
     return [n for n in sizes if n <= largest] or sizes[:1]
@@ -227,10 +232,6 @@ def _make_trial(run: config.Config, data: PreparedData, device: torch.device) ->
 def _eager(run: config.Config) -> config.Config:
     """Return the config without compiled or captured steps, which would take long in each trial."""
     return replace(run, runtime=replace(run.runtime, compile=False, cuda_graph=False))
-
-
-def _pac(run: config.Config) -> int:
-    return run.stage.game.pac if isinstance(run.stage.game, config.GANGame) else 1
 
 
 def _with_size(run: config.Config, size: int) -> config.Config:

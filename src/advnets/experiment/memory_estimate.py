@@ -65,9 +65,14 @@ def check_memory(run: config.Config, info: DatasetInfo, device: torch.device) ->
             )
 
 
+def images_per_pack(game: config.GameConfig) -> int:
+    """Return the number of images that D sees at once."""
+    return game.pac if isinstance(game, config.GANGame) else 1
+
+
 def memory_advice(run: config.Config, fraction: float = 0.5) -> str:
     """Return the advice to train with this fraction of the batch, smaller images or networks."""
-    pac = run.stage.game.pac if isinstance(run.stage.game, config.GANGame) else 1
+    pac = images_per_pack(run.stage.game)
     rows = int(run.batch_size * fraction) // pac * pac
     batch = f"a smaller --batch-size (such as {rows}), " if rows else ""
     own = run.data.size > 1 and has_own_images(run.data.source)
@@ -116,9 +121,7 @@ def _input_shape(
     if name == "generator":
         return (getattr(net, "latent_dim", 1),)
     channels, height, width = info.shape
-    pac = (
-        stage.game.pac if name == "discriminator" and isinstance(stage.game, config.GANGame) else 1
-    )
+    pac = images_per_pack(stage.game) if name == "discriminator" else 1
     return (pac * channels, height, width)
 
 
