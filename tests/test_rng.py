@@ -34,7 +34,7 @@ def test_attempt_0_is_the_original_generator():
 @pytest.mark.parametrize("world", [2, 3, 6])
 @pytest.mark.parametrize("sizes", [(18, 18, 18), (12, 6, 24)])
 def test_ranks_draw_the_rows_of_their_share(world, sizes):
-    """Of each stream, whatever its number of rows: together they are the draws of one process."""
+    """The draws of all ranks together are those of one process, for streams of any sizes."""
     streams = ("labeled", "real", "fake")
     whole = NOISE.split_streams(*streams, sizes=sizes).uniform("x", sum(sizes), 3)
     parts = [

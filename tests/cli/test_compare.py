@@ -210,7 +210,7 @@ def test_scores_with_different_settings_are_refused_or_get_two_columns(compared,
 
 
 def test_only_scores_that_all_runs_have_are_compared(compared, runs):
-    """Of records by two extractors, those by the extractor of all runs are compared."""
+    """Runs with records by two extractors are compared by the extractor that all have."""
     for number, name in enumerate(runs[:2]):
         scores = Path(name) / "scores.json"
         records = json.loads(scores.read_text())

@@ -13,7 +13,7 @@ def numbers(record: dict) -> dict[str, float]:
 
 @pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_scores_of_several_processes_are_those_of_one(run_all, tmp_path, n):
-    """Of all metrics that divide their work: to 1e-9, and each record is stored once."""
+    """All metrics that divide their work agree to 1e-9, and each record is stored once."""
     run = tmp_path / "run"
     train = ("train", "digits", "--steps", 40, "--threads", 1, "--precision", "float32")
     run_all(1, "-m", "advnets", *train, "--eval-every", 0, "--out", run)

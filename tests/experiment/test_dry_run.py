@@ -50,7 +50,7 @@ def run_measured(*arguments):
     ids=lambda command: command[0],
 )
 def test_time_and_peak_memory_are_foretold_within_a_quarter(command, real_data, tmp_path, capsys):
-    """Of whole commands with start, evaluations, samples, checkpoints and report."""
+    """The whole commands include start, evaluations, samples, checkpoints and report."""
     if command[0] == "dcgan":
         command += ("--data", str(real_data / "faces" / "olivetti-64.zip"))
     options = ("train", *command, "--threads", "1", "--out", tmp_path / "run")

@@ -64,7 +64,7 @@ class DryRunReport:
     other_seconds: float
     """The estimated time of all that is not a step, in seconds, from the start of the process."""
     choices: tuple[str, ...] = ()
-    """What trials chose for options that were "auto", and why: a sentence for each."""
+    """A sentence for each option that was "auto": the choice of trials, and the reason."""
     packed_folders: tuple[Path, ...] = ()
     """The cache folders that were written when the data was opened."""
 

@@ -66,7 +66,7 @@ class Session:
     changed_runtime: Mapping[str, tuple[object, object]] = field(default_factory=dict[str, Any])
     """The runtime fields that differ from the stored run: the stored and the new value of each."""
     choices: tuple[str, ...] = ()
-    """What trials chose for options that were "auto", and why: a sentence for each."""
+    """A sentence for each option that was "auto": the choice of trials, and the reason."""
     repeated_steps: int = 0
     """The number of steps after `step` that were logged before and are trained again."""
     problem: Problem | None = None
